@@ -1,0 +1,1 @@
+"""Group metrics of a classifier's predictions, as findings."""

@@ -1,0 +1,1 @@
+"""The commands; the only place that knows terminals, devices, seeds and exit codes."""

@@ -1,0 +1,1 @@
+"""Keys, Content Credentials (C2PA) signing and verifying, as findings."""

@@ -1,0 +1,1 @@
+"""The finding, the policy, and every way to show or store them."""

@@ -1,0 +1,83 @@
+"""Confidence intervals of proportions, and the sample size that would decide a limit."""
+
+from scipy.stats import beta, norm
+
+from assaymark.reports.model import Interval, Limit
+
+
+def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
+    """Exact two-sided interval of a proportion; None over no samples.
+
+    hits in [0, n], confidence in (0, 1). Coverage is at least `confidence` for every true
+    proportion (Clopper and Pearson, Biometrika 26, 1934).
+
+    >>> interval = clopper_pearson(8, 10)
+    >>> round(interval.low, 4), round(interval.high, 4)
+    (0.4439, 0.9748)
+    """
+    _check(hits, n, confidence)
+    if n == 0:
+        return None
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
+    high = 1.0 if hits == n else float(beta.isf(tail, hits + 1, n - hits))
+    return Interval(low=low, high=high, confidence=confidence, method="Clopper–Pearson")
+
+
+def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
+    """Score interval of a proportion (Wilson, JASA 22, 1927); None over no samples.
+
+    >>> interval = wilson(8, 10)
+    >>> round(interval.low, 4), round(interval.high, 4)
+    (0.4902, 0.9433)
+    """
+    _check(hits, n, confidence)
+    if n == 0:
+        return None
+    z = float(norm.isf((1 - confidence) / 2))
+    p = hits / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return Interval(
+        low=0.0 if hits == 0 else max(0.0, centre - half),
+        high=1.0 if hits == n else min(1.0, centre + half),
+        confidence=confidence,
+        method="Wilson",
+    )
+
+
+def sample_size_to_decide(proportion: float, limit: Limit, confidence: float = 0.95) -> int | None:
+    """About how many samples would decide `limit`, were `proportion` the truth.
+
+    The smallest n whose exact interval around round(n · proportion) leaves the limit on one side,
+    found by bisection; None when the proportion sits on the limit.
+
+    >>> sample_size_to_decide(0.5, Limit(minimum=0.4, on="lower"))
+    103
+    """
+    bound = limit.minimum if limit.maximum is None else limit.maximum
+    assert bound is not None
+    if not 0 <= bound <= 1 or abs(proportion - bound) < 1e-4:
+        return None
+
+    def decided(n: int) -> bool:
+        interval = clopper_pearson(round(proportion * n), n, confidence)
+        assert interval is not None
+        return not interval.low < bound < interval.high
+
+    few, enough = 1, 2
+    while not decided(enough):
+        few, enough = enough, enough * 2
+        if enough > 10**9:
+            return None
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if decided(middle) else (middle, enough)
+    return enough
+
+
+def _check(hits: int, n: int, confidence: float) -> None:
+    if not 0 <= hits <= n:
+        raise ValueError(f"a proportion needs 0 <= hits <= n, got {hits} of {n}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence lies in (0, 1), got {confidence}")

@@ -1,0 +1,234 @@
+"""Read a policy file, and say where each mistake in it stands."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from assaymark.reports.errors import InputError, Place, PolicyError, nearest
+from assaymark.reports.policy import (
+    KINDS,
+    METRICS,
+    AttackSpec,
+    Baseline,
+    GateEntry,
+    Normalize,
+    Policy,
+    WaiverEntry,
+)
+from assaymark.reports.positions import Path as KeyPath
+from assaymark.reports.positions import positions
+
+_SECTION = ("tool", "assaymark")
+_NESTED: dict[str, type[BaseModel]] = {
+    "gate": GateEntry,
+    "baseline": Baseline,
+    "normalize": Normalize,
+    "attack": AttackSpec,
+    "waiver": WaiverEntry,
+}
+_PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors", ".npz", ".npy"}
+_PATH_SUFFIXES |= {".csv", ".parquet"}
+
+
+def load(path: Path) -> Policy:
+    """The policy in `path`; raises InputError when unreadable, PolicyError when wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the policy {path}: {error}") from error
+    return parse(text, path.name, folder=path.parent)
+
+
+def parse(text: str, name: str = "assaymark.toml", *, folder: Path | None = None) -> Policy:
+    """The policy in a TOML text; with `folder`, the paths in it must exist."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError([_syntax(text, name, str(error))]) from error
+    text = text.replace("\r\n", "\n")
+    prefix: KeyPath = ()
+    if name == "pyproject.toml":
+        prefix = _SECTION
+        document = document.get("tool", {}).get("assaymark")
+        if document is None:
+            raise InputError(f"{name} has no [tool.assaymark]: run `assaymark init`")
+    where = _Locator(text, name, prefix)
+    try:
+        policy = Policy.model_validate(document)
+    except ValidationError as error:
+        found = error.errors()
+        inner = [item["loc"] for item in found]
+        raise PolicyError(
+            [
+                where.explain(item, document)
+                for item in found
+                # a list whose items are wrong is also called too short: the items say enough
+                if not any(
+                    len(other) > len(item["loc"]) and other[: len(item["loc"])] == item["loc"]
+                    for other in inner
+                )
+            ]
+        ) from error
+    mistakes = [(where.value(loc), message) for loc, message in _cross_checks(policy)]
+    if folder is not None:
+        mistakes += [(where.value(loc), message) for loc, message in _missing(policy, folder)]
+    if mistakes:
+        raise PolicyError(mistakes)
+    return policy
+
+
+def _cross_checks(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
+    seen: dict[str, int] = {}
+    for i, check in enumerate(policy.check):
+        if check.id in seen:
+            yield ("check", i, "id"), f'id "{check.id}" is taken by check {seen[check.id] + 1}'
+        seen.setdefault(check.id, i)
+        metrics = METRICS[check.kind]
+        for j, gate in enumerate(check.gate):
+            if gate.metric not in metrics:
+                advice = nearest(gate.metric, metrics)
+                yield (
+                    ("check", i, "gate", j, "metric"),
+                    f'unknown metric "{gate.metric}" of a {check.kind} check{advice}',
+                )
+            elif gate.on != "estimate" and not metrics[gate.metric]:
+                yield (
+                    ("check", i, "gate", j, "on"),
+                    f'{gate.metric} comes without an interval: write on = "estimate"',
+                )
+        if check.baseline is not None and policy.baseline is None:
+            yield (
+                ("check", i, "baseline"),
+                'no accepted report is named: add baseline = "accepted.json" at the top of the '
+                "policy",
+            )
+        if check.baseline is not None and not check.gate:
+            yield ("check", i, "baseline"), "a baseline compares the gated metrics: add a gate"
+    if not policy.check:
+        yield (), "the policy has no [[check]]: an empty policy never passes; see `assaymark init`"
+    elif not any(check.gate for check in policy.check):
+        yield ("check",), "no check has a gate, so nothing can pass or fail: add gate = { … }"
+    for i, waiver in enumerate(policy.waiver):
+        if waiver.check not in seen:
+            advice = nearest(waiver.check, seen)
+            yield ("waiver", i, "check"), f'no check has the id "{waiver.check}"{advice}'
+            continue
+        check = policy.check[seen[waiver.check]]
+        gated = [gate.metric for gate in check.gate]
+        if waiver.metric is not None and waiver.metric not in gated:
+            yield (
+                ("waiver", i, "metric"),
+                f'check "{check.id}" has no gate on "{waiver.metric}"{nearest(waiver.metric, gated)}',
+            )
+
+
+def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
+    for i, check in enumerate(policy.check):
+        for key in ("model", "data"):
+            spec = getattr(check, key, None)
+            if spec is None or re.match(r"[a-z]+:", spec) or _is_factory(spec):
+                continue
+            if not (folder / spec).exists():
+                expected = "a file" if key == "model" else "a file or a folder"
+                yield (
+                    ("check", i, key),
+                    f'no such {key}: "{spec}" is not {expected} under {folder or "."}; '
+                    "paths are relative to the policy file",
+                )
+        for j, anchor in enumerate(getattr(check, "trust_anchors", ())):
+            if not (folder / anchor).is_file():
+                yield (
+                    ("check", i, "trust_anchors", j),
+                    f'no such trust anchor file: "{anchor}"; paths are relative to the policy file',
+                )
+
+
+def _is_factory(spec: str) -> bool:
+    return bool(re.fullmatch(r"[\w.]+:[\w.]+", spec)) and Path(spec).suffix not in _PATH_SUFFIXES
+
+
+def _syntax(text: str, name: str, message: str) -> tuple[Place, str]:
+    lines = text.split("\n")
+    found = re.search(r"\(at line (\d+), column (\d+)\)", message)
+    line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
+    shown = lines[min(line, len(lines)) - 1]
+    place = Place(path=name, line=line, column=min(column, len(shown) + 1), text=shown)
+    return place, f"not valid TOML: {re.sub(r' *[(]at .*[)]', '', message)}"
+
+
+class _Locator:
+    """Finds the place of a pydantic location in the source."""
+
+    def __init__(self, text: str, name: str, prefix: KeyPath) -> None:
+        self.lines = text.split("\n")
+        self.name = name
+        self.prefix = prefix
+        self.spans = positions(text)
+
+    def key(self, location: KeyPath) -> Place:
+        return self._place(location, 0)
+
+    def value(self, location: KeyPath) -> Place:
+        return self._place(location, 1)
+
+    def _place(self, location: KeyPath, which: int) -> Place:
+        # Parts that the source does not have (a union's tag, the list around a single gate) are
+        # left out; the deepest part that it has is the place.
+        path = self.prefix
+        for part in location:
+            if (*path, part) in self.spans or any(
+                known[: len(path) + 1] == (*path, part) for known in self.spans
+            ):
+                path = (*path, part)
+        line, column, length = self.spans[path][which] if path in self.spans else (1, 1, 1)
+        text = self.lines[line - 1]
+        return Place(path=self.name, line=line, column=column, length=length, text=text)
+
+    def explain(self, item: Any, document: dict[str, Any]) -> tuple[Place, str]:
+        """One mistake that pydantic found, in our words: seen, expected, next step."""
+        location, kind, seen = item["loc"], item["type"], item["input"]
+        leaf = str(location[-1]) if location else ""
+        if kind == "extra_forbidden":
+            advice = nearest(leaf, _keys(location, document))
+            return self.key(location), f'unknown key "{leaf}"{advice}'
+        if kind == "missing":
+            return self.key(location[:-1]), f'missing key "{leaf}"'
+        if kind == "union_tag_not_found":
+            return self.key(location), f'missing key "kind"; known are {", ".join(KINDS)}'
+        if kind == "union_tag_invalid":
+            tag = str(item["ctx"]["tag"])
+            return self.value((*location, "kind")), f'unknown kind "{tag}"{nearest(tag, KINDS)}'
+        if kind == "literal_error":
+            expected = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+            advice = nearest(str(seen), expected) if expected else f"; {item['msg']}"
+            return self.value(location), f"{leaf} = {_short(seen)} is not known{advice}"
+        if kind == "value_error":
+            return self.value(location), str(item["ctx"]["error"])
+        if kind == "string_pattern_mismatch":
+            return self.value(location), f"{leaf} = {_short(seen)} must match {item['ctx']['pattern']}"
+        message = item["msg"][0].lower() + item["msg"][1:]
+        return self.value(location), f"{leaf} = {_short(seen)}: {message}"
+
+
+def _keys(location: KeyPath, document: dict[str, Any]) -> list[str]:
+    """The keys known where `location` stands."""
+    names = [part for part in location[:-1] if isinstance(part, str)]
+    for name in reversed(names):
+        if name in _NESTED:
+            return _fields(_NESTED[name])
+        if name in KINDS:
+            return _fields(KINDS[name])
+    return _fields(Policy)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,1 @@
+"""Attacks on image classifiers, and what they measured, as findings."""

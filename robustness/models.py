@@ -1,0 +1,303 @@
+"""Models by name: one grammar for every command, and no pickle that runs code.
+
+x.onnx · x.pt2 (torch.export) · x.ts or TorchScript .pt · x.safetensors or a .pt state dict with an
+architecture · package.module:factory · demo:NAME.
+"""
+
+import hashlib
+import inspect
+import pkgutil
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from assaymark.reports.errors import InputError, IntegrityError, nearest
+from assaymark.robustness import demo
+from assaymark.robustness.onnx_graph import OnnxModel
+from assaymark.robustness.pt2_guard import check_archive
+from assaymark.robustness.types import Images, Logits
+
+SUFFIXES = (".onnx", ".pt2", ".ts", ".torchscript", ".safetensors", ".pt", ".pth")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model ready to attack: images in [0, 1] to logits."""
+
+    name: str
+    module: nn.Module
+    sha256: str | None
+    classes: int
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What stands between pixels in [0, 1] and the network."""
+
+    input_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+class Prepared(nn.Module):
+    """A network behind its preprocessing, so that gradients reach the pixels in [0, 1]."""
+
+    def __init__(self, network: nn.Module, steps: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.input_range = steps.input_range
+        self.register_buffer("mean", _channels(steps.mean))
+        self.register_buffer("std", _channels(steps.std))
+
+    def forward(self, x: Images) -> Logits:
+        if self.input_range is not None:
+            low, high = self.input_range
+            x = low + (high - low) * x
+        if self.mean is not None:
+            x = (x - self.mean) / self.std
+        logits: Tensor = self.network(x)
+        return logits
+
+
+def _channels(values: tuple[float, ...] | None) -> Tensor | None:
+    return None if values is None else torch.tensor(values).view(1, -1, 1, 1)
+
+
+def load(
+    spec: str,
+    sample: Images,
+    *,
+    arch: str | None = None,
+    folder: Path = Path(),
+    preprocessing: Preprocessing | None = None,
+    sha256: str | None = None,
+    device: torch.device | str = "cpu",
+) -> Loaded:
+    """The model a spec names, tried on `sample` (a few images in [0, 1]).
+
+    Raises InputError when it is missing, unreadable, needs code to unpickle or does not answer the
+    sample with one row of logits an image; IntegrityError when its digest is not `sha256`.
+    """
+    digest = None
+    if spec.startswith("demo:"):
+        path = demo.weights(spec.removeprefix("demo:"))
+        network: nn.Module = demo.network()
+        _fill(network, _safetensors(path), path.name)
+        digest = _sha256(path)
+    elif re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        network = _build(spec, folder)
+    else:
+        path = folder / spec
+        if not path.is_file():
+            raise InputError(f"no model at {spec}: expected a file ending in {', '.join(SUFFIXES)}")
+        digest = _sha256(path)
+        network = _read(path, arch, folder)
+    if sha256 is not None and digest != sha256:
+        raise IntegrityError(
+            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, the policy expects {sha256}: "
+            "the model is not the one that was approved"
+        )
+    network = network.eval().to(device)
+    module = Prepared(network, preprocessing or Preprocessing()).eval().to(device)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    classes = _try(module, sample.to(device), spec)
+    note = ""
+    if isinstance(network, OnnxModel):
+        with torch.no_grad():
+            prepared = _before(module, sample.to(device))
+        difference = network.verify(prepared)
+        note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
+    return Loaded(name=spec, module=module, sha256=digest, classes=classes, note=note)
+
+
+def _before(module: Prepared, x: Images) -> Tensor:
+    identity = Prepared(nn.Identity(), Preprocessing(input_range=module.input_range))
+    identity.mean, identity.std = module.mean, module.std
+    return identity(x)
+
+
+def _try(module: nn.Module, sample: Images, spec: str) -> int:
+    shape = "×".join(str(size) for size in sample.shape[1:])
+    try:
+        with torch.no_grad():
+            logits = module(sample)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise InputError(
+            f"{spec} cannot read images of {shape} (channels×height×width): "
+            f"{reason[0] if reason else type(error).__name__}; check image_size and the channels"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(sample):
+        seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(
+            f"{spec} answered {len(sample)} images with {seen}: expected a tensor of logits, "
+            f"({len(sample)}, classes)"
+        )
+    if logits.shape[1] < 2:
+        raise InputError(
+            f"{spec} has {logits.shape[1]} output: expected logits of at least 2 classes "
+            "(stack a single logit z as [0, z])"
+        )
+    return int(logits.shape[1])
+
+
+def _read(path: Path, arch: str | None, folder: Path) -> nn.Module:
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return OnnxModel(path)
+    if suffix == ".pt2":
+        return _exported(path)
+    if suffix in (".ts", ".torchscript") or (suffix in (".pt", ".pth") and _is_torchscript(path)):
+        return _torchscript(path)
+    if suffix == ".safetensors":
+        return _with_weights(_safetensors(path), path, arch, folder)
+    if suffix in (".pt", ".pth"):
+        return _with_weights(_state_dict(path), path, arch, folder)
+    raise InputError(
+        f"{path.name} is not a model format that is read here: expected {', '.join(SUFFIXES)}"
+        + (" (a pickle is code)" if suffix in (".pkl", ".pickle", ".joblib") else "")
+    )
+
+
+def _exported(path: Path) -> nn.Module:
+    check_archive(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # guards are Python source in the archive; array operations do not need them
+            return torch.export.load(path).module(check_guards=False)
+    except Exception as error:
+        raise InputError(f"{path.name} cannot be read by torch.export.load: {_line(error)}") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _torchscript(path: Path) -> nn.Module:
+    try:
+        with warnings.catch_warnings():  # deprecated in torch 2.13, still what people have
+            warnings.simplefilter("ignore", DeprecationWarning)
+            module: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise InputError(f"{path.name} is not TorchScript: {_line(error)}") from error
+    return module
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path.name} is not a safetensors file: {_line(error)}") from error
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"{path.name} is a pickle that needs code to be read, which is refused: save the weights "
+            "with safetensors.torch.save_file(model.state_dict(), …) and name the architecture, or "
+            "export the model with torch.export.save"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(
+            f"{path.name} holds a {type(content).__name__}, expected a state dict of tensors"
+        )
+    return content
+
+
+def _with_weights(
+    weights: dict[str, Tensor], path: Path, arch: str | None, folder: Path
+) -> nn.Module:
+    if arch is None:
+        raise InputError(
+            f"{path.name} holds weights only: name the architecture that takes them, "
+            'arch = "package.module:factory" (--arch)'
+        )
+    network = _build(arch, folder)
+    _fill(network, weights, path.name)
+    return network
+
+
+def _fill(network: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the weights in {name} do not fit the architecture: {reason[:300]}"
+        ) from error
+
+
+def _build(spec: str, folder: Path) -> nn.Module:
+    found = resolve(spec, folder)
+    made = found if isinstance(found, nn.Module) else found()
+    if isinstance(made, nn.Module):
+        return made
+    raise InputError(f"{spec} made a {type(made).__name__}, expected a torch.nn.Module")
+
+
+def resolve(spec: str, folder: Path) -> Callable[..., object]:
+    """The object `package.module:name` names; modules beside the policy can be named too."""
+    module, _, name = spec.partition(":")
+    with _importable(folder):
+        try:
+            found = pkgutil.resolve_name(spec)
+        except ImportError as error:
+            raise InputError(
+                f"cannot import {module} of {spec}: {error}; install it, or put it beside the policy"
+            ) from error
+        except AttributeError as error:
+            known = [key for key in vars(sys.modules[module]) if not key.startswith("_")]
+            raise InputError(f"{module} has no {name}{nearest(name, known)}") from error
+    if not callable(found):
+        raise InputError(f"{spec} is a {type(found).__name__}, expected a function or a class")
+    if inspect.isfunction(found) and any(
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in inspect.signature(found).parameters.values()
+    ):
+        raise InputError(f"{spec} needs arguments: expected a factory that is called with none")
+    return found
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    # At the end of the path: files of a user cannot take the place of installed modules.
+    entry = str(folder.resolve())
+    sys.path.append(entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
