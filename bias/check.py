@@ -1,0 +1,187 @@
+"""The bias check of a table of predictions: rates by group and the gaps between the groups."""
+
+from assaymark.bias.groups import GAPS, GROUP_METRICS, Grouped, by_group
+from assaymark.bias.predictions import Predictions
+from assaymark.reports.intervals import sample_size_to_decide, wilson
+from assaymark.reports.model import (
+    Cell,
+    CheckResult,
+    Estimate,
+    Estimates,
+    Evidence,
+    Finding,
+    Gate,
+    Method,
+    Table,
+    Verdict,
+)
+
+_TITLES = {
+    "selection_rate": "selection rate",
+    "true_positive_rate": "true positive rate",
+    "false_positive_rate": "false positive rate",
+    "accuracy": "accuracy",
+}
+
+
+def check_bias_table(
+    check: str,
+    data: Predictions,
+    *,
+    gates: tuple[Gate, ...] = (),
+    tags: tuple[str, ...] = (),
+    min_group_size: int = 1,
+) -> CheckResult:
+    """The four gaps of every sensitive attribute, and the group rates that a gate names.
+
+    Groups smaller than min_group_size are shown but not compared.
+    """
+    findings: list[Finding] = []
+    small: list[str] = []
+    for attribute in data.groups:
+        grouped = by_group(data, attribute, min_group_size)
+        small += [f"{attribute} = {group.name}" for group in grouped.groups if not group.compared]
+        mine = [gate for gate in gates if gate.attribute in (None, attribute)]
+        evidence = _evidence(grouped, data, mine)
+        for measure in GAPS:
+            for gate in [gate for gate in mine if gate.metric == measure] or [None]:
+                findings.append(_gap(check, data, grouped, measure, gate, tags, evidence))
+                evidence = ()
+        for gate in mine:
+            if gate.metric in GROUP_METRICS:
+                findings += _rates(check, grouped, gate, tags)
+    return CheckResult(
+        findings=tuple(findings), method=_method(check, data, min_group_size, small)
+    )
+
+
+def _gap(
+    check: str,
+    data: Predictions,
+    grouped: Grouped,
+    measure: str,
+    gate: Gate | None,
+    tags: tuple[str, ...],
+    evidence: tuple[Evidence, ...],
+) -> Finding:
+    value = grouped.gaps[measure]
+    kind = "selection rates" if measure.startswith("demographic") else "error rates"
+    how = "ratio of the smallest to the largest" if measure.endswith("ratio") else "largest gap"
+    summary = (
+        f"{how.capitalize()} of {kind} between the groups of {grouped.attribute}: {value:.3f}."
+        if value is not None
+        else f"Not measured: {grouped.why[measure]}."
+    )
+    return Finding(
+        check=check,
+        target=grouped.attribute,
+        measure=measure,
+        summary=summary,
+        value=value,
+        n=sum(group.n for group in grouped.groups if group.compared),
+        limit=gate.limit if gate else None,
+        severity=gate.severity if gate else "low",
+        evidence=evidence,
+        references=tags,
+    )
+
+
+def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> list[Finding]:
+    findings = []
+    for group in grouped.groups:
+        if not group.compared:
+            continue
+        rate = group.rates[gate.metric]
+        interval = wilson(rate.hits, rate.n, gate.confidence)
+        decided = gate.limit.judge(rate.value, interval) is not Verdict.INCONCLUSIVE
+        where = f"{grouped.attribute} = {group.name}"
+        findings.append(
+            Finding(
+                check=check,
+                target=where,
+                measure=gate.metric,
+                summary=f"{_TITLES[gate.metric].capitalize()} of {where}: {rate.hits} of {rate.n}."
+                if rate.n
+                else f"Not measured: no case of {where} counts for the {_TITLES[gate.metric]}.",
+                value=rate.value,
+                interval=interval,
+                n=rate.n,
+                limit=gate.limit,
+                severity=gate.severity,
+                needs_n=None
+                if decided or rate.value is None
+                else sample_size_to_decide(rate.value, gate.limit, gate.confidence),
+                references=tags,
+            )
+        )
+    return findings
+
+
+def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[Evidence, ...]:
+    columns = ["group", "n", "positives", *(_TITLES[metric] for metric in GROUP_METRICS)]
+    if data.score is not None:
+        columns.append("mean score")
+    rows: list[tuple[Cell, ...]] = []
+    for group in grouped.groups:
+        row: list[Cell] = [group.name, group.n, group.positives]
+        row += [group.rates[metric].value for metric in GROUP_METRICS]
+        if data.score is not None:
+            row.append(group.mean_score)
+        rows.append(tuple(row))
+    table = Table(
+        title=f"Groups of {grouped.attribute}",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note=f"{data.note}. A rate over no cases is not measured: it is neither 0 nor 1.",
+    )
+    charts = []
+    for metric in GROUP_METRICS[:3]:
+        estimates = []
+        for group in grouped.groups:
+            rate = group.rates[metric]
+            interval = wilson(rate.hits, rate.n)
+            estimates.append(
+                Estimate(
+                    label=group.name,
+                    value=rate.value,
+                    low=interval.low if interval else None,
+                    high=interval.high if interval else None,
+                    n=rate.n,
+                )
+            )
+        limit = next((g.limit.minimum or g.limit.maximum for g in gates if g.metric == metric), None)
+        title = f"{_TITLES[metric].capitalize()} by {grouped.attribute}"
+        charts.append(Estimates(title=title, estimates=tuple(estimates), limit=limit))
+    return (table, *charts)
+
+
+def _method(
+    check: str, data: Predictions, min_group_size: int, small: list[str]
+) -> Method:
+    steps = [
+        f"{data.n} rows of {data.name}; {data.note}.",
+        "Rates by group and the gaps between groups are fairlearn's: demographic parity compares "
+        "selection rates, equalized odds the worse of true and false positive rates.",
+        "Intervals of group rates are two-sided 95 % Wilson score intervals. The gaps are estimates "
+        "without an interval.",
+        "A gap is not measured when a compared group lacks the cases one of its rates needs.",
+    ]
+    untested = [
+        "the sampling error of the gaps",
+        "intersections of the sensitive attributes, calibration, and causes of a gap",
+    ]
+    if small:
+        untested.append(
+            f"groups of fewer than {min_group_size} rows, which were not compared: {', '.join(small)}"
+        )
+    return Method(
+        check=check,
+        title=f"Group metrics of {data.name} by {', '.join(data.groups)}",
+        steps=tuple(steps),
+        not_tested=tuple(untested),
+        sources=(
+            "Hardt, Price and Srebro 2016, arXiv 1610.02413",
+            "fairlearn, https://fairlearn.org",
+            "Wilson 1927, JASA 22",
+        ),
+    )

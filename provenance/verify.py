@@ -1,0 +1,187 @@
+"""What a file's Content Credentials are worth: one state per file, and the codes behind it.
+
+The library calls any self-made certificate "Valid"; only a chain to a given trust anchor is
+"trusted" here. Nothing a file names is fetched.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import c2pa
+
+from assaymark.provenance.c2pa_context import context, media_type, reason
+from assaymark.reports.errors import IntegrityError
+from assaymark.reports.model import Node
+
+_MAX_DEPTH = 12
+
+
+class State(StrEnum):
+    """Every file ends as one of these."""
+
+    TRUSTED = "trusted"
+    UNTRUSTED = "valid-but-untrusted"
+    INVALID = "invalid"
+    NO_MANIFEST = "no-manifest"
+    UNSUPPORTED = "unsupported"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The outcome for one file. codes: C2PA status codes, failures first (C2PA 2.2, section 15.2)."""
+
+    path: Path
+    state: State
+    explanation: str
+    failures: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
+    title: str = ""
+    signer: str = ""
+    generator: str = ""
+    signed_at: str = ""
+    tree: Node | None = None
+
+
+def examine(path: Path, trust_anchors_pem: str = "") -> Verification:
+    """The state of one file; never raises for what the file holds.
+
+    trust_anchors_pem: certificates that a signer's chain may end in; without any, nobody is trusted.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return _without(path, State.UNREADABLE, f"cannot read the file: {error.strerror or error}")
+    kind = media_type(data[:16])
+    if kind is None:
+        what = "the file is empty" if not data else "its first bytes are neither JPEG nor PNG"
+        return _without(path, State.UNSUPPORTED, f"{what}: JPEG and PNG are verified")
+    try:
+        with context(trust_anchors_pem) as settings, c2pa.Reader(
+            kind, io.BytesIO(data), context=settings
+        ) as reader:
+            document = json.loads(reader.json())
+    except c2pa.C2paError.ManifestNotFound:
+        return _without(path, State.NO_MANIFEST, "the file carries no Content Credentials")
+    except c2pa.C2paError.NotSupported as error:
+        return _without(path, State.UNSUPPORTED, reason(error))
+    except (c2pa.C2paError, ValueError) as error:
+        return _without(
+            path,
+            State.UNREADABLE,
+            f"its Content Credentials cannot be read, so nothing vouches for it: {reason(error)}",
+        )
+    return _judge(path, document)
+
+
+def verify(path: Path, trust_anchors_pem: str) -> Verification:
+    """The verification of a file that is trusted; raises IntegrityError for any other state."""
+    found = examine(path, trust_anchors_pem)
+    if found.state is not State.TRUSTED:
+        raise IntegrityError(f"{path} is {found.state}: {found.explanation}")
+    return found
+
+
+def _without(path: Path, state: State, explanation: str) -> Verification:
+    return Verification(path=path, state=state, explanation=explanation)
+
+
+def _judge(path: Path, document: dict[str, Any]) -> Verification:
+    results = document.get("validation_results", {})
+    active = results.get("activeManifest", {})
+    deltas = [
+        delta.get("validationDeltas", {}) for delta in results.get("ingredientDeltas") or ()
+    ]
+    failures = tuple(item["code"] for part in (active, *deltas) for item in part.get("failure", ()))
+    codes = failures + tuple(
+        item["code"]
+        for kind in ("informational", "success")
+        for part in (active, *deltas)
+        for item in part.get(kind, ())
+    )
+    state = {"Trusted": State.TRUSTED, "Valid": State.UNTRUSTED}.get(
+        document.get("validation_state", ""), State.INVALID
+    )
+    broken = [code for code in failures if not code.startswith("signingCredential.untrusted")]
+    if state is State.TRUSTED and failures:
+        state = State.INVALID if broken else State.UNTRUSTED
+    label = document.get("active_manifest", "")
+    manifest = document.get("manifests", {}).get(label, {})
+    signature = manifest.get("signature_info", {})
+    return Verification(
+        path=path,
+        state=state,
+        explanation=_explain(state, broken, signature),
+        failures=failures,
+        codes=codes,
+        title=str(manifest.get("title") or ""),
+        signer=_signer(signature),
+        generator=_generator(manifest),
+        signed_at=str(signature.get("time") or ""),
+        tree=_tree(document.get("manifests", {}), label),
+    )
+
+
+def _explain(state: State, broken: list[str], signature: dict[str, Any]) -> str:
+    who = _signer(signature) or "an unnamed signer"
+    if state is State.TRUSTED:
+        return f"signed by {who}, whose chain ends in a trust anchor; unchanged since"
+    if state is State.UNTRUSTED:
+        return f"unchanged since {who} signed it, but no trust anchor vouches for {who}"
+    return f"does not hold: {', '.join(dict.fromkeys(broken)) or 'the manifest is not valid'}"
+
+
+def _signer(signature: dict[str, Any]) -> str:
+    return str(signature.get("issuer") or signature.get("common_name") or "")
+
+
+def _generator(manifest: dict[str, Any]) -> str:
+    for info in manifest.get("claim_generator_info") or ():
+        return " ".join(str(info[key]) for key in ("name", "version") if info.get(key))
+    return str(manifest.get("claim_generator") or "")
+
+
+def _tree(manifests: dict[str, Any], label: str, depth: int = 0) -> Node | None:
+    manifest = manifests.get(label)
+    if manifest is None:
+        return None
+    children = []
+    for assertion in manifest.get("assertions") or ():
+        detail = ""
+        if str(assertion.get("label", "")).startswith("c2pa.actions"):
+            detail = ", ".join(
+                " ".join(
+                    str(action[key]).rsplit("/", 1)[-1]
+                    for key in ("action", "digitalSourceType")
+                    if action.get(key)
+                )
+                for action in assertion.get("data", {}).get("actions", ())
+            )
+        children.append(Node(label=str(assertion.get("label", "assertion")), detail=detail))
+    for ingredient in manifest.get("ingredients") or ():
+        below = ingredient.get("active_manifest")
+        inner = _tree(manifests, below, depth + 1) if below and depth < _MAX_DEPTH else None
+        children.append(
+            Node(
+                label=f"ingredient: {ingredient.get('title') or 'untitled'}",
+                detail=str(ingredient.get("relationship") or ""),
+                children=(inner,) if inner else (),
+            )
+        )
+    signature = manifest.get("signature_info", {})
+    detail = ", ".join(
+        part
+        for part in (
+            f"signed by {_signer(signature)}" if _signer(signature) else "",
+            str(signature.get("alg") or ""),
+            _generator(manifest),
+        )
+        if part
+    )
+    return Node(
+        label=str(manifest.get("title") or label), detail=detail, children=tuple(children)
+    )
