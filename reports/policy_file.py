@@ -34,17 +34,21 @@ _PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors",
 _PATH_SUFFIXES |= {".csv", ".parquet"}
 
 
-def load(path: Path) -> Policy:
-    """The policy in `path`; raises InputError when unreadable, PolicyError when wrong."""
+def read(path: Path) -> str:
+    """The text of a policy file; raises InputError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the policy {path}: {error}") from error
-    return parse(text, path.name, folder=path.parent)
 
 
-def parse(text: str, name: str = "assaymark.toml", *, folder: Path | None = None) -> Policy:
-    """The policy in a TOML text; with `folder`, the paths in it must exist."""
+def parse(
+    text: str, name: str = "assaymark.toml", *, folder: Path | None = None, needs_gate: bool = True
+) -> Policy:
+    """The policy in a TOML text; with `folder`, the paths in it must exist.
+
+    needs_gate: a policy without any gate is a mistake, since nothing could pass or fail.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -73,7 +77,7 @@ def parse(text: str, name: str = "assaymark.toml", *, folder: Path | None = None
                 )
             ]
         ) from error
-    mistakes = [(where.value(loc), message) for loc, message in _cross_checks(policy)]
+    mistakes = [(where.value(loc), message) for loc, message in _cross_checks(policy, needs_gate)]
     if folder is not None:
         mistakes += [(where.value(loc), message) for loc, message in _missing(policy, folder)]
     if mistakes:
@@ -81,7 +85,7 @@ def parse(text: str, name: str = "assaymark.toml", *, folder: Path | None = None
     return policy
 
 
-def _cross_checks(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
+def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, str]]:
     seen: dict[str, int] = {}
     for i, check in enumerate(policy.check):
         if check.id in seen:
@@ -110,8 +114,8 @@ def _cross_checks(policy: Policy) -> Iterator[tuple[KeyPath, str]]:
             yield ("check", i, "baseline"), "a baseline compares the gated metrics: add a gate"
     if not policy.check:
         yield (), "the policy has no [[check]]: an empty policy never passes; see `assaymark init`"
-    elif not any(check.gate for check in policy.check):
-        yield ("check",), "no check has a gate, so nothing can pass or fail: add gate = { … }"
+    elif needs_gate and not any(check.gate for check in policy.check):
+        yield ("check", 0), "no check has a gate, so nothing can pass or fail: add gate = { … }"
     for i, waiver in enumerate(policy.waiver):
         if waiver.check not in seen:
             advice = nearest(waiver.check, seen)

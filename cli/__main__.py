@@ -1,0 +1,5 @@
+"""`python -m assaymark.cli`."""
+
+from assaymark.cli.main import main
+
+main()

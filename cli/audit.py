@@ -1,0 +1,68 @@
+"""`assaymark audit` and `assaymark init`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assaymark.cli.options import Device, ExitZero, Outputs, Seed, command_line, debug
+from assaymark.cli.terminal import say
+from assaymark.reports.errors import InputError
+
+
+def audit(
+    policy: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Policy file; default: the nearest assaymark.toml, or pyproject.toml with "
+            "[tool.assaymark], from here upwards."
+        ),
+    ] = None,
+    output: Outputs = None,
+    device: Device = "auto",
+    seed: Seed = None,
+    exit_zero: ExitZero = False,
+) -> None:
+    """Run every check of a policy, write the reports, exit with the verdict."""
+    from assaymark.cli.finish import run_and_exit
+    from assaymark.reports.policy import policy_files
+    from assaymark.reports.policy_file import read
+
+    path = policy or policy_files(Path.cwd())
+    if path is None:
+        raise InputError(
+            f"no assaymark.toml and no [tool.assaymark] in {Path.cwd()} or above: write one with "
+            "`assaymark init`, or name it"
+        )
+    run_and_exit(
+        read(path),
+        name=path.name,
+        folder=path.parent,
+        command=command_line(),
+        outputs=output or [],
+        device=device,
+        seed=seed,
+        exit_zero=exit_zero,
+        debug=debug(),
+    )
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the policy.")] = Path(
+        "assaymark.toml"
+    ),
+) -> None:
+    """Write a commented policy that runs as it is, and its JSON Schema for editors."""
+    import json
+    from importlib.resources import files
+
+    from assaymark.reports.policy import json_schema
+    from assaymark.reports.store import write_atomically
+
+    if path.exists():
+        raise InputError(f"{path} exists already: name another file, or delete it first")
+    text = (files("assaymark.cli") / "init.toml").read_text(encoding="utf-8")
+    write_atomically(path, text)
+    schema = path.with_name("assaymark.schema.json")
+    write_atomically(schema, json.dumps(json_schema(), indent=1) + "\n")
+    say(f"wrote {path} and {schema.name}; run it with: assaymark audit {path} -o report.html")

@@ -1,0 +1,386 @@
+"""Run a policy: every check, one after the other, whatever happens to the others."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from assaymark.cli import resume
+from assaymark.cli.device import choose
+from assaymark.cli.terminal import Progress
+from assaymark.reports.errors import AssaymarkError, InputError, IntegrityError
+from assaymark.reports.model import (
+    CheckResult,
+    Finding,
+    Gate,
+    Limit,
+    Method,
+    Report,
+    Run,
+    Waiver,
+)
+from assaymark.reports.policy import (
+    BiasTableCheck,
+    Check,
+    Policy,
+    ProvenanceCheck,
+    RobustnessCheck,
+)
+
+_RECORDED = (
+    "c2pa-python", "cleverhans", "cryptography", "fairlearn", "foolbox", "numpy", "onnx",
+    "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "torch",
+)  # fmt: skip
+_SOON = timedelta(days=14)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A policy with all that running it needs. keep: adversarial examples shown for each check."""
+
+    policy: Policy
+    text: str
+    name: str
+    folder: Path
+    command: str
+    seed: int | None = None
+    device: str = "auto"
+    debug: bool = False
+    keep: int = 6
+
+
+class Interrupted(Exception):
+    """Ctrl-C after some checks; `done` of `total` are kept."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        super().__init__(f"interrupted after {done} of {total} checks")
+
+
+def run(job: Job) -> Report:
+    """The report of a policy. A check that cannot run becomes a finding that says why.
+
+    Raises InputError for what is wrong with the run as a whole, Interrupted on Ctrl-C.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    seed = job.policy.seed if job.seed is None else job.seed
+    needs_device = any(isinstance(check, RobustnessCheck) for check in job.policy.check)
+    device = choose(job.device) if needs_device else "cpu"
+    accepted = _accepted(job)
+    store = resume.Store(job.folder, resume.key(job, seed, device))
+    kept = resume.kept(store.load())
+    results = dict(kept)
+    progress = Progress(len(job.policy.check))
+    try:
+        for check in job.policy.check:
+            progress.start(check.id)
+            if check.id in results:
+                progress.finish("kept from the interrupted run")
+                continue
+            result = _guarded(check, job, seed, device, progress)
+            results[check.id] = result
+            if resume.resumable(check):
+                store.save({**kept, check.id: result})
+                kept[check.id] = result
+            progress.finish(_outcome(result))
+    except KeyboardInterrupt:
+        raise Interrupted(len(resume.kept(kept)), len(job.policy.check)) from None
+    store.clear()
+    ordered = [results[check.id] for check in job.policy.check]
+    findings = []
+    for check, result in zip(job.policy.check, ordered, strict=True):
+        every = (*result.findings, *_unanswered(check, result.findings))
+        findings += [*every, *_regressions(check, every, accepted)]
+    today = datetime.now(UTC).date()
+    return Report(
+        findings=tuple(_waive(finding, job.policy, today) for finding in findings),
+        methods=tuple(result.method for result in ordered if result.method.steps),
+        warnings=tuple(_waiver_warnings(job.policy, today)),
+        run=Run(
+            tool=f"assaymark {version('assaymark')}",
+            command=job.command,
+            policy_name=job.name,
+            policy_sha256=hashlib.sha256(job.text.encode()).hexdigest(),
+            policy_text=job.text,
+            seed=seed,
+            device=device,
+            started=started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+            seconds=round(time.monotonic() - clock, 3),
+            versions=_versions(),
+            digests={name: sha for result in ordered for name, sha in result.digests.items()},
+            platform=f"{platform.system()} {platform.machine()}, Python "
+            f"{platform.python_version()}",
+        ),
+    )
+
+
+def _guarded(
+    check: Check, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
+) -> CheckResult:
+    try:
+        return _run_check(check, job, seed, device, progress)
+    except IntegrityError as error:
+        broken = Finding(
+            check=check.id,
+            target=getattr(check, "model", check.id),
+            measure="digest",
+            summary=f"{error}.",
+            value=0.0,
+            limit=Limit(minimum=1.0),
+            severity="critical",
+            integrity=True,
+            references=check.tags,
+        )
+        return CheckResult(findings=(broken,), method=_no_method(check))
+    except AssaymarkError as error:
+        message = str(error)
+    except Exception as error:  # a bug, ours or a library's: the other checks still run
+        if job.debug:
+            raise
+        first = str(error).strip().splitlines()
+        message = (
+            f"internal error, {type(error).__name__}: {first[0] if first else ''}; run again with "
+            "--debug and report it"
+        )
+    if job.debug:
+        import traceback
+
+        traceback.print_exc()
+    gates: tuple[Gate | None, ...] = check.gates or (None,)
+    return CheckResult(
+        findings=tuple(_error(check, gate, message) for gate in gates), method=_no_method(check)
+    )
+
+
+def _run_check(
+    check: Check, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
+) -> CheckResult:
+    if isinstance(check, RobustnessCheck):
+        return _robustness(check, job, seed, device, progress)
+    if isinstance(check, BiasTableCheck):
+        return _bias_table(check, job)
+    assert isinstance(check, ProvenanceCheck)
+    from assaymark.provenance.check import check_provenance
+
+    return check_provenance(
+        check.id,
+        check.files,
+        check.trust_anchors,
+        folder=job.folder,
+        gates=check.gates,
+        tags=check.tags,
+        progress=progress,
+    )
+
+
+def _robustness(
+    check: RobustnessCheck, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
+) -> CheckResult:
+    from assaymark.robustness import images, models
+    from assaymark.robustness.check import Threat, check_robustness
+
+    data = images.load(
+        check.data,
+        folder=job.folder,
+        classes=check.classes,
+        data_range=check.data_range,
+        image_size=check.image_size,
+    )
+    steps = models.Preprocessing(
+        input_range=check.input_range,
+        mean=check.normalize.mean if check.normalize else None,
+        std=check.normalize.std if check.normalize else None,
+    )
+    model = models.load(
+        check.model,
+        data.images[:4],
+        arch=check.arch,
+        folder=job.folder,
+        preprocessing=steps,
+        sha256=check.model_sha256,
+        device=device,
+    )
+    return check_robustness(
+        check.id,
+        model,
+        data,
+        Threat(
+            attacks=tuple((attack.name, attack.options) for attack in check.attack),
+            norm=check.norm,
+            eps=check.eps,
+            target=check.target,
+        ),
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=seed,
+        device=device,
+        keep=job.keep,
+        progress=progress,
+    )
+
+
+def _bias_table(check: BiasTableCheck, job: Job) -> CheckResult:
+    from assaymark.bias import predictions
+    from assaymark.bias.check import check_bias_table
+
+    data = predictions.load(
+        check.data,
+        label=check.label,
+        prediction=check.prediction,
+        score=check.score,
+        sensitive=check.sensitive,
+        positive=check.positive,
+        threshold=check.threshold,
+        folder=job.folder,
+    )
+    return check_bias_table(
+        check.id,
+        data,
+        gates=check.gates,
+        tags=check.tags,
+        min_group_size=check.min_group_size,
+    )
+
+
+def _no_method(check: Check) -> Method:
+    return Method(check=check.id, title="", steps=())
+
+
+def _error(check: Check, gate: Gate | None, message: str) -> Finding:
+    return Finding(
+        check=check.id,
+        target=str(getattr(check, "model", None) or getattr(check, "data", None) or check.id),
+        measure=gate.metric if gate else "check",
+        summary="The check could not run.",
+        error=message,
+        limit=gate.limit if gate else None,
+        severity=gate.severity if gate else "high",
+        references=check.tags,
+    )
+
+
+def _unanswered(check: Check, findings: tuple[Finding, ...]) -> list[Finding]:
+    """A gate that no finding answers must not vanish: it is not measured."""
+    if any(finding.error or finding.measure == "digest" for finding in findings):
+        return []
+    answered = {(finding.measure, finding.limit) for finding in findings}
+    return [
+        Finding(
+            check=check.id,
+            target=check.id,
+            measure=gate.metric,
+            summary="The check gave no number for this gate.",
+            limit=gate.limit,
+            severity=gate.severity,
+        )
+        for gate in check.gates
+        if (gate.metric, gate.limit) not in answered
+    ]
+
+
+def _accepted(job: Job) -> Report | None:
+    """The baseline report, None when the policy names none or it does not exist yet."""
+    if job.policy.baseline is None:
+        return None
+    from assaymark.reports.store import from_json
+
+    path = job.folder / job.policy.baseline
+    if not path.exists():
+        return None
+    try:
+        return from_json(path.read_text(encoding="utf-8"), job.policy.baseline)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the baseline {job.policy.baseline}: {error}") from error
+
+
+def _regressions(
+    check: Check, findings: tuple[Finding, ...], accepted: Report | None
+) -> list[Finding]:
+    """How much worse each gated metric is than in the accepted report."""
+    if check.baseline is None:
+        return []
+    before = {
+        (finding.check, finding.target, finding.measure): finding.value
+        for finding in (accepted.findings if accepted else ())
+    }
+    drops = []
+    for finding in findings:
+        if finding.limit is None or finding.measure in ("digest", "broken_files"):
+            continue
+        old = before.get((finding.check, finding.target, finding.measure))
+        drop = None
+        if finding.value is None:
+            summary = "Not measured now, so it cannot be compared with the accepted report."
+        elif old is None:
+            summary = (
+                "The accepted report has no such number: keep this run as the baseline, if it is "
+                "acceptable, by writing it there with -o."
+            )
+        else:
+            worse = old - finding.value if finding.limit.maximum is None else finding.value - old
+            drop = round(worse, 12)
+            summary = f"{finding.value:.4f} now, {old:.4f} in the accepted report."
+        drops.append(
+            Finding(
+                check=check.id,
+                target=finding.target,
+                measure=f"{finding.measure}_drop",
+                summary=summary,
+                value=drop,
+                n=finding.n,
+                limit=Limit(maximum=check.baseline.max_drop),
+                severity=finding.severity,
+                references=finding.references,
+            )
+        )
+    return drops
+
+
+def _waive(finding: Finding, policy: Policy, today: date) -> Finding:
+    entry = policy.waiver_for(finding.check, finding.measure, today)
+    if entry is None or finding.integrity:
+        return finding  # a broken signature or digest is a fact, not a risk to accept
+    return replace(
+        finding,
+        waiver=Waiver(
+            check=entry.check,
+            metric=entry.metric,
+            reason=entry.reason,
+            owner=entry.owner,
+            expires=entry.expires.isoformat(),
+        ),
+    )
+
+
+def _waiver_warnings(policy: Policy, today: date) -> list[str]:
+    warnings = []
+    for entry in policy.waiver:
+        if entry.expires < today:
+            warnings.append(
+                f"the waiver of {entry.check} by {entry.owner} expired on {entry.expires} and no "
+                "longer counts"
+            )
+        elif entry.expires - today <= _SOON:
+            warnings.append(f"the waiver of {entry.check} by {entry.owner} ends on {entry.expires}")
+    return warnings
+
+
+def _outcome(result: CheckResult) -> str:
+    gated = [f for f in result.findings if f.limit is not None or f.error] or result.findings
+    return ", ".join(dict.fromkeys(finding.judged.value for finding in gated))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _RECORDED:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

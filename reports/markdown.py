@@ -1,0 +1,79 @@
+"""Markdown for a job summary or a pull request; what came from outside is escaped."""
+
+import re
+
+from assaymark.reports.model import Report, by_urgency
+from assaymark.reports.wording import (
+    HEADLINES,
+    MARKS,
+    consequence,
+    measured,
+    required,
+    summary,
+    tally,
+)
+
+_LIMIT = 900_000
+"""GitHub takes 1 MiB a step."""
+
+
+def render(report: Report) -> str:
+    lines = [
+        f"# {MARKS[report.verdict]} {HEADLINES[report.verdict]} ({report.verdict.value})",
+        "",
+        " ".join(escape(sentence) for sentence in summary(report)),
+        "",
+        f"{tally(report).capitalize()}.",
+        "",
+    ]
+    lines += [f"> {escape(warning)}\n" for warning in report.warnings]
+    lines += [
+        "| | check | target | measure | measured | required | severity | n |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for finding in by_urgency(report.findings):
+        cells = (
+            f"{MARKS[finding.verdict]} {finding.verdict.value}",
+            finding.check,
+            finding.target,
+            finding.measure,
+            measured(finding),
+            required(finding),
+            finding.severity if finding.limit else "",
+            "" if finding.n is None else str(finding.n),
+        )
+        lines.append("| " + " | ".join(escape(cell) for cell in cells) + " |")
+    notes = [
+        f"- **{escape(finding.check)}** {escape(finding.error or finding.summary)} "
+        f"{escape(consequence(finding))}".rstrip()
+        for finding in by_urgency(report.findings)
+        if finding.verdict.value not in ("pass", "measured")
+    ]
+    if notes:
+        lines += ["", "## What this means", "", *notes]
+    untested = [(method.check, item) for method in report.methods for item in method.not_tested]
+    if untested:
+        lines += ["", "## Not tested", ""]
+        lines += [f"- **{escape(check)}** {escape(item)}" for check, item in untested]
+    if report.run is not None:
+        lines += [
+            "",
+            f"{escape(report.run.tool)}, policy `{report.run.policy_sha256[:12]}`, "
+            f"seed {report.run.seed}, {report.run.seconds:.1f} s",
+        ]
+    text = "\n".join(lines) + "\n"
+    if len(text.encode()) > _LIMIT:
+        cut = text.encode()[:_LIMIT].decode(errors="ignore").rsplit("\n", 1)[0]
+        text = cut + "\n\nThe rest is in the JSON report.\n"
+    return text
+
+
+def escape(text: str) -> str:
+    r"""Text that stays text in Markdown and in the HTML it becomes.
+
+    >>> escape("<b>|`x`")
+    '&lt;b&gt;\\|\\`x\\`'
+    """
+    flat = " ".join(text.split())
+    flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|#!~@])", r"\\\1", flat)

@@ -1,0 +1,143 @@
+"""The words every renderer shares: numbers, verdicts, the summary, and what to do next."""
+
+from assaymark.reports.model import Cell, Finding, Report, Verdict, by_urgency
+
+NOT_MEASURED = "not measured"
+MARKS: dict[Verdict, str] = {
+    Verdict.PASS: "✔",
+    Verdict.FAIL: "✘",
+    Verdict.INCONCLUSIVE: "?",
+    Verdict.ERROR: "!",
+    Verdict.WAIVED: "–",
+    Verdict.NOT_MEASURED: "∅",
+    Verdict.MEASURED: "·",
+}
+HEADLINES: dict[Verdict, str] = {
+    Verdict.PASS: "Every limit holds",
+    Verdict.FAIL: "A limit is broken",
+    Verdict.INCONCLUSIVE: "The evidence does not decide",
+    Verdict.ERROR: "A check could not run",
+    Verdict.WAIVED: "Every broken limit is waived",
+    Verdict.NOT_MEASURED: "Nothing was measured",
+    Verdict.MEASURED: "Measured without limits",
+}
+# What a reader can do about a broken limit, by measure.
+ADVICE: dict[str, str] = {
+    "robust_accuracy": "Train on adversarial examples of this threat model, or narrow where the "
+    "model is used; then audit again with stronger attacks.",
+    "attack_success_rate": "Train on adversarial examples of this threat model, or narrow where the "
+    "model is used; then audit again with stronger attacks.",
+    "clean_accuracy": "Check that data, class order and normalisation are those of the model; then "
+    "retrain.",
+    "demographic_parity_difference": "Compare the groups' base rates, then reweigh the training "
+    "data or set thresholds by group where the law allows it.",
+    "equalized_odds_difference": "Look at the group with the worst error rates: collect more of "
+    "its cases, or equalise thresholds after training.",
+    "trusted_files": "Ask the source for a signed copy, or add its root certificate to the trust "
+    "anchors after checking it out of band.",
+    "intact_files": "Fetch the file again from its source; do not publish this copy.",
+    "broken_files": "Do not publish these copies: the content or its credentials were changed "
+    "after signing. Fetch them again from the signer.",
+    "digest": "Do not ship this model: it is not the one that was approved. Find out who replaced "
+    "it.",
+}
+ADVICE["demographic_parity_ratio"] = ADVICE["demographic_parity_difference"]
+ADVICE["equalized_odds_ratio"] = ADVICE["equalized_odds_difference"]
+
+
+def number(value: Cell) -> str:
+    """A cell as a reader wants it: four decimals at most, whole numbers whole.
+
+    >>> number(None), number(0.51926), number(597), number(1e-7)
+    ('not measured', '0.5193', '597', '1e-07')
+    """
+    if value is None:
+        return NOT_MEASURED
+    if isinstance(value, bool) or not isinstance(value, float):
+        return str(value)
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    return f"{value:.4f}".rstrip("0") if abs(value) >= 1e-3 else f"{value:.3g}"
+
+
+def measured(finding: Finding) -> str:
+    """The value with its interval: `0.519 [0.478, 0.560]`."""
+    if finding.error is not None:
+        return "could not run"
+    if finding.value is None:
+        return NOT_MEASURED
+    if finding.interval is None:
+        return number(finding.value)
+    return f"{finding.value:.3f} [{finding.interval.low:.3f}, {finding.interval.high:.3f}]"
+
+
+def required(finding: Finding) -> str:
+    return "" if finding.limit is None else str(finding.limit)
+
+
+def consequence(finding: Finding) -> str:
+    """Why the verdict is what it is, beyond the summary."""
+    if finding.verdict is Verdict.INCONCLUSIVE:
+        if finding.needs_n is None:
+            return "The interval straddles the limit."
+        return (
+            f"The interval straddles the limit: about {finding.needs_n:,} samples would decide, "
+            f"there are {finding.n or 0:,}."
+        )
+    if finding.verdict is Verdict.WAIVED and finding.waiver is not None:
+        waiver = finding.waiver
+        return f"Waived until {waiver.expires} by {waiver.owner}: {waiver.reason}"
+    if finding.verdict is Verdict.FAIL:
+        return ADVICE.get(finding.measure, "")
+    return ""
+
+
+def name(finding: Finding) -> str:
+    """`robust accuracy of demo:digits`."""
+    return f"{finding.measure.replace('_', ' ')} of {finding.target}"
+
+
+def tally(report: Report) -> str:
+    """`2 failed, 1 inconclusive, 5 passed`."""
+    words = {
+        Verdict.FAIL: "failed",
+        Verdict.ERROR: "could not run",
+        Verdict.INCONCLUSIVE: "inconclusive",
+        Verdict.NOT_MEASURED: "not measured",
+        Verdict.WAIVED: "waived",
+        Verdict.PASS: "passed",
+        Verdict.MEASURED: "measured without a limit",
+    }
+    counts = report.counts
+    parts = [f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict]]
+    return ", ".join(parts) or "no findings"
+
+
+def summary(report: Report) -> list[str]:
+    """At most five sentences for somebody who reads nothing else."""
+    gated = [finding for finding in report.findings if finding.limit is not None]
+    failed = [finding for finding in by_urgency(gated) if finding.verdict is Verdict.FAIL]
+    sentences = []
+    if failed:
+        sentences.append(f"{len(failed)} of {len(gated)} limits are broken.")
+        sentences += [
+            f"{_title(finding)}: {measured(finding)}, required {required(finding)}."
+            for finding in failed[:2]
+        ]
+    elif report.verdict is Verdict.PASS:
+        sentences.append(f"All {len(gated)} limits hold.")
+    undecided = [finding for finding in report.findings if finding.blocks]
+    if undecided:
+        names = "; ".join(f"{name(finding)} ({finding.check})" for finding in undecided[:3])
+        more = f" and {len(undecided) - 3} more" if len(undecided) > 3 else ""
+        sentences.append(f"Not decided: {names}{more}.")
+    waived = [finding for finding in report.findings if finding.verdict is Verdict.WAIVED]
+    if waived:
+        owners = ", ".join(sorted({f.waiver.owner for f in waived if f.waiver}))
+        sentences.append(f"{len(waived)} broken or undecided limits are waived by {owners}.")
+    return sentences or [f"{HEADLINES[report.verdict]}."]
+
+
+def _title(finding: Finding) -> str:
+    text = name(finding)
+    return text[0].upper() + text[1:]
