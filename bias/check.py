@@ -44,15 +44,14 @@ def check_bias_table(
         mine = [gate for gate in gates if gate.attribute in (None, attribute)]
         evidence = _evidence(grouped, data, mine)
         for measure in GAPS:
-            for gate in [gate for gate in mine if gate.metric == measure] or [None]:
+            asked: list[Gate | None] = [gate for gate in mine if gate.metric == measure]
+            for gate in asked or [None]:
                 findings.append(_gap(check, data, grouped, measure, gate, tags, evidence))
                 evidence = ()
-        for gate in mine:
-            if gate.metric in GROUP_METRICS:
-                findings += _rates(check, grouped, gate, tags)
-    return CheckResult(
-        findings=tuple(findings), method=_method(check, data, min_group_size, small)
-    )
+        for demand in mine:
+            if demand.metric in GROUP_METRICS:
+                findings += _rates(check, grouped, demand, tags)
+    return CheckResult(findings=tuple(findings), method=_method(check, data, min_group_size, small))
 
 
 def _gap(
@@ -149,15 +148,15 @@ def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[E
                     n=rate.n,
                 )
             )
-        limit = next((g.limit.minimum or g.limit.maximum for g in gates if g.metric == metric), None)
+        limit = next(
+            (g.limit.minimum or g.limit.maximum for g in gates if g.metric == metric), None
+        )
         title = f"{_TITLES[metric].capitalize()} by {grouped.attribute}"
         charts.append(Estimates(title=title, estimates=tuple(estimates), limit=limit))
     return (table, *charts)
 
 
-def _method(
-    check: str, data: Predictions, min_group_size: int, small: list[str]
-) -> Method:
+def _method(check: str, data: Predictions, min_group_size: int, small: list[str]) -> Method:
     steps = [
         f"{data.n} rows of {data.name}; {data.note}.",
         "Rates by group and the gaps between groups are fairlearn's: demographic parity compares "

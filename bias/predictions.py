@@ -126,7 +126,9 @@ def _numbers(
 ) -> "numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]":
     _present(column, spec)
     try:
-        numbers = column.astype("float64").to_numpy()
+        numbers: numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]] = numpy.asarray(
+            column, dtype=numpy.float64
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f'column "{column.name}" of {spec} is not numbers: {error}') from error
     if not numpy.isfinite(numbers).all():
@@ -145,13 +147,13 @@ def _positive(
         column = column.astype("int64")  # type: ignore[assignment]
     if pandas.api.types.is_numeric_dtype(column):
         try:
-            return (column.to_numpy() == float(positive)).astype(numpy.bool_)
+            return numpy.asarray(column.to_numpy() == float(positive), dtype=numpy.bool_)
         except ValueError:
             raise InputError(
                 f'column "{column.name}" of {spec} is numbers, positive is {positive!r}: expected one '
                 "of the numbers in it"
             ) from None
-    return (column.astype(str) == str(positive)).to_numpy(dtype=numpy.bool_)
+    return numpy.asarray(column.astype(str) == str(positive), dtype=numpy.bool_)
 
 
 def _groups(column: "pandas.Series[str]", spec: str) -> "pandas.Series[str]":

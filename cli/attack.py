@@ -24,7 +24,9 @@ def attack(
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option("--attack", "-a", help="fgsm, pgd, foolbox:CLASS, cleverhans:FUNCTION; repeatable."),
+        typer.Option(
+            "--attack", "-a", help="fgsm, pgd, foolbox:CLASS, cleverhans:FUNCTION; repeatable."
+        ),
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[
@@ -58,7 +60,9 @@ def attack(
         float | None,
         typer.Option("--min", help="Exit 1 when robust accuracy is below, 3 when undecided."),
     ] = None,
-    on: Annotated[str, typer.Option(help="Hold --min on the estimate or the lower bound.")] = "lower",
+    on: Annotated[
+        str, typer.Option(help="Hold --min on the estimate or the lower bound.")
+    ] = "lower",
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     output: Outputs = None,
     device: Device = "auto",

@@ -19,7 +19,9 @@ def _group() -> None:
 
 @app.command("table", epilog=EPILOG)
 def table(
-    file: Annotated[str, typer.Argument(help=".csv, .tsv or .parquet with one row a person, or demo:diabetes")],
+    file: Annotated[
+        str, typer.Argument(help=".csv, .tsv or .parquet with one row a person, or demo:diabetes")
+    ],
     label: Annotated[str, typer.Option(help="Column with the true outcome.")],
     sensitive: Annotated[str, typer.Option(help="Sensitive columns, with commas.")],
     prediction: Annotated[str | None, typer.Option(help="Column with the decision.")] = None,

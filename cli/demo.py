@@ -23,7 +23,7 @@ def demo(
     from assaymark.cli.exit import exit_code
     from assaymark.cli.outputs import write_outputs
     from assaymark.cli.run import Interrupted, Job, run
-    from assaymark.cli.terminal import show
+    from assaymark.cli.show import show
     from assaymark.reports.policy_file import parse
 
     text = prepare(folder)

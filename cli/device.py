@@ -18,5 +18,7 @@ def choose(name: str) -> str:
     if kind not in usable:
         raise InputError(f'unknown device "{name}": expected auto, {", ".join(usable)} or cuda:N')
     if not usable[kind]:
-        raise InputError(f"no {kind} device works here (torch {torch.__version__}): use --device cpu")
+        raise InputError(
+            f"no {kind} device works here (torch {torch.__version__}): use --device cpu"
+        )
     return name

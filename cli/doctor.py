@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
@@ -27,9 +26,16 @@ def doctor() -> None:
         raise typer.Exit(int(ExitCode.INCOMPLETE))
 
 
+def version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise RuntimeError(f"{package} is not installed") from None
+
+
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise RuntimeError(f"Python {sys.version.split()[0]}, 3.11 or newer is needed")
     return f"{sys.version.split()[0]} ({sys.executable})"
 
 
@@ -37,7 +43,7 @@ def _torch() -> str:
     import torch
 
     loss = torch.ones(2, requires_grad=True).square().sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return f"{torch.__version__}, {torch.get_num_threads()} threads"
 
 
@@ -92,10 +98,7 @@ def _fairlearn() -> str:
 
 
 def _onnx() -> str:
-    try:
-        return f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}"
-    except PackageNotFoundError as error:
-        raise RuntimeError(f"{error.name} is not installed, .onnx models cannot be read") from None
+    return f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}"
 
 
 def _parquet() -> str:

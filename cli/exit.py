@@ -1,8 +1,10 @@
 """Exit codes: what a shell or a CI job may rely on."""
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from assaymark.reports.model import Report, Verdict
+if TYPE_CHECKING:
+    from assaymark.reports.model import Report
 
 
 class ExitCode(IntEnum):
@@ -26,13 +28,13 @@ EPILOG = (
 )
 
 
-def exit_code(report: Report, *, exit_zero: bool = False) -> ExitCode:
+def exit_code(report: "Report", *, exit_zero: bool = False) -> ExitCode:
     """The most serious of what the findings say: 4, then 1, then 3.
 
     exit_zero turns 1 into 0 and nothing else: a run that is also incomplete still says 3.
     A report without findings is incomplete.
     """
-    failed = [finding for finding in report.findings if finding.verdict is Verdict.FAIL]
+    failed = [finding for finding in report.findings if finding.verdict == "fail"]
     if any(finding.integrity for finding in failed):
         return ExitCode.INTEGRITY
     if failed and not exit_zero:

@@ -6,7 +6,8 @@ import typer
 
 from assaymark.cli.exit import ExitCode, exit_code
 from assaymark.cli.outputs import check_outputs, write_outputs
-from assaymark.cli.terminal import say, show, tell
+from assaymark.cli.show import show
+from assaymark.cli.terminal import say, tell
 from assaymark.reports.model import Report
 
 

@@ -22,7 +22,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 ExitZero = Annotated[
     bool, typer.Option("--exit-zero", help="Exit 0 where a broken limit would exit 1.")
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of all random numbers; default: the policy's.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed of all random numbers; default: the policy's.")
+]
 
 
 def debug() -> bool:

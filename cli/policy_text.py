@@ -22,7 +22,9 @@ def policy_text(check: Table, seed: int = 0) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        inner = ", ".join(f"{key} = {_value(item)}" for key, item in value.items() if item is not None)
+        inner = ", ".join(
+            f"{key} = {_value(item)}" for key, item in value.items() if item is not None
+        )
         return f"{{ {inner} }}"
     if isinstance(value, list):
         return f"[{', '.join(_value(item) for item in value)}]"

@@ -16,9 +16,7 @@ keys_app = typer.Typer(help="Certificates and keys.", no_args_is_help=True, rich
 
 PassphraseFile = Annotated[
     Path | None,
-    typer.Option(
-        help="File with the passphrase; else ASSAYMARK_PASSPHRASE, else it is asked for."
-    ),
+    typer.Option(help="File with the passphrase; else ASSAYMARK_PASSPHRASE, else it is asked for."),
 ]
 
 
@@ -31,7 +29,9 @@ def _group() -> None:
 def new(
     folder: Annotated[Path, typer.Argument(help="New folder for the keys.")],
     organization: Annotated[str, typer.Option(help="Who a verifier sees as the signer.")],
-    name: Annotated[str | None, typer.Option(help="Common name of the signing certificate.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Common name of the signing certificate.")
+    ] = None,
     algorithm: Annotated[
         str, typer.Option(help="es256, es384, es512, ps256, ps384, ps512 or ed25519.")
     ] = "es256",
@@ -60,7 +60,9 @@ def sign(
     chain: Annotated[Path, typer.Option(help="PEM chain, the signing certificate first.")],
     key: Annotated[Path, typer.Option(help="PEM private key, encrypted or not.")],
     title: Annotated[str | None, typer.Option(help="Title; default: the file name.")] = None,
-    generated: Annotated[bool, typer.Option("--generated", help="A trained model made it.")] = False,
+    generated: Annotated[
+        bool, typer.Option("--generated", help="A trained model made it.")
+    ] = False,
     captured: Annotated[bool, typer.Option("--captured", help="A camera took it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
     passphrase_file: PassphraseFile = None,

@@ -1,13 +1,15 @@
 """`assaymark report`: show and convert stored reports."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assaymark.cli.options import Outputs
 from assaymark.reports.errors import InputError
-from assaymark.reports.model import Report
+
+if TYPE_CHECKING:
+    from assaymark.reports.model import Report
 
 app = typer.Typer(help="Stored reports.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -17,7 +19,7 @@ Stored = Annotated[Path, typer.Argument(help="A report.json that an audit wrote.
 @app.command("show")
 def show(report: Stored) -> None:
     """Print a stored report on one screen."""
-    from assaymark.cli.terminal import show as show_report
+    from assaymark.cli.show import show as show_report
 
     show_report(_load(report))
 
@@ -36,7 +38,7 @@ def convert(report: Stored, output: Outputs = None) -> None:
         say(f"wrote {path}")
 
 
-def _load(path: Path) -> Report:
+def _load(path: Path) -> "Report":
     from assaymark.reports.store import from_json
 
     try:

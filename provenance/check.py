@@ -89,7 +89,9 @@ def findings_of(
     values = {
         "trusted_files": [item for item in checked if item.state is State.TRUSTED],
         # a file whose credentials cannot be read is not known to be intact
-        "intact_files": [item for item in checked if item.state in (State.TRUSTED, State.UNTRUSTED)],
+        "intact_files": [
+            item for item in checked if item.state in (State.TRUSTED, State.UNTRUSTED)
+        ],
     }
     words = {
         "trusted_files": "carry Content Credentials of a trusted signer and are unchanged since",
@@ -121,7 +123,9 @@ def findings_of(
         findings.append(
             Finding(
                 check=check,
-                target=f"{len(checked)} files" if len(checked) != 1 else _name(checked[0].path, root),
+                target=f"{len(checked)} files"
+                if len(checked) != 1
+                else _name(checked[0].path, root),
                 measure=gate.metric,
                 summary=f"{len(hits)} of {len(checked)} files {words[gate.metric]}.",
                 value=len(hits) / len(checked),
@@ -150,7 +154,13 @@ def _evidence(checked: list[Verification], root: Path) -> tuple[Evidence, ...]:
         title="Files",
         columns=("file", "state", "signer", "made with", "why"),
         rows=tuple(
-            (_name(item.path, root), item.state.value, item.signer, item.generator, item.explanation)
+            (
+                _name(item.path, root),
+                item.state.value,
+                item.signer,
+                item.generator,
+                item.explanation,
+            )
             for item in ordered[:_SHOWN]
         ),
         note=""

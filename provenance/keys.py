@@ -176,7 +176,9 @@ def load_credentials(chain: Path, key: Path, passphrase: bytes | None) -> Creden
                 f"{key} is encrypted: give its passphrase with --passphrase-file or in "
                 "ASSAYMARK_PASSPHRASE"
             ) from error
-        private = load_pem_private_key(key_bytes, None)  # a passphrase for an open key is not needed
+        private = load_pem_private_key(
+            key_bytes, None
+        )  # a passphrase for an open key is not needed
     except (ValueError, UnsupportedAlgorithm) as error:
         wrong = b"ENCRYPTED" in key_bytes and passphrase is not None
         raise InputError(
@@ -208,8 +210,7 @@ def load_anchors(paths: list[Path] | tuple[Path, ...]) -> str:
     for path in paths:
         try:
             parts += [
-                _pem(item)
-                for item in x509.load_pem_x509_certificates(_read(path, "trust anchor"))
+                _pem(item) for item in x509.load_pem_x509_certificates(_read(path, "trust anchor"))
             ]
         except ValueError as error:
             raise InputError(f"{path} is not a PEM certificate: expected a trust anchor") from error

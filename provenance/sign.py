@@ -134,6 +134,8 @@ def _check_destination(source: Path, destination: Path, kind: str, replace: bool
         )
     if destination.exists():
         if destination.samefile(source):
-            raise InputError(f"{destination} is the source itself, which is never changed: name another")
+            raise InputError(
+                f"{destination} is the source itself, which is never changed: name another"
+            )
         if not replace:
             raise InputError(f"{destination} exists already: name another file, or use --force")

@@ -61,9 +61,10 @@ def examine(path: Path, trust_anchors_pem: str = "") -> Verification:
         what = "the file is empty" if not data else "its first bytes are neither JPEG nor PNG"
         return _without(path, State.UNSUPPORTED, f"{what}: JPEG and PNG are verified")
     try:
-        with context(trust_anchors_pem) as settings, c2pa.Reader(
-            kind, io.BytesIO(data), context=settings
-        ) as reader:
+        with (
+            context(trust_anchors_pem) as settings,
+            c2pa.Reader(kind, io.BytesIO(data), context=settings) as reader,
+        ):
             document = json.loads(reader.json())
     except c2pa.C2paError.ManifestNotFound:
         return _without(path, State.NO_MANIFEST, "the file carries no Content Credentials")
@@ -93,9 +94,7 @@ def _without(path: Path, state: State, explanation: str) -> Verification:
 def _judge(path: Path, document: dict[str, Any]) -> Verification:
     results = document.get("validation_results", {})
     active = results.get("activeManifest", {})
-    deltas = [
-        delta.get("validationDeltas", {}) for delta in results.get("ingredientDeltas") or ()
-    ]
+    deltas = [delta.get("validationDeltas", {}) for delta in results.get("ingredientDeltas") or ()]
     failures = tuple(item["code"] for part in (active, *deltas) for item in part.get("failure", ()))
     codes = failures + tuple(
         item["code"]
@@ -182,6 +181,4 @@ def _tree(manifests: dict[str, Any], label: str, depth: int = 0) -> Node | None:
         )
         if part
     )
-    return Node(
-        label=str(manifest.get("title") or label), detail=detail, children=tuple(children)
-    )
+    return Node(label=str(manifest.get("title") or label), detail=detail, children=tuple(children))

@@ -1,12 +1,11 @@
 """The errors a user can mend. Everything else is a bug.
 
-    AssaymarkError
-    ├── InputError          a model, data set, file or argument is not what the check needs
-    │   └── PolicyError     the policy is wrong; knows the line
-    └── IntegrityError      a digest or signature that must hold does not
+AssaymarkError
+├── InputError          a model, data set, file or argument is not what the check needs
+│   └── PolicyError     the policy is wrong; knows the line
+└── IntegrityError      a digest or signature that must hold does not
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,6 +50,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("robust_acuracy", ["robust_accuracy", "clean_accuracy"])
     ': did you mean "robust_accuracy"?'
     """
+    import difflib
+
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f': did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"

@@ -68,9 +68,7 @@ def chart(estimates: Estimates) -> dict[str, Any]:
     marks = []
     for i, item in enumerate(estimates.estimates):
         interval = (
-            ""
-            if item.low is None or item.high is None
-            else f" [{item.low:.3f}, {item.high:.3f}]"
+            "" if item.low is None or item.high is None else f" [{item.low:.3f}, {item.high:.3f}]"
         )
         n = "" if item.n is None else f", n = {item.n:,}"
         marks.append(
@@ -94,7 +92,8 @@ def chart(estimates: Estimates) -> dict[str, Any]:
 def strip(finding: Finding) -> dict[str, float | None] | None:
     """A small scale for the policy table: interval, value and limit; None off the scale 0 to 1."""
     limit = finding.limit
-    if finding.value is None or limit is None or not 0 <= finding.value <= 1:
+    counted = finding.measure == "broken_files"
+    if finding.value is None or limit is None or counted or not 0 <= finding.value <= 1:
         return None
     bound = _bound(limit)
     if not 0 <= bound <= 1:

@@ -24,24 +24,30 @@ def render(report: Report) -> str:
     for finding in report.findings:
         suite = suites.get(finding.check)
         if suite is None:
-            suite = suites[finding.check] = ET.SubElement(root, "testsuite", name=_clean(finding.check))
+            suite = suites[finding.check] = ET.SubElement(
+                root, "testsuite", name=_clean(finding.check)
+            )
         title = f"{finding.measure} [{finding.target}]"
         seen[finding.check, title] = seen.get((finding.check, title), 0) + 1
-        times = seen[finding.check, title]
+        nth = seen[finding.check, title]
         case = ET.SubElement(
             suite,
             "testcase",
             classname=_clean(finding.check),
-            name=_clean(title if times == 1 else f"{title} #{times}"),
+            name=_clean(title if nth == 1 else f"{title} #{nth}"),
             time=f"{finding.cost.seconds or 0:.3f}",
         )
         _outcome(case, finding)
     for element in [*suites.values(), root]:
-        for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        for attribute, tag in (
+            ("failures", "failure"),
+            ("errors", "error"),
+            ("skipped", "skipped"),
+        ):
             element.set(attribute, str(sum(1 for _ in element.iter(tag))))
         element.set("tests", str(sum(1 for _ in element.iter("testcase"))))
-        times = [float(case.get("time", "0")) for case in element.iter("testcase")]
-        element.set("time", f"{sum(times):.3f}")
+        seconds = [float(case.get("time", "0")) for case in element.iter("testcase")]
+        element.set("time", f"{sum(seconds):.3f}")
     if not suites:  # an empty report must not read as green
         case = ET.SubElement(
             ET.SubElement(root, "testsuite", name="assaymark", tests="1", errors="1"),

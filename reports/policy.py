@@ -51,7 +51,9 @@ def number(value: object) -> float:
     try:
         return float(Fraction(value)) if isinstance(value, str) else float(value)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f'expected a number or a fraction such as "8/255", got {value!r}') from None
+        raise ValueError(
+            f'expected a number or a fraction such as "8/255", got {value!r}'
+        ) from None
 
 
 Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
@@ -142,9 +144,7 @@ class Normalize(Strict):
     """Per-channel mean and standard deviation, subtracted and divided inside the model."""
 
     mean: Annotated[tuple[Number, ...], Field(min_length=1, strict=False)]
-    std: Annotated[
-        tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1, strict=False)
-    ]
+    std: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1, strict=False)]
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:
@@ -186,9 +186,12 @@ class RobustnessCheck(Check):
     normalize: Normalize | None = None
     input_range: Range | None = None
     data_range: Range | None = None
-    image_size: Annotated[
-        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
-    ] | None = None
+    image_size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
@@ -232,9 +235,7 @@ class ProvenanceCheck(Check):
     """Verify the Content Credentials of files."""
 
     kind: Literal["provenance"]
-    files: Annotated[
-        tuple[Text, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)
-    ]
+    files: Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
     trust_anchors: Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False)] = ()
 
 

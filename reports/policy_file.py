@@ -213,7 +213,9 @@ class _Locator:
         if kind == "value_error":
             return self.value(location), str(item["ctx"]["error"])
         if kind == "string_pattern_mismatch":
-            return self.value(location), f"{leaf} = {_short(seen)} must match {item['ctx']['pattern']}"
+            return self.value(
+                location
+            ), f"{leaf} = {_short(seen)} must match {item['ctx']['pattern']}"
         message = item["msg"][0].lower() + item["msg"][1:]
         return self.value(location), f"{leaf} = {_short(seen)}: {message}"
 

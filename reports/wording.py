@@ -119,13 +119,16 @@ def summary(report: Report) -> list[str]:
     failed = [finding for finding in by_urgency(gated) if finding.verdict is Verdict.FAIL]
     sentences = []
     if failed:
-        sentences.append(f"{len(failed)} of {len(gated)} limits are broken.")
+        verb = "is" if len(failed) == 1 else "are"
+        sentences.append(f"{len(failed)} of {len(gated)} limits {verb} broken.")
         sentences += [
             f"{_title(finding)}: {measured(finding)}, required {required(finding)}."
             for finding in failed[:2]
         ]
     elif report.verdict is Verdict.PASS:
-        sentences.append(f"All {len(gated)} limits hold.")
+        sentences.append(
+            "The one limit holds." if len(gated) == 1 else f"All {len(gated)} limits hold."
+        )
     undecided = [finding for finding in report.findings if finding.blocks]
     if undecided:
         names = "; ".join(f"{name(finding)} ({finding.check})" for finding in undecided[:3])

@@ -76,7 +76,15 @@ def pgd(
             noise = ball.random(origin, eps, streams.select(standing), f"pgd/{restart}")
             start = project(origin, origin + noise, eps, ball)
         end, fell = _climb(
-            model, origin, labels, start, eps=eps, ball=ball, targeted=targeted, steps=steps, step=step
+            model,
+            origin,
+            labels,
+            start,
+            eps=eps,
+            ball=ball,
+            targeted=targeted,
+            steps=steps,
+            step=step,
         )
         best[standing] = end
         standing[standing.clone()] = ~fell

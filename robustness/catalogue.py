@@ -158,7 +158,8 @@ def _run_cleverhans(
         arguments["y"] = y
     elif targeted:  # HopSkipJump: a target class for each image needs an image of that class
         raise InputError("cleverhans:hop_skip_jump_attack is untargeted here: drop `target`")
-    return run(model, x, **arguments).detach()
+    moved: torch.Tensor = run(model, x, **arguments)
+    return moved.detach()
 
 
 def _as_module(model: Model) -> torch.nn.Module:

@@ -25,7 +25,7 @@ from assaymark.robustness.evaluate import Evaluation, evaluate, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.pictures import trio
-from assaymark.robustness.types import Labels, Norm
+from assaymark.robustness.types import Attack, Labels, Norm
 
 NORM_NAMES: dict[Norm, str] = {"linf": "L∞", "l2": "L2"}
 
@@ -66,7 +66,7 @@ def check_robustness(
     """
     classes = _classes(model, data)
     # Two entries may use one attack with different options: "pgd", "pgd #2".
-    runs = {}
+    runs: dict[str, Attack] = {}
     for name, options in threat.attacks:
         label = name
         while label in runs:
@@ -173,7 +173,7 @@ def _findings(
     mine: tuple[Gate | None, ...] = tuple(gate for gate in gates if gate.metric == measure)
     if not mine and measure != "attack_success_rate":
         mine = (None,)
-    findings = []
+    findings: list[Finding] = []
     for gate in mine:
         confidence = gate.confidence if gate else 0.95
         limit = gate.limit if gate else None

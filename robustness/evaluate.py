@@ -263,7 +263,13 @@ def _finite(logits: Logits) -> Logits:
 
 
 def _example(
-    index: int, attack: str, x: Tensor, adversarial: Tensor, y: Tensor, clean: Tensor, answer: Tensor
+    index: int,
+    attack: str,
+    x: Tensor,
+    adversarial: Tensor,
+    y: Tensor,
+    clean: Tensor,
+    answer: Tensor,
 ) -> Example:
     before, after = clean.softmax(0), answer.softmax(0)
     return Example(

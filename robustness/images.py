@@ -83,9 +83,7 @@ def _checked(data: ImageData) -> ImageData:
             "classes are named: labels count from 0"
         )
     if int(data.labels.min()) < 0:
-        raise InputError(
-            f"{data.name} has the label {int(data.labels.min())}: labels count from 0"
-        )
+        raise InputError(f"{data.name} has the label {int(data.labels.min())}: labels count from 0")
     return data
 
 
@@ -119,9 +117,7 @@ def _folder(
         seen = ", ".join(
             "×".join(map(str, s)) for s in sorted(shapes, key=lambda s: tuple(map(int, s)))[:3]
         )
-        raise InputError(
-            f"{name} mixes image shapes ({seen}): give image_size = [height, width]"
-        )
+        raise InputError(f"{name} mixes image shapes ({seen}): give image_size = [height, width]")
     return ImageData(
         name=name, images=torch.stack(arrays), labels=torch.tensor(labels), classes=names
     )
@@ -131,7 +127,9 @@ def _picture(path: Path, name: str, size: tuple[int, int] | None) -> Tensor:
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):
-                raise ValueError(f"mode {picture.mode} has more than 8 bits; use .npz for such data")
+                raise ValueError(
+                    f"mode {picture.mode} has more than 8 bits; use .npz for such data"
+                )
             grey = picture.mode in ("1", "L", "LA")
             converted = picture.convert("L" if grey else "RGB")
             if size is not None:
@@ -166,9 +164,7 @@ def _npz(path: Path, name: str, data_range: tuple[float, float] | None) -> Image
     return _arrays(name, x, y, data_range)
 
 
-def _from_factory(
-    spec: str, folder: Path, data_range: tuple[float, float] | None
-) -> ImageData:
+def _from_factory(spec: str, folder: Path, data_range: tuple[float, float] | None) -> ImageData:
     made = resolve(spec, folder)()
     if not isinstance(made, tuple | list) or len(made) != 2:
         raise InputError(f"{spec} made a {type(made).__name__}, expected (images, labels)")

@@ -51,6 +51,9 @@ class Preprocessing:
 class Prepared(nn.Module):
     """A network behind its preprocessing, so that gradients reach the pixels in [0, 1]."""
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(self, network: nn.Module, steps: Preprocessing) -> None:
         super().__init__()
         self.network = network
@@ -62,7 +65,7 @@ class Prepared(nn.Module):
         if self.input_range is not None:
             low, high = self.input_range
             x = low + (high - low) * x
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
         logits: Tensor = self.network(x)
         return logits
@@ -123,7 +126,8 @@ def load(
 def _before(module: Prepared, x: Images) -> Tensor:
     identity = Prepared(nn.Identity(), Preprocessing(input_range=module.input_range))
     identity.mean, identity.std = module.mean, module.std
-    return identity(x)
+    pixels: Tensor = identity(x)
+    return pixels
 
 
 def _try(module: nn.Module, sample: Images, spec: str) -> int:
@@ -179,7 +183,9 @@ def _exported(path: Path) -> nn.Module:
             # guards are Python source in the archive; array operations do not need them
             return torch.export.load(path).module(check_guards=False)
     except Exception as error:
-        raise InputError(f"{path.name} cannot be read by torch.export.load: {_line(error)}") from error
+        raise InputError(
+            f"{path.name} cannot be read by torch.export.load: {_line(error)}"
+        ) from error
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -263,7 +269,7 @@ def resolve(spec: str, folder: Path) -> Callable[..., object]:
     module, _, name = spec.partition(":")
     with _importable(folder):
         try:
-            found = pkgutil.resolve_name(spec)
+            found: object = pkgutil.resolve_name(spec)
         except ImportError as error:
             raise InputError(
                 f"cannot import {module} of {spec}: {error}; install it, or put it beside the policy"

@@ -52,9 +52,7 @@ class OnnxModel(nn.Module):
             )
         inputs = [item for item in graph.input if item.name not in constants]
         if len(inputs) != 1:
-            raise InputError(
-                f"{path.name} has {len(inputs)} inputs, expected one batch of images"
-            )
+            raise InputError(f"{path.name} has {len(inputs)} inputs, expected one batch of images")
         self.input_name = inputs[0].name
         self.output_name = graph.output[0].name
         first = inputs[0].type.tensor_type.shape.dim[:1]
@@ -204,8 +202,10 @@ def _pool(kind: str) -> Operator:
 def _gemm(a: Attributes, x: Tensor, w: Tensor, c: Tensor | None = None) -> Tensor:
     x = x.T if a.get("transA", 0) else x
     w = w.T if a.get("transB", 0) else w
-    y = a.get("alpha", 1.0) * (x @ w)
-    return y if c is None else y + a.get("beta", 1.0) * c
+    y: Tensor = a.get("alpha", 1.0) * (x @ w)
+    if c is not None:
+        y = y + a.get("beta", 1.0) * c
+    return y
 
 
 def _batch_norm(
@@ -294,7 +294,8 @@ def _split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tenso
     given = _ints(sizes) if sizes is not None else a.get("split")
     if given is None:
         given = [len(part) for part in torch.arange(x.shape[axis]).chunk(a["num_outputs"])]
-    return x.split(given, axis)
+    parts: tuple[Tensor, ...] = x.split(given, axis)
+    return parts
 
 
 def _pad(
@@ -335,7 +336,7 @@ def _constant(a: Attributes) -> Tensor:
 
 
 def _constant_of_shape(a: Attributes, shape: Tensor) -> Tensor:
-    value = a.get("value", torch.zeros(1))
+    value: Tensor = a.get("value", torch.zeros(1))
     return value.reshape(1).expand(_ints(shape)).clone()
 
 

@@ -40,7 +40,9 @@ def trio(example: Example, classes: tuple[str, ...]) -> ImageTrio:
 
 def encode(image: Tensor) -> Picture:
     """C×H×W in [0, 1] as PNG when small, else reduced and as WebP."""
-    array = (image.detach().cpu().clamp(0, 1) * 255).round().to(dtype=image.new_empty(0).byte().dtype)
+    array = (
+        (image.detach().cpu().clamp(0, 1) * 255).round().to(dtype=image.new_empty(0).byte().dtype)
+    )
     planes = array.numpy().transpose(1, 2, 0)
     planes = planes[:, :, 0] if planes.shape[2] in (1, 2) else planes[:, :, :3]
     picture = Image.fromarray(numpy.ascontiguousarray(planes))

@@ -1,0 +1,50 @@
+"""A report on one screen."""
+
+import sys
+
+from assaymark.cli.terminal import coloured, printable, say, write
+from assaymark.reports import wording
+from assaymark.reports.model import Report, Verdict, by_urgency
+
+_COLOURS = {
+    Verdict.PASS: "32",
+    Verdict.FAIL: "31",
+    Verdict.ERROR: "31",
+    Verdict.INCONCLUSIVE: "33",
+    Verdict.NOT_MEASURED: "33",
+    Verdict.WAIVED: "33",
+    Verdict.MEASURED: "0",
+}
+
+
+def show(report: Report) -> None:
+    """The report on one screen: a line a finding, the worst first, then the sum."""
+    colour = coloured(sys.stdout)
+    rows = []
+    for finding in by_urgency(report.findings):
+        rows.append(
+            (
+                finding,
+                (
+                    finding.check,
+                    f"{finding.measure} {finding.target}"[:58],
+                    wording.measured(finding),
+                    f"required {wording.required(finding)}" if finding.limit else "",
+                ),
+            )
+        )
+    widths = [max((len(cells[i]) for _, cells in rows), default=0) for i in range(4)]
+    for finding, cells in rows:
+        mark = wording.MARKS[finding.verdict]
+        if colour:
+            mark = f"\x1b[{_COLOURS[finding.verdict]}m{mark}\x1b[0m"
+        line = "  ".join(
+            printable(cell).ljust(width) for cell, width in zip(cells, widths, strict=True)
+        )
+        write(sys.stdout, f"{mark} {line.rstrip()}\n")
+        note = finding.error or wording.consequence(finding)
+        if note and finding.verdict is not Verdict.FAIL:
+            say(f"    {note}")
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    say(f"{wording.HEADLINES[report.verdict]}: {wording.tally(report)}")
