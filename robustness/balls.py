@@ -46,7 +46,8 @@ class L2:
     """Euclidean length of the change over all pixels and channels."""
 
     def distance(self, delta: Tensor) -> Float[Tensor, " batch"]:
-        return torch.linalg.vector_norm(delta.flatten(1), dim=1)
+        length: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+        return length
 
     def shrink(self, delta: Tensor, eps: float) -> Tensor:
         # clamp_max leaves a delta inside the ball bit for bit as it was
