@@ -56,12 +56,24 @@ def number(value: object) -> float:
         ) from None
 
 
-Number = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
+Number = Annotated[
+    float,
+    BeforeValidator(number, json_schema_input_type=float | str),
+    Field(allow_inf_nan=False),
+]
 Text = Annotated[str, Field(min_length=1)]
 
 
 def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) else [value]
+
+
+Texts = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(_listed, json_schema_input_type=Text | list[Text]),
+    Field(strict=False),
+]
+"""One text or a list of them."""
 
 
 class Strict(BaseModel):
@@ -116,7 +128,11 @@ class Check(Strict):
     """What all kinds of check have in common."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-    gate: Annotated[tuple[GateEntry, ...], BeforeValidator(_listed), Field(strict=False)] = ()
+    gate: Annotated[
+        tuple[GateEntry, ...],
+        BeforeValidator(_listed, json_schema_input_type=GateEntry | list[GateEntry]),
+        Field(strict=False),
+    ] = ()
     baseline: Baseline | None = None
     tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
@@ -174,7 +190,9 @@ class RobustnessCheck(Check):
     model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     attack: Annotated[
         tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
-        BeforeValidator(_listed),
+        BeforeValidator(
+            _listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]
+        ),
         Field(min_length=1, strict=False),
     ]
     norm: Literal["linf", "l2"]
@@ -212,9 +230,7 @@ class BiasTableCheck(Check):
     prediction: Text | None = None
     score: Text | None = None
     threshold: Number = 0.5
-    sensitive: Annotated[
-        tuple[Text, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)
-    ]
+    sensitive: Annotated[Texts, Field(min_length=1)]
     positive: str | int | float | bool = 1
     min_group_size: Annotated[int, Field(ge=1)] = 1
 
@@ -235,8 +251,8 @@ class ProvenanceCheck(Check):
     """Verify the Content Credentials of files."""
 
     kind: Literal["provenance"]
-    files: Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
-    trust_anchors: Annotated[tuple[Text, ...], BeforeValidator(_listed), Field(strict=False)] = ()
+    files: Annotated[Texts, Field(min_length=1)]
+    trust_anchors: Texts = ()
 
 
 AnyCheck = Annotated[

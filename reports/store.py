@@ -26,6 +26,9 @@ def schema() -> dict[str, Any]:
     inner = _adapter().json_schema(mode="serialization")
     inner["$defs"]["Finding"]["properties"]["verdict"] = {"type": "string"}
     definitions = inner.pop("$defs")
+    for value in (inner, *definitions.values()):
+        if "properties" in value:
+            value["additionalProperties"] = False
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": SCHEMA_NAME,

@@ -1,0 +1,48 @@
+"""What several tests need: the command line as a user runs it, and the shared data where present."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> RunCli:
+    """Run `assaymark …` in an empty folder; the environment has no terminal and no colours."""
+
+    def run(
+        *arguments: str, cwd: Path = tmp_path, timeout: float = 180, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("ASSAYMARK_PASSPHRASE", "ASSAYMARK_DEBUG", "FORCE_COLOR")
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "assaymark.cli", *arguments],
+            cwd=cwd,
+            env=environment | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data and models beside the checkout; not part of the product."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared beside the checkout: real data sets are not shipped")
+    return SHARED
