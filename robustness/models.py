@@ -181,11 +181,14 @@ def _exported(path: Path) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # guards are Python source in the archive; array operations do not need them
-            return torch.export.load(path).module(check_guards=False)
+            module = torch.export.load(path).module(check_guards=False)
     except Exception as error:
         raise InputError(
             f"{path.name} cannot be read by torch.export.load: {_line(error)}"
         ) from error
+    for refused in ("train", "eval"):  # the export fixed the mode; asking for it is no error
+        module.__dict__.pop(refused, None)
+    return module
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -62,7 +62,9 @@ def visit(browser: Any, path: Path, text: str) -> list[str]:
     ]
     # chrome:// is the browser's own first tab
     return [
-        url for url in urls if not url.startswith(("data:", "chrome:")) and url != path.as_uri()
+        url
+        for url in urls
+        if not url.startswith(("data:", "chrome:", "chrome-untrusted:")) and url != path.as_uri()
     ]
 
 
