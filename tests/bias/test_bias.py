@@ -1,0 +1,285 @@
+"""Group metrics against hand-computed numbers and fairlearn, and every way a table can be wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import fairlearn.metrics
+import numpy
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assaymark.bias import check, groups, predictions
+from assaymark.bias.predictions import Predictions
+from assaymark.reports.errors import InputError
+from assaymark.reports.model import Gate, Limit, Table
+
+# group a: 3 of 4 selected, TPR 2/2, FPR 1/2; group b: 1 of 4 selected, TPR 1/2, FPR 0/2
+BY_HAND = pandas.DataFrame(
+    {
+        "y": [1, 1, 0, 0, 1, 1, 0, 0],
+        "yhat": [1, 1, 1, 0, 1, 0, 0, 0],
+        "p": [0.9, 0.8, 0.6, 0.1, 0.7, 0.4, 0.3, 0.2],
+        "group": list("aaaabbbb"),
+    }
+)
+
+
+def load(table: pandas.DataFrame, folder: Path, **options: Any) -> Predictions:
+    table.to_csv(folder / "t.csv", index=False)
+    chosen = {"label": "y", "prediction": "yhat", "score": None, "sensitive": ("group",)} | options
+    return predictions.load("t.csv", folder=folder, **chosen)
+
+
+def test_rates_and_gaps_by_hand(tmp_path: Path) -> None:
+    found = groups.by_group(load(BY_HAND, tmp_path), "group")
+    a, b = found.groups
+    assert {metric: rate.value for metric, rate in a.rates.items()} == {
+        "selection_rate": 0.75,
+        "true_positive_rate": 1.0,
+        "false_positive_rate": 0.5,
+        "accuracy": 0.75,
+    }
+    assert {metric: rate.value for metric, rate in b.rates.items()} == {
+        "selection_rate": 0.25,
+        "true_positive_rate": 0.5,
+        "false_positive_rate": 0.0,
+        "accuracy": 0.75,
+    }
+    assert (a.n, a.positives) == (4, 2)
+    assert found.gaps == {
+        "demographic_parity_difference": 0.5,
+        "demographic_parity_ratio": pytest.approx(1 / 3),
+        "equalized_odds_difference": 0.5,
+        "equalized_odds_ratio": 0.0,
+    }
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+def test_every_table_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "parquet":
+        BY_HAND.to_parquet(path)
+    else:
+        BY_HAND.to_csv(path, index=False, sep="\t" if suffix == "tsv" else ",")
+    data = predictions.load(
+        path.name, label="y", prediction=None, score="p", sensitive=("group",), folder=tmp_path
+    )
+    assert data.n == 8
+    assert data.prediction.tolist() == (BY_HAND["p"] >= 0.5).tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "positive"),
+    [
+        ((1, 0), 1),
+        ((1.0, 0.0), "1"),
+        (("yes", "no"), "yes"),
+        ((True, False), 1),
+        ((True, False), True),
+        ((">50K", "<=50K"), ">50K"),
+        ((2, 1), 2),
+    ],
+)
+def test_positive_may_be_written_as_the_table_writes_it(
+    tmp_path: Path, values: tuple[Any, Any], positive: Any
+) -> None:
+    table = BY_HAND.copy()
+    for column in ("y", "yhat"):
+        table[column] = [values[0] if value else values[1] for value in BY_HAND[column]]
+    data = load(table, tmp_path, positive=positive)
+    assert data.label.tolist() == BY_HAND["y"].astype(bool).tolist()
+    assert data.prediction.tolist() == BY_HAND["yhat"].astype(bool).tolist()
+
+
+def rows(label: list[int], prediction: list[int], group: list[str]) -> Predictions:
+    return Predictions(
+        name="rows",
+        label=numpy.array(label, dtype=bool),
+        prediction=numpy.array(prediction, dtype=bool),
+        score=None,
+        groups={"group": pandas.Series(group)},
+        note="",
+    )
+
+
+def test_a_group_without_positives_is_not_measured_although_fairlearn_says_zero() -> None:
+    label, group = [1, 1, 0, 0, 0, 0], list("aaabbb")
+    perfect = rows(label, label, group)
+    assert fairlearn.metrics.equalized_odds_difference(label, label, sensitive_features=group) == 1
+    found = groups.by_group(perfect, "group")
+    assert found.groups[1].rates["true_positive_rate"].value is None
+    assert found.gaps["equalized_odds_difference"] is None
+    assert found.gaps["equalized_odds_ratio"] is None
+    assert found.gaps["demographic_parity_difference"] == pytest.approx(2 / 3)
+    gate = Gate(metric="equalized_odds_difference", limit=Limit(maximum=0.1))
+    result = check.check_bias_table("c", perfect, gates=(gate,))
+    finding = next(f for f in result.findings if f.measure == "equalized_odds_difference")
+    assert finding.verdict == "not-measured"
+    assert finding.blocks
+    assert "group 'b' has no positives" in finding.summary
+    table = finding.evidence[0] if finding.evidence else result.findings[0].evidence[0]
+    assert isinstance(table, Table)
+    assert table.rows[1][4] is None
+
+
+def test_one_group_compares_with_nothing() -> None:
+    found = groups.by_group(rows([1, 0], [1, 0], ["a", "a"]), "group")
+    assert set(found.gaps.values()) == {None}
+    assert "two are needed" in found.why["demographic_parity_ratio"]
+
+
+def test_a_ratio_of_zeros_is_not_measured() -> None:
+    found = groups.by_group(rows([1, 0, 1, 0], [0, 0, 0, 0], list("aabb")), "group")
+    assert found.gaps["demographic_parity_ratio"] is None
+    assert found.gaps["demographic_parity_difference"] == 0
+
+
+def test_small_groups_are_shown_but_not_compared() -> None:
+    label, group = [1, 0] * 10 + [1], ["a"] * 10 + ["b"] * 10 + ["tiny"]
+    data = rows(label, label, group)
+    found = groups.by_group(data, "group", 5)
+    assert [group.compared for group in found.groups] == [True, True, False]
+    assert found.gaps["equalized_odds_difference"] == 0
+    result = check.check_bias_table("c", data, min_group_size=5)
+    assert any("group = tiny" in item for item in result.method.not_tested)
+
+
+def test_missing_sensitive_values_are_a_group_of_their_own(tmp_path: Path) -> None:
+    table = BY_HAND.copy()
+    table.loc[7, "group"] = None
+    found = groups.by_group(load(table, tmp_path), "group")
+    assert [group.name for group in found.groups] == [predictions.MISSING, "a", "b"]
+
+
+def test_gates_on_group_rates_make_a_finding_for_each_group(tmp_path: Path) -> None:
+    gate = Gate(metric="accuracy", limit=Limit(minimum=0.9, on="lower"), severity="medium")
+    result = check.check_bias_table("c", load(BY_HAND, tmp_path), gates=(gate,))
+    mine = [finding for finding in result.findings if finding.measure == "accuracy"]
+    assert [finding.target for finding in mine] == ["group = a", "group = b"]
+    assert [finding.verdict for finding in mine] == ["inconclusive"] * 2
+    assert all((finding.needs_n or 0) > 4 for finding in mine)
+
+
+counts = st.lists(
+    st.tuples(st.booleans(), st.booleans(), st.sampled_from("abc")), min_size=6, max_size=60
+)
+
+
+@given(counts)
+def test_gaps_are_those_of_fairlearn_wherever_they_are_defined(cells: Any) -> None:
+    label, prediction, group = (list(column) for column in zip(*cells, strict=True))
+    found = groups.by_group(rows(label, prediction, group), "group")
+    for gap in groups.GAPS:
+        value = found.gaps[gap]
+        if value is not None:
+            reference = getattr(fairlearn.metrics, gap)(label, prediction, sensitive_features=group)
+            assert value == pytest.approx(reference, abs=1e-12)
+            assert 0 <= value <= 1
+        else:
+            assert found.why[gap]
+
+
+@given(counts, st.randoms())
+def test_the_order_of_rows_changes_nothing(cells: Any, random: Any) -> None:
+    first = groups.by_group(rows(*(list(c) for c in zip(*cells, strict=True))), "group")
+    mixed = list(cells)
+    random.shuffle(mixed)
+    second = groups.by_group(rows(*(list(c) for c in zip(*mixed, strict=True))), "group")
+    assert first == second
+
+
+def edited(**columns: Any) -> pandas.DataFrame:
+    return BY_HAND.assign(**columns)
+
+
+WRONG: list[tuple[str, pandas.DataFrame, dict[str, Any], str]] = [
+    ("no column", BY_HAND, {"label": "outcome"}, 't.csv has no column "outcome"'),
+    ("spelling", BY_HAND, {"sensitive": ("groop",)}, 'did you mean "group"?'),
+    ("no rows", BY_HAND[:0], {}, "t.csv has no rows"),
+    ("missing label", edited(y=[1, None] * 4), {}, 'column "y" of t.csv has 4 missing values'),
+    ("missing prediction", edited(yhat=[None, *[1] * 7]), {}, "the first in data row 1"),
+    ("three labels", edited(y=[0, 1, 2, 0, 1, 2, 0, 1]), {}, "has 3 different labels"),
+    ("positive", BY_HAND, {"positive": 7}, "no row of t.csv has the positive value 7"),
+    ("positive text", BY_HAND, {"positive": "yes"}, "is numbers, positive is 'yes'"),
+    ("score text", BY_HAND, {"score": "group", "prediction": None}, "is not numbers"),
+    ("score inf", edited(p=[numpy.inf] * 8), {"score": "p"}, "has infinite scores"),
+    (
+        "ages",
+        pandas.DataFrame({"y": [0, 1] * 60, "yhat": [0, 1] * 60, "group": range(120)}),
+        {},
+        "has 120 different values: expected at most 50 groups; add a column with bands",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "expected"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG]
+)
+def test_a_wrong_table_is_one_clear_sentence(
+    tmp_path: Path, table: pandas.DataFrame, options: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load(table, tmp_path, **options)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.csv", b"", "cannot read t.csv: No columns to parse"),
+        ("t.csv", b"\xff\xfe\x00bad", "cannot read t.csv"),
+        ("t.parquet", b"PAR1 no", "cannot read t.parquet"),
+        ("t.xlsx", b"", "t.xlsx is not a table that is read here"),
+    ],
+)
+def test_an_unreadable_table(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=expected):
+        predictions.load(
+            name, label="y", prediction="p", score=None, sensitive=("g",), folder=tmp_path
+        )
+
+
+def test_compas_as_fairlearn_counts_it(shared: Path) -> None:
+    """ProPublica's two-year recidivism; a decile score of 5 or more is "medium or high"."""
+    folder = shared / "data" / "bias" / "compas"
+    data = predictions.load(
+        "compas-scores-two-years.csv",
+        label="two_year_recid",
+        prediction=None,
+        score="decile_score",
+        threshold=5,
+        sensitive=("race", "sex"),
+        folder=folder,
+    )
+    table = pandas.read_csv(folder / "compas-scores-two-years.csv")
+    predicted = table["decile_score"] >= 5
+    for attribute in ("race", "sex"):
+        found = groups.by_group(data, attribute)
+        for gap, value in found.gaps.items():
+            reference = getattr(fairlearn.metrics, gap)(
+                table["two_year_recid"], predicted, sensitive_features=table[attribute]
+            )
+            assert value == pytest.approx(reference, abs=1e-12)
+    # Larson et al. 2016: of those who did not reoffend, 44.9 % of Black and 23.5 % of white
+    # defendants had been labelled higher risk
+    race = {group.name: group for group in groups.by_group(data, "race").groups}
+    rates = {name: race[name].rates["false_positive_rate"].value for name in race}
+    assert rates["African-American"] == pytest.approx(0.4485, abs=5e-4)
+    assert rates["Caucasian"] == pytest.approx(0.2345, abs=5e-4)
+
+
+def test_the_demo_study_is_scikit_learns() -> None:
+    data = predictions.load(
+        "demo:diabetes",
+        label="progressed",
+        prediction="predicted",
+        score="score",
+        sensitive=("sex", "age_band"),
+    )
+    assert data.n == 442
+    accuracy = (data.label == data.prediction).mean()
+    assert 0.7 < accuracy < 0.8  # cross-validated: far from perfect

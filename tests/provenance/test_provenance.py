@@ -1,0 +1,442 @@
+"""Keys, signing and verifying: what is trusted, what is caught, and what is never left behind."""
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from PIL import Image
+
+from assaymark.provenance.check import check_provenance, find_files
+from assaymark.provenance.keys import (
+    ALGORITHMS,
+    Chain,
+    Credentials,
+    load_anchors,
+    load_credentials,
+    new_chain,
+    write_chain,
+)
+from assaymark.provenance.sign import sign
+from assaymark.provenance.verify import State, examine, verify
+from assaymark.reports.errors import InputError, IntegrityError
+
+PIXELS = numpy.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=numpy.uint8)
+
+
+@pytest.fixture(scope="module")
+def chain() -> Chain:
+    return new_chain("Example Press")
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Chain:
+    return new_chain("Somebody Else")
+
+
+def picture(path: Path) -> Path:
+    Image.fromarray(PIXELS).save(path)
+    return path
+
+
+@pytest.fixture(params=["jpg", "png"])
+def signed(request: pytest.FixtureRequest, tmp_path: Path, chain: Chain) -> Path:
+    suffix = request.param
+    source = picture(tmp_path / f"source.{suffix}")
+    sign(source, tmp_path / f"signed.{suffix}", chain.credentials, made="generated")
+    return tmp_path / f"signed.{suffix}"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_makes_a_chain_that_is_trusted(tmp_path: Path, algorithm: str) -> None:
+    made = new_chain("Example Press", algorithm=algorithm)
+    found = sign(picture(tmp_path / "a.png"), tmp_path / "b.png", made.credentials)
+    assert found.state is State.UNTRUSTED  # nobody is trusted until an anchor says so
+    trusted = verify(tmp_path / "b.png", made.trust_anchor_pem)
+    assert trusted.signer == "Example Press"
+    assert "signingCredential.trusted" in trusted.codes
+
+
+def test_the_chain_has_the_extensions_of_the_profile(chain: Chain) -> None:
+    leaf = chain.leaf.certificate
+    usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert usage.digital_signature
+    assert not usage.key_cert_sign
+    purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert "1.3.6.1.4.1.62558.2.1" in {oid.dotted_string for oid in purposes}
+    intermediate = chain.intermediate.certificate.extensions
+    assert intermediate.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+    assert chain.leaf.certificate.issuer == chain.intermediate.certificate.subject
+    chain.intermediate.certificate.verify_directly_issued_by(chain.root.certificate)
+    leaf.verify_directly_issued_by(chain.intermediate.certificate)
+
+
+def test_private_keys_are_encrypted_and_private(tmp_path: Path, chain: Chain) -> None:
+    written = write_chain(chain, tmp_path / "keys", b"secret")
+    for name, path in written.items():
+        text = path.read_text()
+        if name.endswith("key.pem"):
+            assert "ENCRYPTED PRIVATE KEY" in text
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        else:
+            assert "PRIVATE" not in text
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+    assert "PRIVATE" not in repr(chain.credentials)
+    read = load_credentials(written["chain.pem"], written["key.pem"], b"secret")
+    assert read == chain.credentials
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+    with pytest.raises(InputError, match="never overwritten"):
+        write_chain(chain, tmp_path / "keys", b"secret")
+    with pytest.raises(InputError, match="empty passphrase"):
+        write_chain(chain, tmp_path / "other", b"")
+
+
+@pytest.mark.parametrize(
+    ("organization", "options", "expected"),
+    [
+        ("", {}, "organization has 0 characters"),
+        ("x" * 65, {}, "organization has 65 characters"),
+        ("a\nb", {}, "printable"),
+        ("ok", {"algorithm": "es265"}, 'did you mean "es256"?'),
+        ("ok", {"days": 0}, "valid for 1 to 3650 days, got 0"),
+        ("ok", {"name": "y" * 70}, "name has 70 characters"),
+    ],
+)
+def test_a_wrong_certificate_request(
+    organization: str, options: dict[str, object], expected: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        new_chain(organization, **options)  # type: ignore[arg-type]
+    assert expected in str(caught.value)
+
+
+def files_for(folder: Path, chain: Chain, stranger: Chain) -> dict[str, Path]:
+    write_chain(chain, folder / "k", b"secret")
+    plain = chain.leaf.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "plain.pem").write_bytes(plain)
+    old = chain.leaf.key.private_bytes(
+        Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(b"secret")
+    )
+    (folder / "sec1.pem").write_bytes(old)
+    (folder / "garbage.pem").write_text("no key")
+    (folder / "other.pem").write_bytes(
+        stranger.leaf.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    return {"chain": folder / "k" / "chain.pem", "key": folder / "k" / "key.pem"}
+
+
+def test_keys_in_every_pem_flavour(tmp_path: Path, chain: Chain, stranger: Chain) -> None:
+    paths = files_for(tmp_path, chain, stranger)
+    for key, secret in (("k/key.pem", b"secret"), ("plain.pem", None), ("sec1.pem", b"secret")):
+        assert load_credentials(paths["chain"], tmp_path / key, secret) == chain.credentials
+    assert load_credentials(paths["chain"], tmp_path / "plain.pem", b"not needed")
+
+
+@pytest.mark.parametrize(
+    ("chain_file", "key_file", "secret", "expected"),
+    [
+        ("k/chain.pem", "k/key.pem", None, "is encrypted: give its passphrase"),
+        ("k/chain.pem", "k/key.pem", b"wrong", "the passphrase does not open"),
+        ("k/chain.pem", "garbage.pem", None, "is not a PEM private key"),
+        ("k/chain.pem", "missing.pem", None, "cannot read the private key"),
+        ("k/missing.pem", "k/key.pem", b"secret", "cannot read the certificate chain"),
+        ("garbage.pem", "k/key.pem", b"secret", "is not a PEM certificate chain"),
+        ("k/chain.pem", "other.pem", None, "is not the key of the first certificate"),
+        ("k/root.pem", "k/key.pem", b"secret", "is not the key of the first certificate"),
+    ],
+)
+def test_an_unusable_key_is_one_clear_sentence(
+    tmp_path: Path,
+    chain: Chain,
+    stranger: Chain,
+    chain_file: str,
+    key_file: str,
+    secret: bytes | None,
+    expected: str,
+) -> None:
+    files_for(tmp_path, chain, stranger)
+    with pytest.raises(InputError) as caught:
+        load_credentials(tmp_path / chain_file, tmp_path / key_file, secret)
+    assert expected in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_signed_file_is_trusted_by_its_anchor_only(
+    signed: Path, chain: Chain, stranger: Chain
+) -> None:
+    assert examine(signed, chain.trust_anchor_pem).state is State.TRUSTED
+    assert examine(signed, stranger.trust_anchor_pem).state is State.UNTRUSTED
+    assert examine(signed).state is State.UNTRUSTED
+    both = chain.trust_anchor_pem + stranger.trust_anchor_pem
+    found = examine(signed, both)
+    assert found.state is State.TRUSTED
+    assert found.generator.startswith("assaymark")
+    assert found.tree is not None
+    assert "trainedAlgorithmicMedia" in found.tree.children[0].detail
+    with pytest.raises(IntegrityError, match="valid-but-untrusted"):
+        verify(signed, stranger.trust_anchor_pem)
+
+
+def flip(position: float) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        at = int(len(data) * position)
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+    return change
+
+
+def resave(data: bytes) -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        clean = Image.fromarray(numpy.asarray(image))
+        clean.save(stream, image.format)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "states"),
+    [
+        (flip(0.97), {State.INVALID}),
+        (flip(0.99), {State.INVALID}),
+        (lambda data: data + b"0123456789", {State.INVALID}),
+        (lambda data: data[:-50], {State.INVALID, State.UNREADABLE}),
+        (lambda data: data[: len(data) // 2], {State.INVALID, State.UNREADABLE}),
+        (lambda data: data[:4], {State.UNSUPPORTED, State.UNREADABLE, State.NO_MANIFEST}),
+        (lambda data: b"", {State.UNSUPPORTED}),
+        (resave, {State.NO_MANIFEST}),
+        (lambda data: data.replace(b"c2pa.actions", b"c2pa.bctions"), {State.INVALID}),
+        (lambda data: data.replace(b"Example Press", b"Example Pross"), {State.INVALID}),
+        (lambda data: b"GIF89a" + data, {State.UNSUPPORTED}),
+    ],
+    ids=["flip", "flip end", "append", "cut", "half", "head", "empty", "stripped", "assertion",
+         "certificate", "other type"],
+)  # fmt: skip
+def test_no_tampered_file_is_trusted_and_none_raises(
+    signed: Path, chain: Chain, change: Callable[[bytes], bytes], states: set[State]
+) -> None:
+    data = change(signed.read_bytes())
+    assert data != signed.read_bytes()
+    signed.write_bytes(data)
+    found = examine(signed, chain.trust_anchor_pem)
+    assert found.state in states
+    assert found.explanation
+
+
+def test_credentials_moved_to_another_picture_do_not_hold(tmp_path: Path, chain: Chain) -> None:
+    first = picture(tmp_path / "a.jpg")
+    sign(first, tmp_path / "s.jpg", chain.credentials)
+    data, bare = (tmp_path / "s.jpg").read_bytes(), first.read_bytes()
+    extra = len(data) - len(bare)
+    start = data.index(b"\xff\xeb")  # APP11 carries the manifest store
+    other = tmp_path / "other.jpg"
+    Image.fromarray(PIXELS[::-1]).save(other)
+    plain = other.read_bytes()
+    other.write_bytes(plain[:start] + data[start : start + extra] + plain[start:])
+    assert examine(other, chain.trust_anchor_pem).state is State.INVALID
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_signing_leaves_the_source_alone(tmp_path: Path, chain: Chain, suffix: str) -> None:
+    source = picture(tmp_path / f"a.{suffix}")
+    before = source.read_bytes()
+    sign(source, tmp_path / "out" / f"b.{suffix}", chain.credentials)
+    assert source.read_bytes() == before
+    original, signed = (
+        numpy.asarray(Image.open(path)) for path in (source, tmp_path / "out" / f"b.{suffix}")
+    )
+    assert numpy.array_equal(original, signed)
+    assert (tmp_path / "out" / f"b.{suffix}").stat().st_size < len(before) + 20_000  # no thumbnail
+
+
+def test_signing_again_keeps_the_history(tmp_path: Path, chain: Chain, stranger: Chain) -> None:
+    sign(picture(tmp_path / "a.png"), tmp_path / "b.png", chain.credentials, made="captured")
+    sign(tmp_path / "b.png", tmp_path / "c.png", stranger.credentials)
+    found = examine(tmp_path / "c.png", stranger.trust_anchor_pem)
+    assert found.state is State.TRUSTED
+    assert found.tree is not None
+    parent = next(node for node in found.tree.children if node.label.startswith("ingredient"))
+    assert parent.label == "ingredient: b.png"
+    assert "signed by Example Press" in parent.children[0].detail
+    with pytest.raises(InputError, match="already carries Content Credentials"):
+        sign(tmp_path / "b.png", tmp_path / "d.png", chain.credentials, made="generated")
+    assert not (tmp_path / "d.png").exists()
+
+
+def damaged(credentials: Credentials, stranger: Chain) -> Credentials:
+    return replace(credentials, key_pem=stranger.credentials.key_pem)
+
+
+def test_a_failed_signature_leaves_nothing(tmp_path: Path, chain: Chain, stranger: Chain) -> None:
+    source = picture(tmp_path / "a.jpg")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(source.read_bytes()[:20])
+    text = tmp_path / "text.jpg"
+    text.write_text("no picture")
+    attempts = [
+        (source, "out.jpg", damaged(chain.credentials, stranger)),
+        (source, "out.png", chain.credentials),
+        (broken, "out.jpg", chain.credentials),
+        (text, "out.jpg", chain.credentials),
+        (tmp_path / "missing.jpg", "out.jpg", chain.credentials),
+        (source, "text.jpg", chain.credentials),
+        (source, "a.jpg", chain.credentials),
+    ]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for path, name, credentials in attempts:
+        with pytest.raises(InputError):
+            sign(path, tmp_path / name, credentials)
+        assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
+    os.link(source, tmp_path / "same.jpg")
+    with pytest.raises(InputError, match="is the source itself"):
+        sign(source, tmp_path / "same.jpg", chain.credentials, replace=True)
+    assert source.read_bytes() == before["a.jpg"]
+
+
+def test_an_expired_certificate_is_refused_before_signing(tmp_path: Path, chain: Chain) -> None:
+    import datetime as dt
+
+    write_chain(chain, tmp_path / "k", b"secret")
+    old = dt.datetime.now(dt.UTC) - dt.timedelta(days=400)
+    leaf = chain.leaf.certificate
+    expired = (
+        x509.CertificateBuilder()
+        .subject_name(leaf.subject)
+        .issuer_name(leaf.issuer)
+        .public_key(chain.leaf.key.public_key())
+        .serial_number(1)
+        .not_valid_before(old)
+        .not_valid_after(old + dt.timedelta(days=30))
+        .sign(chain.intermediate.key, leaf.signature_hash_algorithm)  # type: ignore[arg-type]
+    )
+    (tmp_path / "old.pem").write_bytes(expired.public_bytes(Encoding.PEM))
+    with pytest.raises(InputError, match=r"is valid from .* to .*, today is"):
+        load_credentials(tmp_path / "old.pem", tmp_path / "k" / "key.pem", b"secret")
+
+
+def test_a_manifest_on_the_network_is_not_fetched(tmp_path: Path, chain: Chain) -> None:
+    """A file that points to a loopback server; the server must not hear of it."""
+    import io
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    import c2pa
+
+    from assaymark.provenance.c2pa_context import context
+
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        output = io.BytesIO()
+        made = chain.credentials
+        info = c2pa.C2paSignerInfo(
+            made.algorithm.encode(), made.chain_pem.encode(), made.key_pem.encode(), None
+        )
+        with (
+            context() as settings,
+            c2pa.Signer.from_info(info) as signer,
+            c2pa.Builder({"claim_generator_info": [{"name": "t"}]}, context=settings) as builder,
+        ):
+            builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+            builder.set_no_embed()
+            builder.set_remote_url(f"http://127.0.0.1:{server.server_port}/m.c2pa")
+            source = picture(tmp_path / "a.jpg").read_bytes()
+            builder.sign(signer, "image/jpeg", io.BytesIO(source), output)
+        (tmp_path / "remote.jpg").write_bytes(output.getvalue())
+        assert examine(tmp_path / "remote.jpg").state in (State.UNREADABLE, State.NO_MANIFEST)
+        server.shutdown()
+    assert asked == []
+
+
+def test_the_check_counts_every_file_and_never_an_empty_set(tmp_path: Path, chain: Chain) -> None:
+    (tmp_path / "root.pem").write_text(chain.trust_anchor_pem)
+    media = tmp_path / "media"
+    media.mkdir()
+    for name in ("a.png", "b.png"):
+        sign(picture(tmp_path / name), media / name, chain.credentials)
+    result = check_provenance("c", ("media/*.png",), ("root.pem",), folder=tmp_path)
+    assert [(f.measure, f.value, f.verdict) for f in result.findings] == [
+        ("trusted_files", 1.0, "pass")
+    ]
+    assert set(result.digests) == {"media/a.png", "media/b.png"}
+    picture(media / "unsigned.png")
+    data = (media / "b.png").read_bytes()
+    (media / "b.png").write_bytes(flip(0.97)(data))
+    result = check_provenance("c", ("media",), ("root.pem",), folder=tmp_path)
+    assert [(f.measure, f.integrity, f.verdict) for f in result.findings] == [
+        ("broken_files", True, "fail"),
+        ("trusted_files", False, "fail"),
+    ]
+    assert result.findings[1].value == pytest.approx(1 / 3)
+    for pattern in ("nothing/*.png", "missing.png", "/abs/*.png"):
+        with pytest.raises(InputError, match=r"no file matches|is not a file name"):
+            find_files((pattern,), tmp_path)
+    with pytest.raises(InputError, match="not a PEM certificate"):
+        load_anchors([media / "a.png"])
+
+
+PUBLIC = {
+    "adobe-20220124-A.jpg": State.NO_MANIFEST,
+    "adobe-20220124-C.jpg": State.TRUSTED,
+    "adobe-20220124-CA.jpg": State.TRUSTED,
+    "adobe-20220124-CACA.jpg": State.TRUSTED,
+    "adobe-20220124-CAI.jpg": State.TRUSTED,
+    "adobe-20220124-CICA.jpg": State.TRUSTED,
+    "adobe-20220124-E-clm-CAICAI.jpg": State.INVALID,
+    "adobe-20220124-E-dat-CA.jpg": State.INVALID,
+    "adobe-20220124-E-sig-CA.jpg": State.INVALID,
+    "adobe-20220124-E-uri-CA.jpg": State.INVALID,
+    "adobe-20220124-E-uri-CIE-sig-CA.jpg": State.INVALID,
+    "adobe-20220124-I.jpg": State.NO_MANIFEST,
+    "adobe-20220124-XCA.jpg": State.INVALID,
+    "adobe-20220124-XCI.jpg": State.INVALID,
+    "nikon-20221019-building.jpeg": State.INVALID,
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_official_files_have_their_expected_state(shared: Path, name: str) -> None:
+    """C2PA's public test files; their test root is not in the official list, so the good ones are
+    valid but untrusted."""
+    (path,) = (shared / "data" / "c2pa" / "public-testfiles").rglob(name)
+    anchors = (shared / "data" / "c2pa" / "trust-list" / "C2PA-TRUST-LIST.pem").read_text()
+    found = examine(path, anchors)
+    expected = PUBLIC[name]
+    assert found.state in (
+        {State.TRUSTED, State.UNTRUSTED} if expected is State.TRUSTED else {expected}
+    )
+
+
+def test_hostile_titles_come_back_as_text(shared: Path, tmp_path: Path, chain: Chain) -> None:
+    from assaymark.cli.terminal import printable
+
+    source = picture(tmp_path / "a.png")
+    attacks = (shared / "data" / "c2pa" / "attacks").glob("*.attack")
+    lines = [line for path in attacks for line in path.read_text("utf-8", "replace").splitlines()]
+    lines = [line for line in lines if line.strip()][:25]
+    assert lines
+    for line in lines:
+        found = sign(source, tmp_path / "b.png", chain.credentials, title=line, replace=True)
+        assert found.title == line
+        assert printable(found.title).isprintable()
