@@ -1,0 +1,304 @@
+"""The other commands, as a user types them."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy
+import pandas
+import pytest
+from conftest import RunCli
+from PIL import Image
+
+SECRET = {"ASSAYMARK_PASSPHRASE": "correct horse"}
+
+
+@pytest.fixture
+def keys(cli: RunCli, tmp_path: Path) -> Path:
+    done = cli("keys", "new", "keys", "--organization", "Example Press", **SECRET)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "keys"
+
+
+def picture(path: Path) -> None:
+    pixels = numpy.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=numpy.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+SIGN = ["--chain", "keys/chain.pem", "--key", "keys/key.pem"]
+
+
+def test_keys_sign_and_verify(cli: RunCli, tmp_path: Path, keys: Path) -> None:
+    picture(tmp_path / "photo.jpg")
+    done = cli("sign", "photo.jpg", "-o", "signed.jpg", *SIGN, "--captured", **SECRET)
+    assert done.returncode == 0, done.stderr
+    assert "signed by Example Press" in done.stdout
+    anchor = ["--trust-anchor", "keys/root.pem"]
+    assert cli("verify", "signed.jpg", *anchor).returncode == 0
+    stranger = cli("verify", "signed.jpg")
+    assert stranger.returncode == 1
+    assert "no --trust-anchor is given" in stranger.stderr
+    assert cli("verify", "photo.jpg", *anchor).returncode == 1
+    data = bytearray((tmp_path / "signed.jpg").read_bytes())
+    data[-100] ^= 1
+    (tmp_path / "tampered.jpg").write_bytes(data)
+    broken = cli("verify", "signed.jpg", "tampered.jpg", *anchor, "-o", "v.json", "-o", "v.html")
+    assert broken.returncode == 4
+    assert "broken_files tampered.jpg" in broken.stdout
+    assert json.loads((tmp_path / "v.json").read_text())["verdict"] == "fail"
+    assert cli("verify", "tampered.jpg", *anchor, "--exit-zero").returncode == 4
+    assert (
+        "correct horse" not in (tmp_path / "v.json").read_text() + (tmp_path / "v.html").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "expected"),
+    [
+        (["sign", "photo.jpg", "-o", "s.jpg", *SIGN], {}, "is encrypted: give its passphrase"),
+        (
+            ["sign", "photo.jpg", "-o", "s.jpg", *SIGN],
+            {"ASSAYMARK_PASSPHRASE": "wrong"},
+            "the passphrase does not open keys/key.pem",
+        ),
+        (["sign", "photo.jpg", "-o", "photo.jpg", *SIGN], SECRET, "is the source itself"),
+        (["sign", "photo.jpg", "-o", "keys/root.pem", *SIGN], SECRET, "ends in .pem"),
+        (["sign", "none.jpg", "-o", "s.jpg", *SIGN], SECRET, "cannot read none.jpg"),
+        (
+            ["sign", "photo.jpg", "-o", "s.jpg", *SIGN, "--generated", "--captured"],
+            SECRET,
+            "exclude each other",
+        ),
+        (["keys", "new", "keys", "--organization", "X"], SECRET, "keys are never overwritten"),
+        (["keys", "new", "k2", "--organization", "X"], {}, "a passphrase is needed"),
+        (
+            ["keys", "new", "k2", "--organization", "X", "--algorithm", "es257"],
+            SECRET,
+            'unknown algorithm "es257": did you mean "es256"?',
+        ),
+        (["verify", "none.jpg"], {}, 'no file matches "none.jpg"'),
+        (
+            ["verify", "photo.jpg", "--trust-anchor", "no.pem"],
+            {},
+            'no such trust anchor file: "no.pem"',
+        ),
+        (["report", "show", "photo.jpg"], {}, "cannot read the report photo.jpg"),
+        (["report", "show", "none.json"], {}, "cannot read the report none.json"),
+        (["report", "convert", "none.json"], {}, "name at least one output"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_leaves_nothing(
+    cli: RunCli,
+    tmp_path: Path,
+    keys: Path,
+    arguments: list[str],
+    variables: dict[str, str],
+    expected: str,
+) -> None:
+    picture(tmp_path / "photo.jpg")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    done = cli(*arguments, **variables)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
+    """A model by module:factory and images in folders, from an otherwise empty directory."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))\n"
+    )
+    random = numpy.random.default_rng(1)
+    for i in range(12):
+        folder = tmp_path / "images" / f"class{i % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (8, 8, 3), dtype=numpy.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    done = cli(
+        "attack", "mine:build", "images", "--eps", "8/255", "--mean", "0.5,0.5,0.5",
+        "--std", "0.25,0.25,0.25", "-a", "pgd", "--steps", "5", "-o", "r.html", "-o", "r.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "robust_accuracy" in done.stdout
+    run = json.loads((tmp_path / "r.json").read_text())["report"]["run"]
+    assert 'eps = "8/255"' in run["policy_text"]
+    (tmp_path / "kept.toml").write_text(run["policy_text"].replace("[[check]]", "[[check]]"))
+    gated = run["policy_text"] + 'gate = { metric = "clean_accuracy", min = 0.0 }\n'
+    (tmp_path / "kept.toml").write_text(gated)
+    assert cli("audit", "kept.toml").returncode == 0  # what the command stood for is a policy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (["demo:digits"], 2, "name a model and data"),
+        (["demo:digits", "demo:digits", "--eps", "x"], 2, 'eps = "x"'),
+        (["demo:digits", "demo:digits", "--norm", "l3"], 2, "norm = 'l3' is not known"),
+        (
+            ["demo:digits", "demo:digits", "--steps", "0"],
+            3,
+            "steps and restarts must be at least 1",
+        ),
+        (["none.onnx", "demo:digits"], 2, 'no such model: "none.onnx"'),
+        (["demo:digits", "demo:digits", "-a", "pdg"], 3, 'unknown attack "pdg"'),
+        (["demo:digits", "demo:digits", "--classes", "a,b"], 3, "only 2 classes are named"),
+        (["demo:digits", "demo:digits", "--mean", "0.5"], 2, 'missing key "std"'),
+        (["demo:digits", "demo:digits", "--target", "eleven"], 3, 'unknown target "eleven"'),
+        (
+            ["demo:digits", "demo:digits", "--mean", "1,2,3", "--std", "1,1,1"],
+            3,
+            "cannot read images",
+        ),
+    ],
+)
+def test_a_wrong_attack_command(
+    cli: RunCli, arguments: list[str], code: int, expected: str
+) -> None:
+    done = cli("attack", *arguments)
+    assert done.returncode == code
+    assert expected in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_attack_lists_what_it_knows(cli: RunCli) -> None:
+    done = cli("attack", "--list")
+    assert done.returncode == 0
+    for name in (
+        "fgsm",
+        "pgd",
+        "foolbox:LinfDeepFoolAttack",
+        "cleverhans:projected_gradient_descent",
+    ):
+        assert name in done.stdout
+
+
+def test_attack_with_a_minimum(cli: RunCli) -> None:
+    digits = ["attack", "demo:digits", "demo:digits", "--eps", "0.1", "-a", "fgsm"]
+    assert cli(*digits, "--min", "0.9").returncode == 1
+    assert cli(*digits, "--min", "0.3").returncode == 0
+    assert cli(*digits, "--min", "0.6").returncode == 3
+    assert cli(*digits, "--min", "0.6", "--on", "estimate").returncode == 1
+
+
+def test_bias_table(cli: RunCli, tmp_path: Path) -> None:
+    pandas.DataFrame(
+        {"y": [1, 0] * 20, "yhat": [1, 0, 1, 1] * 10, "sex": ["f", "f", "m", "m"] * 10, "race": "x"}
+    ).to_csv(tmp_path / "t.csv", index=False)
+    plain = ["bias", "table", "t.csv", "--label", "y", "--prediction", "yhat"]
+    done = cli(*plain, "--sensitive", "sex", "-o", "r.html")
+    assert done.returncode == 0, done.stderr
+    assert "equalized_odds_difference sex" in done.stdout
+    assert cli(*plain, "--sensitive", "sex", "--max-equalized-odds", "0.5").returncode == 1
+    assert cli(*plain, "--sensitive", "sex", "--max-demographic-parity", "0.6").returncode == 0
+    one = cli(*plain, "--sensitive", "race", "--max-equalized-odds", "0.5")
+    assert one.returncode == 3  # one group: not measured is not a pass
+    assert cli(*plain, "--sensitive", "sexx").returncode == 3
+    assert cli("bias", "table", "none.csv", "--label", "y", "--sensitive", "s").returncode == 2
+
+
+def test_init_writes_a_policy_that_runs(cli: RunCli, tmp_path: Path) -> None:
+    assert cli("init").returncode == 0
+    schema = json.loads((tmp_path / "assaymark.schema.json").read_text())
+    assert "check" in schema["properties"]
+    assert (tmp_path / "assaymark.toml").read_text().startswith("#:schema ./assaymark.schema.json")
+    done = cli("audit", "-o", "r.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = cli("init")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_doctor_says_what_works(cli: RunCli) -> None:
+    done = cli("doctor")
+    assert done.returncode == 0, done.stdout
+    for name in ("torch", "c2pa", "fairlearn", "onnx", "cuda"):
+        assert name in done.stdout
+    for line in done.stdout.splitlines():
+        assert line.startswith("✔") or "mend it with:" in line
+
+
+def test_report_convert_renders_the_same_page(cli: RunCli, tmp_path: Path) -> None:
+    cli("bias", "table", "demo:diabetes", "--label", "progressed", "--prediction", "predicted",
+        "--sensitive", "sex", "-o", "r.json", "-o", "r.html")  # fmt: skip
+    done = cli("report", "convert", "r.json", "-o", "again.html", "-o", "again.sarif")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.html").read_text() == (tmp_path / "r.html").read_text()
+    assert "Measured without limits" in cli("report", "show", "r.json").stdout
+
+
+def test_demo_catches_the_tampered_copy_and_runs_again(cli: RunCli, tmp_path: Path) -> None:
+    for _ in range(2):
+        done = cli("demo")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith(str(tmp_path / "assaymark-demo" / "report.html"))
+    folder = tmp_path / "assaymark-demo"
+    stored = json.loads((folder / "report.json").read_text())["report"]["findings"]
+    verdicts = {(finding["check"], finding["measure"]): finding["verdict"] for finding in stored}
+    assert verdicts["photographs", "trusted_files"] == "pass"
+    assert verdicts["tampered-copy", "broken_files"] == "fail"
+    assert verdicts["digits", "robust_accuracy"] == "fail"
+    assert verdicts["digits-hardened", "robust_accuracy"] == "pass"
+    assert not list(folder.rglob("*key*"))
+    page = (folder / "report.html").read_text()
+    assert page.count("difference ×") >= 12
+    assert len(page.encode()) <= 600_000
+    assert cli("audit", "assaymark-demo/assaymark.toml").returncode == 4
+
+
+def test_demo_does_not_write_into_a_folder_of_the_user(cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    done = cli("demo", "mine")
+    assert done.returncode == 2
+    assert "is not an earlier demo" in done.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names with control characters")
+def test_a_hostile_file_name_cannot_move_the_cursor(cli: RunCli, tmp_path: Path) -> None:
+    picture(tmp_path / "a\x1b[2Jb.jpg")
+    done = cli("verify", ".")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "a\\x1b[2Jb.jpg" in done.stdout
+
+
+def test_a_plain_locale_is_no_reason_to_fail(cli: RunCli) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
+    done = cli("attack", "demo:digits", "demo:digits", "-a", "fgsm", "--min", "0.99", **plain)
+    assert done.returncode == 1
+    assert "robust_accuracy" in done.stdout
+
+
+COMMANDS = [
+    "",
+    "audit",
+    "attack",
+    "bias",
+    "bias table",
+    "demo",
+    "doctor",
+    "init",
+    "keys",
+    "keys new",
+]
+COMMANDS += ["report", "report show", "report convert", "sign", "verify"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "assaymark")
+def test_every_command_has_help(cli: RunCli, command: str) -> None:
+    done = cli(*command.split(), "--help", COLUMNS="80")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    options = [line for line in done.stdout.splitlines() if line.strip().startswith("--")]
+    assert all(len(line.split("  ")) > 2 or line.strip().startswith("--help") for line in options)
+
+
+def test_version_is_the_installed_one(cli: RunCli) -> None:
+    from importlib.metadata import version
+
+    assert cli("--version").stdout.strip() == f"assaymark {version('assaymark')}"
