@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from assaymark.reports.errors import InputError, IntegrityError, nearest
 from assaymark.robustness import demo
 from assaymark.robustness.onnx_graph import OnnxModel
-from assaymark.robustness.pt2_guard import check_archive
+from assaymark.robustness.pt2_guard import harmless_copy
 from assaymark.robustness.types import Images, Logits
 
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SUFFIXES = (".onnx", ".pt2", ".ts", ".torchscript", ".safetensors", ".pt", ".pth")
 
 
@@ -62,6 +63,8 @@ class Prepared(nn.Module):
         self.register_buffer("std", _channels(steps.std))
 
     def forward(self, x: Images) -> Logits:
+        if self.input_range is None and self.mean is None:
+            x = x.clone()  # a network that changes its input in place must not change ours
         if self.input_range is not None:
             low, high = self.input_range
             x = low + (high - low) * x
@@ -69,6 +72,44 @@ class Prepared(nn.Module):
             x = (x - self.mean) / self.std
         logits: Tensor = self.network(x)
         return logits
+
+
+class FixedBatch(nn.Module):
+    """A network that was exported for batches of one size, given any number of images."""
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+
+    def forward(self, x: Images) -> Logits:
+        padding = -len(x) % self.size
+        padded = torch.cat([x, x[:1].expand(padding, *x.shape[1:])]) if padding else x
+        return torch.cat([self.network(part) for part in padded.split(self.size)])[: len(x)]
+
+
+def _any_batch(
+    network: nn.Module, sample: Images, preprocessing: Preprocessing | None
+) -> nn.Module:
+    """The network itself when it takes several batch sizes, else cut to the one that it takes."""
+
+    def works(size: int) -> bool:
+        images = sample[:1].expand(size, *sample.shape[1:])
+        try:
+            with torch.no_grad():
+                answer = Prepared(network, preprocessing or Preprocessing()).to(sample.device)(
+                    images
+                )
+            return len(answer) == size
+        except InputError:
+            raise
+        except Exception:
+            return False
+
+    if works(3) and works(1):
+        return network
+    fixed = next((size for size in _BATCHES if works(size)), None)
+    return network if fixed is None else FixedBatch(network, fixed)
 
 
 def _channels(values: tuple[float, ...] | None) -> Tensor | None:
@@ -102,23 +143,25 @@ def load(
         path = folder / spec
         if not path.is_file():
             raise InputError(f"no model at {spec}: expected a file ending in {', '.join(SUFFIXES)}")
-        digest = _sha256(path)
         network = _read(path, arch, folder)
+        files = network.files if isinstance(network, OnnxModel) else []
+        digest = _sha256(path, *files)
     if sha256 is not None and digest != sha256:
         raise IntegrityError(
             f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, the policy expects {sha256}: "
             "the model is not the one that was approved"
         )
-    network = network.eval().to(device)
+    network = _any_batch(network.eval().to(device), sample.to(device), preprocessing)
     module = Prepared(network, preprocessing or Preprocessing()).eval().to(device)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     classes = _try(module, sample.to(device), spec)
     note = ""
-    if isinstance(network, OnnxModel):
+    graph = network.network if isinstance(network, FixedBatch) else network
+    if isinstance(graph, OnnxModel):
         with torch.no_grad():
             prepared = _before(module, sample.to(device))
-        difference = network.verify(prepared)
+        difference = graph.verify(prepared)
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
     return Loaded(name=spec, module=module, sha256=digest, classes=classes, note=note)
 
@@ -149,6 +192,10 @@ def _try(module: nn.Module, sample: Images, spec: str) -> int:
             f"{spec} answered {len(sample)} images with {seen}: expected a tensor of logits, "
             f"({len(sample)}, classes)"
         )
+    if not logits.is_floating_point():
+        raise InputError(
+            f"{spec} answers with {logits.dtype}: expected logits, which are floating-point numbers"
+        )
     if logits.shape[1] < 2:
         raise InputError(
             f"{spec} has {logits.shape[1]} output: expected logits of at least 2 classes "
@@ -176,12 +223,12 @@ def _read(path: Path, arch: str | None, folder: Path) -> nn.Module:
 
 
 def _exported(path: Path) -> nn.Module:
-    check_archive(path)
+    archive = harmless_copy(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # guards are Python source in the archive; array operations do not need them
-            module = torch.export.load(path).module(check_guards=False)
+            module = torch.export.load(archive).module(check_guards=False)
     except Exception as error:
         raise InputError(
             f"{path.name} cannot be read by torch.export.load: {_line(error)}"
@@ -199,6 +246,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _torchscript(path: Path) -> nn.Module:
+    _check_torchscript(path)
     try:
         with warnings.catch_warnings():  # deprecated in torch 2.13, still what people have
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -206,6 +254,24 @@ def _torchscript(path: Path) -> nn.Module:
     except Exception as error:
         raise InputError(f"{path.name} is not TorchScript: {_line(error)}") from error
     return module
+
+
+def _check_torchscript(path: Path) -> None:
+    """TorchScript cannot call Python, but some of its operators read and write files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            sources = [archive.read(name) for name in names if "/code/" in name]
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"{path.name} is not TorchScript: {error}") from error
+    if len({name.casefold() for name in names}) < len(names):
+        raise InputError(f"{path.name} has two members of one name: export it again")
+    for source in sources:
+        if touched := re.search(rb"\b(from_file|save|load)\s*\(", source):
+            raise InputError(
+                f"{path.name} calls {touched[1].decode()}, which reads or writes files: refused; "
+                "export the model again without it"
+            )
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -222,6 +288,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        if not path.stat().st_size or isinstance(error, EOFError):
+            raise InputError(f"{path.name} is empty or cut off: save or copy it again") from error
         raise InputError(
             f"{path.name} is a pickle that needs code to be read, which is refused: save the weights "
             "with safetensors.torch.save_file(model.state_dict(), …) and name the architecture, or "
@@ -261,7 +329,7 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], name: str) -> None:
 
 def _build(spec: str, folder: Path) -> nn.Module:
     found = resolve(spec, folder)
-    made = found if isinstance(found, nn.Module) else found()
+    made = found if isinstance(found, nn.Module) else call(found, spec)
     if isinstance(made, nn.Module):
         return made
     raise InputError(f"{spec} made a {type(made).__name__}, expected a torch.nn.Module")
@@ -278,17 +346,33 @@ def resolve(spec: str, folder: Path) -> Callable[..., object]:
                 f"cannot import {module} of {spec}: {error}; install it, or put it beside the policy"
             ) from error
         except AttributeError as error:
+            if module not in sys.modules:
+                raise InputError(f"importing {module} of {spec} failed: {_line(error)}") from error
             known = [key for key in vars(sys.modules[module]) if not key.startswith("_")]
             raise InputError(f"{module} has no {name}{nearest(name, known)}") from error
+        except Exception as error:
+            raise InputError(
+                f"importing {module} of {spec} failed, {type(error).__name__}: {_line(error)}"
+            ) from error
     if not callable(found):
         raise InputError(f"{spec} is a {type(found).__name__}, expected a function or a class")
-    if inspect.isfunction(found) and any(
-        parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        for parameter in inspect.signature(found).parameters.values()
-    ):
-        raise InputError(f"{spec} needs arguments: expected a factory that is called with none")
     return found
+
+
+def call(factory: Callable[..., object], spec: str) -> object:
+    """What a factory makes; raises InputError when it needs arguments or fails."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise InputError(
+            f"{spec} needs arguments: expected a factory that is called with none"
+        ) from error
+    except ValueError:
+        pass  # a builtin without a signature: calling it will tell
+    try:
+        return factory()
+    except Exception as error:
+        raise InputError(f"{spec} failed, {type(error).__name__}: {_line(error)}") from error
 
 
 @contextmanager
@@ -302,9 +386,15 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(entry)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sha256(*paths: Path) -> str:
+    """Of one file its SHA-256; of several the SHA-256 of theirs, one after the other."""
+    digests = []
+    for path in paths:
+        with path.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256"))
+    if len(digests) == 1:
+        return digests[0].hexdigest()
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
 def _line(error: Exception) -> str:

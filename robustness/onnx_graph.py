@@ -7,6 +7,7 @@ agree with onnxruntime (or ONNX's own reference evaluator) on the user's images.
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,24 @@ class OnnxModel(nn.Module):
         try:
             # external data would read other files that the model names
             self.proto = onnx.load(str(path), load_external_data=False)
-            onnx.checker.check_model(self.proto)
+            outside = _external_files(self.proto)
+            self.files = [path.parent / file for file in outside]
+            if all(Path(file).name == file for file in outside):
+                onnx.external_data_helper.load_external_data_for_model(self.proto, path.parent)
+                outside = []
+                onnx.checker.check_model(self.proto)
         except Exception as error:
             reason = str(error).strip().splitlines()
             raise InputError(
                 f"{path.name} is not a valid ONNX model: {reason[0] if reason else error!r}"
             ) from error
+        if outside:
+            raise InputError(
+                f"{path.name} keeps weights in {outside[0]!r}, expected a file beside it: save it as "
+                "one, torch.onnx.export(…, external_data=False)"
+            )
         graph = self.proto.graph
         constants = {item.name: item for item in graph.initializer}
-        if any(item.external_data for item in graph.initializer):
-            raise InputError(
-                f"{path.name} keeps weights in other files: save it as one file "
-                "(onnx.save(model, path, save_as_external_data=False))"
-            )
         unknown = sorted({node.op_type for node in graph.node} - set(OPERATORS))
         if unknown:
             raise InputError(
@@ -53,9 +59,16 @@ class OnnxModel(nn.Module):
         inputs = [item for item in graph.input if item.name not in constants]
         if len(inputs) != 1:
             raise InputError(f"{path.name} has {len(inputs)} inputs, expected one batch of images")
+        kind = inputs[0].type.tensor_type
+        if kind.elem_type != onnx.TensorProto.FLOAT:
+            wanted = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+            raise InputError(
+                f"{path.name} takes {wanted} images, expected float32: move the conversion out of the "
+                "model"
+            )
         self.input_name = inputs[0].name
         self.output_name = graph.output[0].name
-        first = inputs[0].type.tensor_type.shape.dim[:1]
+        first = kind.shape.dim[:1]
         self.fixed_batch = first[0].dim_value if first and first[0].dim_value > 0 else None
         for i, item in enumerate(graph.initializer):
             array = torch.from_numpy(onnx.numpy_helper.to_array(item).copy())
@@ -73,14 +86,6 @@ class OnnxModel(nn.Module):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fixed_batch is None or len(x) == self.fixed_batch:
-            return self._run(x)
-        size = self.fixed_batch
-        padding = -len(x) % size
-        padded = torch.cat([x, x[:1].expand(padding, *x.shape[1:])]) if padding else x
-        return torch.cat([self._run(part) for part in padded.split(size)])[: len(x)]
-
-    def _run(self, x: Tensor) -> Tensor:
         values: dict[str, Any] = {name: getattr(self, key) for name, key in self.names.items()}
         values[self.input_name] = x
         values[""] = None
@@ -101,7 +106,14 @@ class OnnxModel(nn.Module):
         array = sample.detach().cpu().numpy()
         with torch.no_grad():
             ours = self(sample).cpu().numpy()
-        theirs = _second_engine(self.proto, self.input_name, array)
+        try:
+            theirs = _second_engine(self.proto, self.input_name, array)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"the second ONNX engine refuses images of shape {array.shape}: {reason}; check "
+                "image_size and the channels"
+            ) from error
         if ours.shape != theirs.shape:
             raise InputError(f"the ONNX graph gives shape {theirs.shape}, our reading {ours.shape}")
         scale = max(1.0, float(numpy.abs(theirs).max(initial=0)))
@@ -114,10 +126,23 @@ class OnnxModel(nn.Module):
         return difference
 
 
+def _external_files(proto: Any) -> list[str]:
+    """The files that initializers name, which may be anywhere if the model is hostile."""
+    return sorted(
+        {
+            entry.value
+            for item in proto.graph.initializer
+            for entry in item.external_data
+            if entry.key == "location"
+        }
+    )
+
+
 def _import_onnx() -> Any:
     try:
         import onnx
         import onnx.checker
+        import onnx.external_data_helper
         import onnx.numpy_helper
     except ImportError as error:
         raise InputError("reading .onnx needs: pip install 'assaymark[onnx]'") from error
@@ -214,6 +239,10 @@ def _batch_norm(
     return F.batch_norm(x, mean, var, scale, bias, False, 0.0, a.get("epsilon", 1e-5))
 
 
+def _instance_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return F.instance_norm(x, weight=scale, bias=bias, eps=a.get("epsilon", 1e-5))
+
+
 def _layer_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     axis = a.get("axis", -1) % x.dim()
     return F.layer_norm(x, x.shape[axis:], scale, bias, a.get("epsilon", 1e-5))
@@ -247,6 +276,8 @@ def _reduce(kind: str) -> Operator:
             return x.mean(over, keep)
         if kind == "sum":
             return x.sum(over, keep)
+        if kind == "l2":
+            return x.square().sum(over, keep).sqrt()
         return x.amax(over, keep) if kind == "max" else x.amin(over, keep)
 
     return run
@@ -286,13 +317,15 @@ def _gather(a: Attributes, x: Tensor, indices: Tensor) -> Tensor:
     axis = a.get("axis", 0) % x.dim()
     indices = torch.where(indices < 0, indices + x.shape[axis], indices)
     flat = x.index_select(axis, indices.reshape(-1).to(x.device))
-    return flat.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return flat.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def _split(a: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     axis = a.get("axis", 0)
     given = _ints(sizes) if sizes is not None else a.get("split")
     if given is None:
+        if "num_outputs" not in a:
+            raise InputError("an ONNX Split without sizes cannot be translated: export to .pt2")
         given = [len(part) for part in torch.arange(x.shape[axis]).chunk(a["num_outputs"])]
     parts: tuple[Tensor, ...] = x.split(given, axis)
     return parts
@@ -313,7 +346,8 @@ def _pad(
         return F.pad(x, flat, value=0.0 if value is None else float(value))
     while flat and flat[-2:] == [0, 0]:
         flat = flat[:-2]
-    return F.pad(x, flat, mode={"reflect": "reflect", "edge": "replicate"}[mode])
+    modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    return F.pad(x, flat, mode=modes[mode])
 
 
 def _cast(a: Attributes, x: Tensor) -> Tensor:
@@ -384,20 +418,22 @@ OPERATORS: dict[str, Operator] = {
     "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
+    "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "Log": lambda a, x: x.log(),
     "LogSoftmax": _softmax(F.log_softmax),
     "MatMul": lambda a, x, y: x @ y,
-    "Max": lambda a, x, y: torch.maximum(x, y),
+    "Max": lambda a, *parts: reduce(torch.maximum, parts),
     "MaxPool": _pool("max"),
-    "Min": lambda a, x, y: torch.minimum(x, y),
+    "Min": lambda a, *parts: reduce(torch.minimum, parts),
     "Mul": _binary(torch.mul),
     "Neg": lambda a, x: -x,
     "PRelu": lambda a, x, slope: torch.where(x < 0, slope * x, x),
     "Pad": _pad,
     "Pow": _binary(torch.pow),
     "Reciprocal": lambda a, x: 1 / x,
+    "ReduceL2": _reduce("l2"),
     "ReduceMax": _reduce("max"),
     "ReduceMean": _reduce("mean"),
     "ReduceMin": _reduce("min"),

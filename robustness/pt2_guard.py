@@ -1,15 +1,17 @@
-"""Look into a .pt2 archive before torch reads it: torch.export.load trusts what it finds.
+"""Take the harmless part of a .pt2 archive: torch.export.load trusts all that it finds.
 
-It unpickles subclass weights and constants, falls back to full pickle for sample inputs, resolves
-any dotted name under `torch` as a function to call, and evaluates size expressions as Python
-(torch/export/pt2_archive/_package.py, torch/_export/serde/serialize.py, torch 2.13). An archive
-that would need any of these is refused.
+It unpickles custom constants, legacy weights and sample inputs, resolves any dotted name under
+`torch` as a function to call, evaluates size expressions and guards as Python, and pastes argument
+names into generated source (torch/export/pt2_archive/_package.py, torch/_export/serde/serialize.py,
+torch 2.13). So an archive is read by an allow-list of members, keys and operators, and what passed
+is written into a fresh archive, which is the one that torch sees.
 """
 
 import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,70 +20,107 @@ import torch
 
 from assaymark.reports.errors import InputError
 
+_MODEL = r"models/model\.json"
+_CONFIG = r"data/(weights/model_weights|constants/model_constants)_config\.json"
+_TENSOR = r"data/(weights/weight|constants/tensor)_\d+"
+_SAMPLE = r"data/sample_inputs/model\.pt"
+_RECORD = r"archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
+_ALLOWED = re.compile(rf"[^/]+/({_MODEL}|{_CONFIG}|{_TENSOR}|{_SAMPLE}|{_RECORD}|\.format_version)")
+
 _OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|prim|quantized_decomposed|higher_order)\.\w+(\.\w+)?"
+    r"torch\.ops\.(aten|prims|prim|quantized_decomposed)\.\w+(\.\w+)?"
+    r"|torch\.ops\.higher_order\.(cond|map_impl|scan|while_loop|wrap_with_set_grad_enabled)"
     r"|_operator\.(add|sub|mul|floordiv|truediv|mod|neg|pow|getitem|eq|ne|lt|le|gt|ge|and_|or_)"
     r"|torch\.sym_(int|float|max|min|not|ite|sqrt)"
     r"|math\.(ceil|floor|trunc|sqrt)"
 )
-_CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
-_EXPRESSION = re.compile(r"[\w\s=,'()+*/<>-]*")
-_FUNCTIONS = {
+_TOUCHES_FILES = re.compile(r"file|save|load|print")
+_WORDS = {
     "Symbol", "Integer", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Mod", "PythonMod",
     "FloorDiv", "CleanDiv", "CeilDiv", "ModularIndexing", "Eq", "Ne", "Lt", "Le", "Gt", "Ge",
+    "positive", "integer", "nonnegative", "negative", "real", "True", "False",
 }  # fmt: skip
 _MAX_JSON = 256 * 2**20
 
 
-def check_archive(path: Path) -> None:
-    """Raise InputError when loading `path` could run code that is not an array operation."""
+def harmless_copy(path: Path) -> io.BytesIO:
+    """The archive without what could run code; raises InputError when it would need that."""
     try:
         with zipfile.ZipFile(path) as archive:
-            _check(archive, path.name)
-    except (zipfile.BadZipFile, OSError, ValueError, RecursionError) as error:
+            return _copy(archive, path.name)
+    except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
         raise InputError(
             f"{path.name} is not a torch.export archive: {error}; write it with torch.export.save"
         ) from error
 
 
-def _check(archive: zipfile.ZipFile, name: str) -> None:
-    names = archive.namelist()
-    if not any(re.fullmatch(r"[^/]+/models/[^/]+\.json", item) for item in names):
+def _copy(archive: zipfile.ZipFile, name: str) -> io.BytesIO:
+    members = archive.namelist()
+    if not any(re.fullmatch(rf"[^/]+/{_MODEL}", member) for member in members):
         raise InputError(
             f"{name} is not a torch.export archive of torch 2.8 or newer: "
             "write it again with torch.export.save"
         )
-    for item in names:
-        if item.endswith(".json"):
-            if archive.getinfo(item).file_size > _MAX_JSON:
-                raise InputError(f"{name}: {item} is larger than {_MAX_JSON} bytes: refused")
-            _check_json(json.loads(archive.read(item)), name, item)
-        elif "/sample_inputs/" in item:
-            try:
-                torch.load(io.BytesIO(archive.read(item)), weights_only=True)
-            except Exception as error:
-                raise _refused(name, f"the pickle {item}") from error
-        elif item.endswith((".so", ".py", ".pkl", ".pickle")) or "/aotinductor/" in item:
-            raise _refused(name, f"the program {item}")
+    twice = [key for key, times in Counter(map(str.casefold, members)).items() if times > 1]
+    if twice or len({member.split("/")[0] for member in members}) > 1:
+        raise _refused(name, "two answers to one name")
+    fresh = io.BytesIO()
+    with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as copy:
+        for member in members:
+            if not _ALLOWED.fullmatch(member):
+                raise _refused(name, f"the member {member[:80]!r}")
+            copy.writestr(member, _checked(archive, member, name))
+    fresh.seek(0)
+    return fresh
 
 
-def _check_json(document: Any, name: str, item: str) -> None:
+def _checked(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
+    if member.endswith(".json"):
+        if archive.getinfo(member).file_size > _MAX_JSON:
+            raise InputError(f"{name}: {member} is larger than {_MAX_JSON} bytes: refused")
+        document = json.loads(archive.read(member))
+        _check_json(document, name)
+        if isinstance(document, dict) and "guards_code" in document:
+            document["guards_code"] = []  # Python source, not needed to compute
+        return json.dumps(document).encode()
+    data = archive.read(member)
+    if "/sample_inputs/" in member:
+        try:
+            torch.load(io.BytesIO(data), weights_only=True)
+        except Exception as error:
+            raise _refused(name, "a pickle of sample inputs") from error
+    return data
+
+
+def _check_json(document: Any, name: str) -> None:
     for key, value in _pairs(document):
-        if key == "use_pickle" and value:
-            raise _refused(name, f"a pickled tensor ({item})")
-        if key == "target" and isinstance(value, str) and not _OPERATOR.fullmatch(value):
-            raise _refused(name, f'the call "{value[:80]}"')
-        if key == "expr_str" and not _harmless(str(value)):
-            raise _refused(name, f'the expression "{str(value)[:80]}"')
-        if key == "as_custom_obj":
+        if key == "use_pickle" and value is not False:
+            raise _refused(name, "a pickled tensor")
+        if key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
+            raise _refused(name, f"the tensor file {str(value)[:80]!r}")
+        if key == "target" and isinstance(value, str) and not _operator(value):
+            raise _refused(name, f"the call {value[:80]!r}")
+        if key == "expr_str" and not _expression(str(value)):
+            raise _refused(name, f"the expression {str(value)[:80]!r}")
+        if key == "name" and isinstance(value, str) and not re.fullmatch(r"\w*", value):
+            raise _refused(name, f"the name {value[:80]!r}")
+        if key in ("as_custom_obj", "as_operator"):
             raise _refused(name, "a custom object")
 
 
-def _harmless(expression: str) -> bool:
+def _operator(target: str) -> bool:
+    known = _OPERATOR.fullmatch(target) is not None
+    return known and not _TOUCHES_FILES.search(target)
+
+
+def _expression(text: str) -> bool:
+    """Whether sympy would read sums, products and comparisons of sizes, and call nothing else."""
+    bare = re.sub(r"'[su]\d+'", "", text)
+    words = re.findall(r"[A-Za-z_]\w*", bare)
     return (
-        _EXPRESSION.fullmatch(expression) is not None
-        and "__" not in expression
-        and set(_CALL.findall(expression)) <= _FUNCTIONS
+        re.fullmatch(r"[\w\s=,()+*/<>-]*", bare) is not None
+        and all(word in _WORDS or re.fullmatch(r"[su]\d+", word) for word in words)
+        and not re.search(r"\)\s*\(", bare)
     )
 
 

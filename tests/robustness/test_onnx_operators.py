@@ -73,6 +73,8 @@ CASES: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {
         ([whole(0, 0, 1, 2, 0, 0, 3, 0)], {"mode": "edge"}),
     ],
     "Pow": [([numpy.float32(2.5)], {})],
+    "InstanceNormalization": [([real(3), real(3)], {"epsilon": 1e-3})],
+    "ReduceL2": [([whole(1)], {})],
     "ReduceMax": [([whole(2, 3)], {"keepdims": 0})],
     "ReduceMean": [([whole(2, 3)], {}), ([], {"keepdims": 0})],
     "ReduceMin": [([whole(1)], {})],
