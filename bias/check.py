@@ -87,6 +87,19 @@ def _gap(
 
 def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> list[Finding]:
     findings = []
+    if not any(group.compared for group in grouped.groups):
+        return [
+            Finding(
+                check=check,
+                target=grouped.attribute,
+                measure=gate.metric,
+                summary=f"Not measured: every group of {grouped.attribute} is smaller than "
+                "min_group_size.",
+                limit=gate.limit,
+                severity=gate.severity,
+                references=tags,
+            )
+        ]
     for group in grouped.groups:
         if not group.compared:
             continue
@@ -109,7 +122,9 @@ def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> l
                 severity=gate.severity,
                 needs_n=None
                 if decided or rate.value is None
-                else sample_size_to_decide(rate.value, gate.limit, gate.confidence),
+                else sample_size_to_decide(
+                    rate.value, gate.limit, gate.confidence, more_than=rate.n
+                ),
                 references=tags,
             )
         )

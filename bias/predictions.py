@@ -1,16 +1,22 @@
 """Tables of predictions: CSV, Parquet, or the embedded diabetes study."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import pandas
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 
 from assaymark.bias import demo
 from assaymark.reports.errors import InputError, nearest
 
 MISSING = "(missing)"
 _MANY_GROUPS = 50
+_NO_VALUE = {"na", "n/a", "nan", "null", "none", "#n/a"}
+"""What stands for a missing label, prediction or score; as a group name each is a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,37 +56,54 @@ def load(
     A missing sensitive value is a group of its own. Raises InputError for missing columns, missing
     labels or predictions, no positives at all, labels of more than two kinds, or too many groups.
     """
-    table = _read(spec, folder)
+    wanted_columns = {name for name in (label, prediction, score, *sensitive) if name is not None}
+    table, names = _read(spec, folder, wanted_columns)
     for column in (label, prediction, score, *sensitive):
-        if column is not None and column not in table.columns:
-            advice = nearest(column, [str(name) for name in table.columns])
+        if column is not None and column not in names:
+            advice = nearest(column, names)
             raise InputError(f'{spec} has no column "{column}"{advice}')
     if not len(table):
         raise InputError(f"{spec} has no rows: expected at least one prediction")
+    if prediction == label:
+        raise InputError(f'label and prediction are both "{label}": name two columns')
     scores = None if score is None else _numbers(table[score], spec)
-    truth = _positive(table[label], positive, spec)
-    kinds = table[label].nunique()
-    if kinds > 2:
+    truth = _values(table[label], spec)
+    wanted = _value(positive)
+    kinds = sorted(set(truth), key=str)
+    if len(kinds) > 2:
         raise InputError(
-            f'column "{label}" of {spec} has {kinds} different labels: expected two; make a column '
-            "that says whether the outcome is the positive one"
+            f'column "{label}" of {spec} has {len(kinds)} different labels: expected two; make a '
+            "column that says whether the outcome is the positive one"
+        )
+    if wanted not in kinds:
+        raise InputError(
+            f'no row of {spec} has the positive value {positive!r} in column "{label}"; seen: '
+            f"{_shown(kinds)}. Set positive to one of them"
         )
     if prediction is not None:
-        decided = _positive(table[prediction], positive, spec)
+        answers = _values(table[prediction], spec)
+        foreign = sorted(set(answers) - set(kinds), key=str)
+        if foreign:
+            raise InputError(
+                f'column "{prediction}" of {spec} has {_shown(foreign)}, column "{label}" has '
+                f"{_shown(kinds)}: expected the same values in both; for probabilities name the "
+                "column as score"
+            )
+        decided = numpy.array([answer == wanted for answer in answers], dtype=numpy.bool_)
         note = f'decisions from column "{prediction}"'
     else:
         assert scores is not None
+        if not scores.min() < threshold <= scores.max():
+            raise InputError(
+                f'the threshold {threshold:g} does not divide column "{score}" of {spec}, which runs '
+                f"from {scores.min():g} to {scores.max():g}: everybody would get the same decision"
+            )
         decided = scores >= threshold
         note = f'decisions are "{score}" ≥ {threshold:g}'
-    if not truth.any() and not decided.any():
-        seen = ", ".join(repr(value) for value in sorted(map(str, table[label].unique()))[:5])
-        raise InputError(
-            f"no row of {spec} has the positive value {positive!r}; seen in {label!r}: {seen}. "
-            "Set positive to one of them"
-        )
+    positives = numpy.array([value == wanted for value in truth], dtype=numpy.bool_)
     return Predictions(
         name=spec,
-        label=truth,
+        label=positives,
         prediction=decided,
         score=scores,
         groups={column: _groups(table[column], spec) for column in sensitive},
@@ -88,31 +111,61 @@ def load(
     )
 
 
-def _read(spec: str, folder: Path) -> pandas.DataFrame:
+def _read(spec: str, folder: Path, columns: set[str]) -> tuple[pandas.DataFrame, tuple[str, ...]]:
+    """The named columns of a table, and the names of all of them."""
     if spec.startswith("demo:"):
         if spec != "demo:diabetes":
             raise InputError(f'no demo table "{spec}"{nearest(spec, ["demo:diabetes"])}')
-        return demo.diabetes()
+        table = demo.diabetes()
+        return table, tuple(table.columns)
     path = folder / spec
     if not path.is_file():
         raise InputError(f"no table at {spec}: expected a .csv or .parquet file")
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".txt", ".parquet"):
+        raise InputError(
+            f"{spec} is not a table that is read here: expected .csv, .tsv or .parquet"
+        )
     try:
-        if path.suffix.lower() == ".parquet":
-            return pandas.read_parquet(path)
-        if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            return pandas.read_csv(path, sep=separator)
-    except Exception as error:  # the readers raise what their parsers raise
+        if suffix == ".parquet":
+            table = pyarrow.parquet.read_table(path)
+        else:
+            table = _csv(path, "\t" if suffix == ".tsv" else ",")
+    except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()
         raise InputError(
             f"cannot read {spec}: {reason[0] if reason else type(error).__name__}; expected a table "
-            "with a header line"
+            "with a header line and as many fields in each row"
         ) from error
-    raise InputError(f"{spec} is not a table that is read here: expected .csv, .tsv or .parquet")
+    names = tuple(table.column_names)
+    places = {name: [i for i, other in enumerate(names) if other == name] for name in columns}
+    for name, found in places.items():
+        if any(not table.column(i).equals(table.column(found[0])) for i in found):
+            raise InputError(
+                f'{spec} has {len(found)} different columns called "{name}": rename one, so that it '
+                "is clear which is meant"
+            )
+    return table.select([found[0] for found in places.values() if found]).to_pandas(), names
+
+
+def _csv(path: Path, separator: str) -> pyarrow.Table:
+    """Every field as the text it is: 01 and 1 are two groups, NA is one; an empty field is missing."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        header = next(csv.reader(stream, delimiter=separator), [])
+    return pyarrow.csv.read_csv(
+        path,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pyarrow.string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        ),
+    )
 
 
 def _present(column: "pandas.Series[str]", spec: str) -> None:
-    missing = column.isna()
+    missing = column.isna() | column.astype(str).str.strip().str.lower().isin(_NO_VALUE)
     if missing.any():
         first = int(numpy.flatnonzero(missing.to_numpy())[0])
         raise InputError(
@@ -136,24 +189,25 @@ def _numbers(
     return numbers
 
 
-def _positive(
-    column: "pandas.Series[str]", positive: str | int | float | bool, spec: str
-) -> "numpy.ndarray[tuple[int], numpy.dtype[numpy.bool_]]":
-    """Which rows have the positive value; 1, 1.0, true and "1" are the same in a CSV."""
+def _values(column: "pandas.Series[str]", spec: str) -> list[float | str]:
     _present(column, spec)
-    if isinstance(positive, bool):
-        positive = int(positive)
-    if pandas.api.types.is_bool_dtype(column):
-        column = column.astype("int64")  # type: ignore[assignment]
-    if pandas.api.types.is_numeric_dtype(column):
-        try:
-            return numpy.asarray(column.to_numpy() == float(positive), dtype=numpy.bool_)
-        except ValueError:
-            raise InputError(
-                f'column "{column.name}" of {spec} is numbers, positive is {positive!r}: expected one '
-                "of the numbers in it"
-            ) from None
-    return numpy.asarray(column.astype(str) == str(positive), dtype=numpy.bool_)
+    return [_value(item) for item in column]
+
+
+def _value(item: object) -> float | str:
+    """1, 1.0, true and "1" are one value, however the table writes it."""
+    text = str(item).strip()
+    if text.lower() in ("true", "false"):
+        return float(text.lower() == "true")
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _shown(values: list[float | str]) -> str:
+    texts = [f"{value:g}" if isinstance(value, float) else repr(value) for value in values[:4]]
+    return ", ".join(texts) + (f" and {len(values) - 4} more" if len(values) > 4 else "")
 
 
 def _groups(column: "pandas.Series[str]", spec: str) -> "pandas.Series[str]":

@@ -1,8 +1,10 @@
 """Confidence intervals of proportions, and the sample size that would decide a limit."""
 
+import math
+
 from scipy.stats import beta, norm
 
-from assaymark.reports.model import Interval, Limit
+from assaymark.reports.model import Interval, Limit, Verdict
 
 
 def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
@@ -46,14 +48,16 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
     )
 
 
-def sample_size_to_decide(proportion: float, limit: Limit, confidence: float = 0.95) -> int | None:
+def sample_size_to_decide(
+    proportion: float, limit: Limit, confidence: float = 0.95, *, more_than: int = 0
+) -> int | None:
     """About how many samples would decide `limit`, were `proportion` the truth.
 
-    The smallest n whose exact interval around round(n · proportion) leaves the limit on one side,
-    found by bisection; None when the proportion sits on the limit.
+    An n above `more_than` whose exact intervals around n · proportion, rounded either way, both
+    judge the limit; found by doubling and bisection. None when the proportion sits on the limit.
 
     >>> sample_size_to_decide(0.5, Limit(minimum=0.4, on="lower"))
-    103
+    104
     """
     bound = limit.minimum if limit.maximum is None else limit.maximum
     assert bound is not None
@@ -61,11 +65,13 @@ def sample_size_to_decide(proportion: float, limit: Limit, confidence: float = 0
         return None
 
     def decided(n: int) -> bool:
-        interval = clopper_pearson(round(proportion * n), n, confidence)
-        assert interval is not None
-        return not interval.low < bound < interval.high
+        verdicts = {
+            limit.judge(hits / n, clopper_pearson(hits, n, confidence))
+            for hits in (math.floor(proportion * n), math.ceil(proportion * n))
+        }
+        return len(verdicts) == 1 and Verdict.INCONCLUSIVE not in verdicts
 
-    few, enough = 1, 2
+    few, enough = more_than, more_than + 1
     while not decided(enough):
         few, enough = enough, enough * 2
         if enough > 10**9:

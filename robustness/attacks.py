@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from assaymark.reports.errors import InputError
 from assaymark.robustness.balls import BALLS, Ball, project
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
+
+_SPREAD = 10.0
 
 
 def fooled(logits: Logits, y: Labels, *, targeted: bool) -> Bool[Tensor, " batch"]:
@@ -38,7 +41,7 @@ def fgsm(
     L∞ is the fast gradient sign method; L2 its normalised-gradient form. `streams` is not used.
     """
     ball = BALLS[norm]
-    _, gradient = _logits_and_gradient(model, x, y, targeted=targeted)
+    _, gradient = _logits_and_gradient(model, x, y, targeted=targeted, damped=False)
     return project(x, x + eps * ball.steepest(gradient), eps, ball)
 
 
@@ -58,9 +61,10 @@ def pgd(
 ) -> Images:
     """Projected gradient descent from random starts (https://arxiv.org/abs/1706.06083, section 2.1).
 
-    steps ≥ 1; step_size in pixel units, by default 2.5 · eps / steps (the same paper, appendix);
-    each restart draws a new start for the points that still stand. Without `streams`, the examples
-    are numbered from 0 and the seed is 0.
+    The loss is the cross-entropy of logits whose spread is brought to at most 10, so that a very
+    confident model does not hide its gradient. steps ≥ 1; step_size in pixel units, by default
+    2.5 · eps / steps; each restart draws a new start for the points that still stand. Without
+    `streams`, the examples are numbered from 0 and the seed is 0.
     """
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
@@ -110,7 +114,9 @@ def _climb(
     active = torch.arange(len(x), device=x.device)
     here = start
     for _ in range(steps):
-        logits, gradient = _logits_and_gradient(model, here, y[active], targeted=targeted)
+        logits, gradient = _logits_and_gradient(
+            model, here, y[active], targeted=targeted, damped=True
+        )
         down = fooled(logits, y[active], targeted=targeted)
         if down.any():
             end[active[down]], fell[active[down]] = here[down], True
@@ -125,15 +131,33 @@ def _climb(
 
 
 def _logits_and_gradient(
-    model: Model, x: Images, y: Labels, *, targeted: bool
+    model: Model, x: Images, y: Labels, *, targeted: bool, damped: bool
 ) -> tuple[Logits, Images]:
     """Logits, and the direction in which the attacker's loss grows."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model(x)
-        loss = cross_entropy(logits, y, reduction="sum")
+        scale = _damping(logits.detach()) if damped else 1.0
+        loss = cross_entropy(logits * scale, y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, x)
+    if not torch.isfinite(gradient).all():
+        bad = int((~torch.isfinite(gradient.flatten(1))).any(1).sum())
+        raise InputError(
+            f"the model's gradient is NaN or infinite for {bad} of {len(x)} images, so they cannot be "
+            "attacked: look for powers, roots or logarithms at 0, or attack with labels only "
+            '("foolbox:HopSkipJumpAttack")'
+        )
     return logits.detach(), -gradient if targeted else gradient
+
+
+def _damping(logits: Logits) -> Float[Tensor, "batch 1"]:
+    """A factor that brings the spread of each row of logits to at most 10.
+
+    The cross-entropy of a very confident model is flat in float32: its gradient would vanish, and
+    the model look robust (https://arxiv.org/abs/1608.04644, section 6).
+    """
+    spread = logits.amax(1, keepdim=True) - logits.amin(1, keepdim=True)
+    return (_SPREAD / spread.clamp_min(_SPREAD)).to(logits.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)

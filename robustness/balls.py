@@ -10,7 +10,7 @@ from torch import Tensor
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Norm
 
-_TINY = 1e-12
+_TINY = torch.finfo(torch.float32).tiny
 PIXEL_RANGE = (0.0, 1.0)
 
 

@@ -9,6 +9,7 @@ import math
 import warnings
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -52,14 +53,10 @@ def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
 
 
 def foolbox_names() -> list[str]:
-    """The names `foolbox:NAME` may take with the installed Foolbox."""
-    attacks = _import_foolbox().attacks
+    """The names `foolbox:NAME` may take with the installed Foolbox, for either norm."""
+    norms: tuple[Norm, ...] = ("linf", "l2")
     return [
-        name
-        for name in sorted(dir(attacks))
-        if inspect.isclass(getattr(attacks, name))
-        and not inspect.isabstract(getattr(attacks, name))
-        and hasattr(getattr(attacks, name), "run")
+        name for name in _foolbox_classes() if any(_usable(name, {}, norm)[0] for norm in norms)
     ]
 
 
@@ -74,24 +71,54 @@ def _import_foolbox() -> Any:
         return import_module("foolbox")
 
 
-def _foolbox(name: str, options: dict[str, Any], norm: Norm) -> Attack:
+def _foolbox_classes() -> dict[str, Any]:
+    attacks = _import_foolbox().attacks
+    return {
+        name: kind
+        for name, kind in sorted(vars(attacks).items())
+        if inspect.isclass(kind) and not inspect.isabstract(kind) and hasattr(kind, "run")
+    }
+
+
+def _usable(name: str, options: dict[str, Any], norm: Norm) -> tuple[Any, str]:
+    """The configured attack and "", or None and the reason why it cannot be used for `norm`."""
     foolbox = _import_foolbox()
-    if name not in foolbox_names():
-        raise InputError(f'foolbox has no attack "{name}"{nearest(name, foolbox_names())}')
-    kind = getattr(foolbox.attacks, name)
-    _check_options(f"foolbox:{name}", options, set(inspect.signature(kind).parameters))
-    attack = kind(**options)
+    kind = _foolbox_classes()[name]
+    parameters = inspect.signature(kind).parameters
+    if "distance" in parameters and "distance" not in options:
+        options = options | {"distance": getattr(foolbox.distances, norm)}
+    if "Brendel" in name and find_spec("numba") is None:
+        return None, "needs numba: pip install numba"
+    try:
+        attack = kind(**options)
+    except Exception as error:  # constructors check their arguments in their own ways
+        return None, f"cannot be made: {error}"
+    try:
+        p = getattr(attack.distance, "p", None)
+    except Exception:
+        p = None
     own = {"linf": math.inf, "l2": 2}[norm]
-    p = getattr(getattr(attack, "distance", None), "p", None)
-    if p is not None and p != own:
-        raise InputError(
-            f"foolbox:{name} measures the L{'∞' if p == math.inf else f'{p:g}'} norm, the check "
-            f"says {norm}: choose an attack of that norm"
-        )
-    return partial(_run_foolbox, attack)
+    if p is None:
+        return None, "has no norm, so its answers cannot be held against a ball"
+    if p != own:
+        measured = "L∞" if p == math.inf else f"L{p:g}"
+        return None, f"measures the {measured} norm, the check says {norm}: choose another attack"
+    return attack, ""
+
+
+def _foolbox(name: str, options: dict[str, Any], norm: Norm) -> Attack:
+    known = _foolbox_classes()
+    if name not in known:
+        raise InputError(f'foolbox has no attack "{name}"{nearest(name, foolbox_names())}')
+    _check_options(f"foolbox:{name}", options, set(inspect.signature(known[name]).parameters))
+    attack, reason = _usable(name, options, norm)
+    if attack is None:
+        raise InputError(f"foolbox:{name} {reason}")
+    return partial(_run_foolbox, name, attack)
 
 
 def _run_foolbox(
+    name: str,
     attack: Any,
     model: Model,
     x: Images,
@@ -107,7 +134,13 @@ def _run_foolbox(
     goal = criteria.TargetedMisclassification(y) if targeted else criteria.Misclassification(y)
     # Foolbox draws from torch's and numpy's global generators; the engine seeds them per batch.
     wrapped = foolbox.PyTorchModel(_as_module(model), bounds=(0, 1), device=x.device)
-    _, clipped, _ = attack(wrapped, x, goal, epsilons=eps)
+    try:
+        _, clipped, _ = attack(wrapped, x, goal, epsilons=eps)
+    except (TypeError, ValueError, AssertionError, NotImplementedError, ImportError) as error:
+        aim = "targeted" if targeted else "untargeted"
+        first = str(error).strip().splitlines()
+        reason = first[0] if first else type(error).__name__
+        raise InputError(f"foolbox:{name} cannot run {aim} here: {reason}") from error
     return torch.as_tensor(clipped.raw if hasattr(clipped, "raw") else clipped)
 
 

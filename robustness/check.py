@@ -201,7 +201,7 @@ def _findings(
             else Cost(),
         )
         if finding.judged == "inconclusive" and value is not None and limit is not None:
-            needs = sample_size_to_decide(value, limit, confidence)
+            needs = sample_size_to_decide(value, limit, confidence, more_than=n)
             finding = replace(finding, needs_n=needs)
         findings.append(finding)
     return findings
@@ -288,6 +288,16 @@ def _method(
         "attacks that are not listed: robust accuracy is an upper bound, a stronger attack can only "
         "lower it",
     ]
+    untested += [
+        f"{outcome.outside} points to which {outcome.name} answered outside the ball"
+        for outcome in result.outcomes
+        if outcome.outside
+    ]
+    if data.skipped:
+        untested.append(
+            f"{len(data.skipped)} files of {data.name} that are no pictures by their name, such as "
+            f"{data.skipped[0]}"
+        )
     if n < len(data.images):
         untested.append(
             f"{len(data.images) - n} of {len(data.images)} images of {data.name}, which were not used"

@@ -119,8 +119,9 @@ def evaluate(
     images: n×C×H×W in [0, 1]; labels: n class numbers. targets: with them the attack is targeted,
     and a point falls when the model answers its target. indices: the points' numbers in the data
     set, by default 0 to n - 1; they choose the random streams. keep: how many adversarial examples to
-    keep, spread over the classes. Random numbers depend on (seed, check, example) only.
-    Raises InputError for NaN logits or a model without gradients.
+    keep, spread over the classes. Random numbers of our own attacks depend on (seed, check, example)
+    only; those of other libraries also on the batch. Raises InputError for NaN logits or answers, a
+    model without gradients, or an attack whose every answer breaks the rules.
     """
     started = time.perf_counter()
     passes = Passes()
@@ -143,7 +144,7 @@ def evaluate(
                     break
                 tally = tallies[name]
                 moved, fell, outside, logits = _attack(
-                    attack, model, x[standing], y[standing], goal[standing],
+                    name, attack, model, x[standing], y[standing], goal[standing],
                     eps=eps, norm=norm, targeted=targets is not None,
                     streams=streams.select(standing), tally=tally,
                 )  # fmt: skip
@@ -164,7 +165,12 @@ def evaluate(
                 standing[places] = False
             correct[rows], robust[rows] = right.cpu(), standing.cpu()
             progress(rows.stop, len(images))
-    for tally in tallies.values():
+    for name, tally in tallies.items():
+        if tally.tried and tally.outside == tally.tried:
+            raise InputError(
+                f"every answer of {name} lies outside the {norm} ball of {eps:g} or the pixel range, "
+                "so it tested nothing: choose an attack of this norm"
+            )
         passes.forward += tally.passes.forward
         passes.backward += tally.passes.backward
     return Evaluation(
@@ -188,6 +194,7 @@ def evaluate(
 
 
 def _attack(
+    name: str,
     attack: Attack,
     model: nn.Module | Model,
     x: Images,
@@ -214,6 +221,12 @@ def _attack(
             ) from error
         raise
     moved = moved.detach().to(x)
+    if not torch.isfinite(moved).all():
+        bad = int((~torch.isfinite(moved.flatten(1))).any(1).sum())
+        raise InputError(
+            f"{name} answered NaN or infinity for {bad} of {len(x)} images, so they were not attacked: "
+            "leave it out, or look for NaN gradients of the model"
+        )
     inside = within(x, moved, eps, BALLS[norm])
     moved = torch.where(inside.view(-1, *[1] * (x.dim() - 1)), moved, x)
     with torch.no_grad():

@@ -1,8 +1,8 @@
 """Image data by name: folder by class · .npz · package.module:factory · demo:digits."""
 
+import contextlib
 import re
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from assaymark.reports.errors import InputError, nearest
 from assaymark.robustness import demo
-from assaymark.robustness.models import resolve
+from assaymark.robustness.models import call, resolve
 from assaymark.robustness.types import Images, Labels
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+_ROUNDING = 1e-6
 _KEYS = (("x", "y"), ("images", "labels"), ("x_test", "y_test"), ("data", "labels"))
 
 
@@ -28,6 +29,8 @@ class ImageData:
     labels: Labels
     classes: tuple[str, ...] | None
     """None when the data do not say; then the policy or plain numbers name them."""
+    skipped: tuple[str, ...] = ()
+    """Files that are no pictures by their name."""
 
 
 def load(
@@ -63,9 +66,7 @@ def load(
             "arrays x and y, package.module:factory or demo:digits"
         )
     if classes is not None:
-        found = ImageData(
-            name=found.name, images=found.images, labels=found.labels, classes=classes
-        )
+        found = replace(found, classes=classes)
     return _checked(found)
 
 
@@ -101,17 +102,21 @@ def _folder(
             f"{name} has the folder {strangers[0]!r}, which is not among the classes of the policy"
             f"{nearest(strangers[0], names)}"
         )
-    arrays, labels = [], []
+    arrays, labels, skipped = [], [], []
     for path in folders:
         for file in sorted(path.iterdir()):
             if file.suffix.lower() in EXTENSIONS:
                 arrays.append(_picture(file, f"{name}/{path.name}/{file.name}", size))
                 labels.append(names.index(path.name))
+            elif not file.name.startswith("."):
+                skipped.append(f"{path.name}/{file.name}")
     if not arrays:
         raise InputError(
             f"{name} holds no images in its class folders: expected files ending in "
             f"{', '.join(sorted(EXTENSIONS))}"
         )
+    if any(array.shape[0] == 3 for array in arrays):  # grey pictures among colour ones
+        arrays = [array.expand(3, *array.shape[1:]) for array in arrays]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         seen = ", ".join(
@@ -119,7 +124,11 @@ def _folder(
         )
         raise InputError(f"{name} mixes image shapes ({seen}): give image_size = [height, width]")
     return ImageData(
-        name=name, images=torch.stack(arrays), labels=torch.tensor(labels), classes=names
+        name=name,
+        images=torch.stack(arrays),
+        labels=torch.tensor(labels),
+        classes=names,
+        skipped=tuple(skipped),
     )
 
 
@@ -151,7 +160,9 @@ def _picture(path: Path, name: str, size: tuple[int, int] | None) -> Tensor:
 
 def _npz(path: Path, name: str, data_range: tuple[float, float] | None) -> ImageData:
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
+        with contextlib.closing(numpy.load(path, allow_pickle=False)) as archive:
+            if not isinstance(archive, numpy.lib.npyio.NpzFile):
+                raise InputError(f"{name} holds one array, expected two: x and y (numpy.savez)")
             keys = next((pair for pair in _KEYS if set(pair) <= set(archive.files)), None)
             if keys is None:
                 raise InputError(
@@ -159,16 +170,25 @@ def _npz(path: Path, name: str, data_range: tuple[float, float] | None) -> Image
                     "(n×C×H×W or n×H×W×C) and y (n)"
                 )
             x, y = archive[keys[0]], archive[keys[1]]
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a hostile archive fails in zipfile, zlib, numpy or the allocator
         raise InputError(f"cannot read {name}: {error}; write it with numpy.savez") from error
     return _arrays(name, x, y, data_range)
 
 
 def _from_factory(spec: str, folder: Path, data_range: tuple[float, float] | None) -> ImageData:
-    made = resolve(spec, folder)()
+    made = call(resolve(spec, folder), spec)
     if not isinstance(made, tuple | list) or len(made) != 2:
         raise InputError(f"{spec} made a {type(made).__name__}, expected (images, labels)")
-    return _arrays(spec, numpy.asarray(made[0]), numpy.asarray(made[1]), data_range)
+    try:
+        x, y = (
+            numpy.asarray(part.detach().cpu() if isinstance(part, Tensor) else part)
+            for part in made
+        )
+    except ValueError as error:
+        raise InputError(f"{spec} made something that is no array: {error}") from error
+    return _arrays(spec, x, y, data_range)
 
 
 def _arrays(
@@ -192,18 +212,18 @@ def _arrays(
     if not x.size:
         raise InputError(f"{name} holds no images: expected at least one")
     low, high = data_range or ((0.0, 255.0) if x.dtype == numpy.uint8 else (0.0, 1.0))
-    scaled = (x.astype(numpy.float32) - low) / (high - low)
+    scaled = (x.astype(numpy.float64) - low) / (high - low)
     if not numpy.isfinite(scaled).all():
         raise InputError(f"{name} has NaN or infinite pixels: expected numbers in [0, 1]")
     smallest, largest = float(scaled.min()), float(scaled.max())
-    if smallest < 0 or largest > 1:
+    if smallest < -_ROUNDING or largest > 1 + _ROUNDING:
         raise InputError(
             f"pixels must lie in [{low:g}, {high:g}], {name} has [{x.min():g}, {x.max():g}]: divide "
             "8-bit images by 255, or say what the values span with data_range = [low, high]"
         )
     return ImageData(
         name=name,
-        images=torch.from_numpy(numpy.ascontiguousarray(scaled)),
+        images=torch.from_numpy(numpy.ascontiguousarray(scaled.clip(0, 1), dtype=numpy.float32)),
         labels=torch.from_numpy(y.astype(numpy.int64)),
         classes=None,
     )

@@ -153,6 +153,23 @@ def test_missing_sensitive_values_are_a_group_of_their_own(tmp_path: Path) -> No
     assert [group.name for group in found.groups] == [predictions.MISSING, "a", "b"]
 
 
+def test_group_names_are_the_text_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "\ufeffy,yhat,group\r\n1,1,01\r\n0,0,1\r\n1,1,NA\r\n0,1,None\r\n0,1,\r\n"
+    )
+    data = predictions.load(
+        "t.csv", label="y", prediction="yhat", score=None, sensitive=("group",), folder=tmp_path
+    )
+    assert list(data.groups["group"]) == ["01", "1", "NA", "None", predictions.MISSING]
+
+
+def test_a_gate_on_groups_that_are_all_too_small_is_not_measured(tmp_path: Path) -> None:
+    gate = Gate(metric="accuracy", limit=Limit(minimum=0.1))
+    result = check.check_bias_table("c", load(BY_HAND, tmp_path), gates=(gate,), min_group_size=100)
+    mine = [finding for finding in result.findings if finding.measure == "accuracy"]
+    assert [(finding.target, finding.verdict) for finding in mine] == [("group", "not-measured")]
+
+
 def test_gates_on_group_rates_make_a_finding_for_each_group(tmp_path: Path) -> None:
     gate = Gate(metric="accuracy", limit=Limit(minimum=0.9, on="lower"), severity="medium")
     result = check.check_bias_table("c", load(BY_HAND, tmp_path), gates=(gate,))
@@ -200,9 +217,24 @@ WRONG: list[tuple[str, pandas.DataFrame, dict[str, Any], str]] = [
     ("no rows", BY_HAND[:0], {}, "t.csv has no rows"),
     ("missing label", edited(y=[1, None] * 4), {}, 'column "y" of t.csv has 4 missing values'),
     ("missing prediction", edited(yhat=[None, *[1] * 7]), {}, "the first in data row 1"),
+    ("missing by name", edited(yhat=["NA", *[1] * 7]), {}, "has 1 missing values"),
+    ("other words", edited(yhat=["yes", "no"] * 4), {}, "has 'no', 'yes', column \"y\" has 0, 1"),
+    (
+        "probabilities",
+        edited(yhat=[0.9, 0.1] * 4),
+        {},
+        "for probabilities name the column as score",
+    ),
+    ("same column", BY_HAND, {"prediction": "y"}, 'label and prediction are both "y"'),
+    (
+        "threshold",
+        BY_HAND,
+        {"score": "p", "prediction": None, "threshold": 5},
+        'the threshold 5 does not divide column "p" of t.csv, which runs from 0.1 to 0.9',
+    ),
     ("three labels", edited(y=[0, 1, 2, 0, 1, 2, 0, 1]), {}, "has 3 different labels"),
     ("positive", BY_HAND, {"positive": 7}, "no row of t.csv has the positive value 7"),
-    ("positive text", BY_HAND, {"positive": "yes"}, "is numbers, positive is 'yes'"),
+    ("positive text", BY_HAND, {"positive": "yes"}, "has the positive value 'yes'"),
     ("score text", BY_HAND, {"score": "group", "prediction": None}, "is not numbers"),
     ("score inf", edited(p=[numpy.inf] * 8), {"score": "p"}, "has infinite scores"),
     (
@@ -229,7 +261,9 @@ def test_a_wrong_table_is_one_clear_sentence(
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("t.csv", b"", "cannot read t.csv: No columns to parse"),
+        ("t.csv", b"", "cannot read t.csv: Empty CSV"),
+        ("t.csv", b"y,p,g\n1,1,a,z\n", "cannot read t.csv: CSV parse error: Expected 3 columns"),
+        ("t.csv", b"y,p,g,p\n1,1,a,0\n0,0,b,1\n", 't.csv has 2 different columns called "p"'),
         ("t.csv", b"\xff\xfe\x00bad", "cannot read t.csv"),
         ("t.parquet", b"PAR1 no", "cannot read t.parquet"),
         ("t.xlsx", b"", "t.xlsx is not a table that is read here"),

@@ -81,16 +81,60 @@ def test_an_example_has_the_same_random_numbers_alone_as_in_the_data_set() -> No
 
 
 def test_an_answer_outside_the_ball_or_range_never_counts() -> None:
-    def cheat(model: Any, x: Any, y: Any, **_: Any) -> Any:
-        return x + 10
-
-    def nan(model: Any, x: Any, y: Any, **_: Any) -> Any:
-        return torch.full_like(x, float("nan"))
+    def sometimes(model: Any, x: Any, y: Any, **_: Any) -> Any:
+        return torch.cat([x[:3] + 10, x[3:]])
 
     x, y = linear.points(10)
-    result = evaluate(linear.model(), x, y, {"cheat": cheat, "nan": nan}, eps=0.1, norm="linf")
+    result = evaluate(linear.model(), x, y, {"cheat": sometimes}, eps=0.1, norm="linf")
     assert result.robust.all()
-    assert [outcome.outside for outcome in result.outcomes] == [10, 10]
+    assert [outcome.outside for outcome in result.outcomes] == [3]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(10.0, "every answer of cheat lies outside"), (float("nan"), "NaN or infinity for 10 of 10")],
+)
+def test_an_attack_that_tested_nothing_is_no_good_news(answer: float, expected: str) -> None:
+    def cheat(model: Any, x: Any, y: Any, **_: Any) -> Any:
+        return torch.full_like(x, answer)
+
+    x, y = linear.points(10)
+    with pytest.raises(InputError, match=expected):
+        evaluate(linear.model(), x, y, {"cheat": cheat}, eps=0.1, norm="linf")
+
+
+def test_a_gradient_of_nan_is_no_robustness() -> None:
+    """x^0.45 has an infinite slope at black pixels."""
+    x, _ = linear.points(6)
+    x[:, :, 0] = 0
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        return linear.model()(x**0.45)
+
+    y = model(x).argmax(1)
+    for name in ("fgsm", "pgd"):
+        run = {"fgsm": fgsm, "pgd": pgd}[name]
+        with pytest.raises(InputError, match="gradient is NaN or infinite for 6 of 6"):
+            evaluate(model, x, y, {name: run}, eps=0.5, norm="l2")
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_confidence_is_no_robustness(norm: Any) -> None:
+    """The same decisions with logits ten and a hundred times as large fall to pgd as often."""
+    x, y = demo.digits()
+    x, y = x[:100], y[:100]
+    model = demo.network()
+    models._fill(model, models._safetensors(demo.weights("digits")), "digits")
+    eps = {"linf": 0.1, "l2": 0.8}[norm]
+    standing = [
+        int(
+            evaluate(
+                lambda x, k=k: k * model(x), x, y, {"pgd": pgd}, eps=eps, norm=norm
+            ).robust.sum()
+        )
+        for k in (1, 10, 100)
+    ]
+    assert max(standing) - min(standing) <= 3
 
 
 def test_passes_are_counted_per_example() -> None:
