@@ -56,8 +56,8 @@ def init(
     import json
     from importlib.resources import files
 
+    from assaymark.reports.files import write_atomically
     from assaymark.reports.policy import json_schema
-    from assaymark.reports.store import write_atomically
 
     if path.exists():
         raise InputError(f"{path} exists already: name another file, or delete it first")

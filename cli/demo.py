@@ -68,7 +68,7 @@ def prepare(folder: Path) -> str:
 
     from assaymark.provenance.keys import new_chain
     from assaymark.provenance.sign import sign
-    from assaymark.reports.store import write_atomically
+    from assaymark.reports.files import write_atomically
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not (folder / "assaymark.toml").is_file() or not (folder / "media").is_dir():

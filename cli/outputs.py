@@ -29,7 +29,7 @@ def check_outputs(paths: list[Path]) -> None:
 
 def write_outputs(report: Report, paths: list[Path]) -> None:
     """Render and write every output; each appears whole or not at all."""
-    from assaymark.reports.store import write_atomically
+    from assaymark.reports.files import write_atomically
 
     for path in paths:
         write_atomically(path, _renderer(path)(report))

@@ -85,7 +85,8 @@ class Store:
         }
 
     def save(self, results: dict[str, CheckResult]) -> None:
-        from assaymark.reports.store import to_dict, write_atomically
+        from assaymark.reports.files import write_atomically
+        from assaymark.reports.store import to_dict
 
         good = kept(results)
         report = Report(

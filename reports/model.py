@@ -66,6 +66,8 @@ class Limit:
     def __post_init__(self) -> None:
         if (self.minimum is None) == (self.maximum is None):
             raise ValueError("a limit is either a minimum or a maximum")
+        if not math.isfinite(self.minimum if self.maximum is None else self.maximum):  # type: ignore[arg-type]
+            raise ValueError("a limit is finite")
         wrong = "upper" if self.maximum is None else "lower"
         if self.on == wrong:
             raise ValueError(f'a limit of this kind cannot be held on the "{wrong}" bound')

@@ -4,7 +4,10 @@
 is a PolicyError with file:line:column.
 """
 
+import re
 import tomllib
+from collections import Counter
+from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -23,20 +26,33 @@ from assaymark.reports.model import Gate, Limit, Severity
 
 POLICY_VERSION = 1
 
-# Metrics a gate may name, by kind of check: does the metric come with a confidence interval?
-METRICS: dict[str, dict[str, bool]] = {
-    "robustness": {"robust_accuracy": True, "clean_accuracy": True, "attack_success_rate": True},
-    "bias.table": {
-        "demographic_parity_difference": False,
-        "demographic_parity_ratio": False,
-        "equalized_odds_difference": False,
-        "equalized_odds_ratio": False,
-        "accuracy": True,
-        "selection_rate": True,
-        "true_positive_rate": True,
-        "false_positive_rate": True,
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number in [0, 1] that a gate may name. good: which limits make sense; interval: has one."""
+
+    good: Literal["high", "low", "either"]
+    interval: bool = False
+
+
+_GAP, _RATIO = Metric(good="low"), Metric(good="high")
+METRICS: dict[str, dict[str, Metric]] = {
+    "robustness": {
+        "robust_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
+        "attack_success_rate": Metric(good="low", interval=True),
     },
-    "provenance": {"trusted_files": False, "intact_files": False},
+    "bias.table": {
+        "demographic_parity_difference": _GAP,
+        "demographic_parity_ratio": _RATIO,
+        "equalized_odds_difference": _GAP,
+        "equalized_odds_ratio": _RATIO,
+        "accuracy": Metric(good="high", interval=True),
+        "selection_rate": Metric(good="either", interval=True),
+        "true_positive_rate": Metric(good="high", interval=True),
+        "false_positive_rate": Metric(good="low", interval=True),
+    },
+    "provenance": {"trusted_files": Metric(good="high"), "intact_files": Metric(good="high")},
 }
 
 
@@ -46,22 +62,31 @@ def number(value: object) -> float:
     >>> number("8/255") == 8 / 255
     True
     """
+    wrong = f'expected a number or a fraction such as "8/255", got {str(value)[:40]!r}'
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f'expected a number or a fraction such as "8/255", got {value!r}')
+        raise ValueError(wrong)
+    # a short pattern first: Fraction would compute 10^999999999
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        raise ValueError(wrong)
     try:
-        return float(Fraction(value)) if isinstance(value, str) else float(value)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(
-            f'expected a number or a fraction such as "8/255", got {value!r}'
-        ) from None
+        return float(Fraction(value.replace(" ", "")) if isinstance(value, str) else value)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise ValueError(wrong) from None
 
 
+_NUMBER = re.compile(r"\s*[+-]?[0-9.]{1,20}(e[+-]?[0-9]{1,2})?\s*(/\s*[0-9]{1,20}\s*)?")
 Number = Annotated[
     float,
     BeforeValidator(number, json_schema_input_type=float | str),
     Field(allow_inf_nan=False),
 ]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError(f'expected one value such as 1 or "yes", got {value!r}')
+    return value
 
 
 def _listed(value: object) -> object:
@@ -212,6 +237,13 @@ class RobustnessCheck(Check):
     ) = None
 
     @model_validator(mode="after")
+    def _classes_once(self) -> Self:
+        twice = [name for name, times in Counter(self.classes or ()).items() if times > 1]
+        if twice:
+            raise ValueError(f"classes names {twice[0]!r} twice: each output has its own name")
+        return self
+
+    @model_validator(mode="after")
     def _linf_unit(self) -> Self:
         if self.norm == "linf" and self.eps > 1:
             raise ValueError(
@@ -231,7 +263,10 @@ class BiasTableCheck(Check):
     score: Text | None = None
     threshold: Number = 0.5
     sensitive: Annotated[Texts, Field(min_length=1)]
-    positive: str | int | float | bool = 1
+    positive: Annotated[
+        str | int | float | bool,
+        BeforeValidator(_scalar, json_schema_input_type=str | int | float | bool),
+    ] = 1
     min_group_size: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
@@ -311,10 +346,12 @@ def policy_files(start: Path) -> Path | None:
             return folder / "assaymark.toml"
         project = folder / "pyproject.toml"
         if project.is_file():
+            text = project.read_text(encoding="utf-8-sig", errors="replace")
             try:
-                document = tomllib.loads(project.read_text(encoding="utf-8"))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError):
-                continue
-            if "assaymark" in document.get("tool", {}):
+                tool = tomllib.loads(text).get("tool", {})
+            except (ValueError, RecursionError):
+                # broken, but perhaps ours: reading it will say what is wrong
+                tool = {"assaymark": None} if re.search(r"tool\.\s*\"?assaymark", text) else {}
+            if isinstance(tool, dict) and "assaymark" in tool:
                 return project
     return None

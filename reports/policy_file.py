@@ -37,9 +37,16 @@ _PATH_SUFFIXES |= {".csv", ".parquet"}
 def read(path: Path) -> str:
     """The text of a policy file; raises InputError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the policy {path}: {error}") from error
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"cannot read the policy {path}: {error.strerror or error}; name another, or write one "
+            "with `assaymark init`"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"cannot read the policy {path}: it is not UTF-8 ({error.reason})"
+        ) from error
 
 
 def parse(
@@ -51,14 +58,15 @@ def parse(
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError([_syntax(text, name, str(error))]) from error
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n")  # for places only: tomllib has read it as it is
     prefix: KeyPath = ()
     if name == "pyproject.toml":
         prefix = _SECTION
-        document = document.get("tool", {}).get("assaymark")
-        if document is None:
+        tool = document.get("tool")
+        document = tool.get("assaymark") if isinstance(tool, dict) else None  # type: ignore[assignment]
+        if not isinstance(document, dict):
             raise InputError(f"{name} has no [tool.assaymark]: run `assaymark init`")
     where = _Locator(text, name, prefix)
     try:
@@ -99,10 +107,29 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                     ("check", i, "gate", j, "metric"),
                     f'unknown metric "{gate.metric}" of a {check.kind} check{advice}',
                 )
-            elif gate.on != "estimate" and not metrics[gate.metric]:
+                continue
+            metric = metrics[gate.metric]
+            if gate.on != "estimate" and not metric.interval:
                 yield (
                     ("check", i, "gate", j, "on"),
                     f'{gate.metric} comes without an interval: write on = "estimate"',
+                )
+            side = "min" if gate.max is None else "max"
+            bound = gate.min if gate.max is None else gate.max
+            assert bound is not None
+            right = {"high": "min", "low": "max"}.get(metric.good, side)
+            if side != right:
+                yield (
+                    ("check", i, "gate", j, side),
+                    f"{gate.metric} is good when {metric.good}: write {right} = …, {side} = "
+                    f"{bound:g} would pass the worst",
+                )
+            elif not 0 <= bound <= 1 or bound == (0 if side == "min" else 1):
+                advice = f": did you mean {bound / 100:g}?" if 1 < bound <= 100 else ""
+                yield (
+                    ("check", i, "gate", j, side),
+                    f"{gate.metric} lies between 0 and 1, so {side} = {bound:g} decides nothing"
+                    + advice,
                 )
         if check.baseline is not None and policy.baseline is None:
             yield (
@@ -136,7 +163,7 @@ def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
             spec = getattr(check, key, None)
             if spec is None or re.match(r"[a-z]+:", spec) or _is_factory(spec):
                 continue
-            if not (folder / spec).exists():
+            if not _exists(folder / spec):
                 expected = "a file" if key == "model" else "a file or a folder"
                 yield (
                     ("check", i, key),
@@ -144,11 +171,18 @@ def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
                     "paths are relative to the policy file",
                 )
         for j, anchor in enumerate(getattr(check, "trust_anchors", ())):
-            if not (folder / anchor).is_file():
+            if not _exists(folder / anchor):
                 yield (
                     ("check", i, "trust_anchors", j),
                     f'no such trust anchor file: "{anchor}"; paths are relative to the policy file',
                 )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
 
 
 def _is_factory(spec: str) -> bool:
@@ -156,7 +190,7 @@ def _is_factory(spec: str) -> bool:
 
 
 def _syntax(text: str, name: str, message: str) -> tuple[Place, str]:
-    lines = text.split("\n")
+    lines = text.rstrip("\n").split("\n")
     found = re.search(r"\(at line (\d+), column (\d+)\)", message)
     line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
     shown = lines[min(line, len(lines)) - 1]
@@ -184,13 +218,18 @@ class _Locator:
         # left out; the deepest part that it has is the place.
         path = self.prefix
         for part in location:
-            if (*path, part) in self.spans or any(
-                known[: len(path) + 1] == (*path, part) for known in self.spans
-            ):
+            if self._first((*path, part)):
                 path = (*path, part)
+        path = self._first(path) or path
         line, column, length = self.spans[path][which] if path in self.spans else (1, 1, 1)
         text = self.lines[line - 1]
         return Place(path=self.name, line=line, column=column, length=length, text=text)
+
+    def _first(self, path: KeyPath) -> KeyPath | None:
+        """`path` itself, or the first known place below it."""
+        if path in self.spans:
+            return path
+        return next((known for known in self.spans if known[: len(path)] == path), None)
 
     def explain(self, item: Any, document: dict[str, Any]) -> tuple[Place, str]:
         """One mistake that pydantic found, in our words: seen, expected, next step."""
@@ -216,6 +255,14 @@ class _Locator:
             return self.value(
                 location
             ), f"{leaf} = {_short(seen)} must match {item['ctx']['pattern']}"
+        if kind in ("tuple_type", "list_type"):
+            wanted = (
+                f"[[{leaf}]], a list of tables" if leaf in ("check", "waiver") else "a list […]"
+            )
+            return self.value(location), f"{leaf} = {_short(seen)}: expected {wanted}"
+        if kind == "model_type":
+            where = next((part for part in reversed(location) if isinstance(part, str)), "policy")
+            return self.value(location), f"{where} = {_short(seen)}: expected a table {{ key = … }}"
         message = item["msg"][0].lower() + item["msg"][1:]
         return self.value(location), f"{leaf} = {_short(seen)}: {message}"
 

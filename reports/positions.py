@@ -4,6 +4,7 @@ The text has already been accepted by tomllib, so the scanner only has to follow
 """
 
 import re
+import tomllib
 from bisect import bisect_right
 from collections.abc import Iterator
 
@@ -27,6 +28,12 @@ def positions(text: str) -> dict[Path, tuple[Span, Span]]:
     ((2, 1, 2), (2, 6, 3))
     """
     return dict(_Scanner(text).document())
+
+
+def _unquoted(word: str) -> str:
+    if word[0] == '"':
+        return str(next(iter(tomllib.loads(f"{word} = 0"))))
+    return word[1:-1] if word[0] == "'" else word
 
 
 class _Scanner:
@@ -96,7 +103,7 @@ class _Scanner:
         start, parts = self.at, []
         while match := _KEY.match(self.text, self.at):
             word = match.group()
-            parts.append(word[1:-1] if word[0] in "\"'" else word)
+            parts.append(_unquoted(word))
             end = self.at = match.end()
             if self.text[self._skip(_SPACE)] != ".":
                 break

@@ -2,13 +2,10 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import SCHEMA_VERSION, Report
@@ -70,7 +67,8 @@ def from_json(text: str, name: str = "report") -> Report:
         for finding in plain["report"]["findings"]:
             finding.pop("verdict", None)
         report = _adapter().validate_python(plain["report"])
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        to_json(report).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{name} cannot be read as a report: {reason}") from error
     if to_dict(report) != stored:
@@ -84,28 +82,3 @@ def from_json(text: str, name: str = "report") -> Report:
 def digest(report: Report) -> str:
     """SHA-256 of the stored form, to tell which JSON a page was rendered from."""
     return hashlib.sha256(to_json(report).encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside the target, then rename: no partial file under a final name."""
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PILLARS = ("robustness", "bias", "provenance")
-# What a pillar may know of reports: the finding, the errors and the intervals, and no renderer.
-SEEN_BY_PILLARS = {"reports.model", "reports.errors", "reports.intervals"}
+# What a pillar may know of reports: the finding, errors, intervals and files, and no renderer.
+SEEN_BY_PILLARS = {"reports.model", "reports.errors", "reports.intervals", "reports.files"}
 SOURCES = [
     path
     for folder in (*PILLARS, "reports", "cli")

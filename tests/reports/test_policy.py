@@ -74,6 +74,33 @@ MISTAKES = [
     ('eps = "8/255"', "eps = -1", "10:7: eps = -1: input should be greater than 0"),
     ('eps = "8/255"', "eps = 8", 'write eps = "8/255" for 8-bit units'),
     ('eps = "8/255"', "eps = nan", "10:7: eps"),
+    ('eps = "8/255"', 'eps = "1e999999999"', "expected a number or a fraction"),
+    ('eps = "8/255"', f"eps = {10**400}", "expected a number or a fraction"),
+    (
+        "max = 0.3",
+        "max = 30",
+        "lies between 0 and 1, so max = 30 decides nothing: did you mean 0.3?",
+    ),
+    ("min = 0.4", "min = 0.0", "so min = 0 decides nothing"),
+    (
+        'min = 0.4, on = "lower"',
+        "max = 0.4",
+        "robust_accuracy is good when high: write min",
+    ),
+    ("max = 0.3", "min = 0.3", "equalized_odds_difference is good when low: write max"),
+    ("[[waiver]]", "[[waivers]]", '28:1: unknown key "waivers": did you mean "waiver"?'),
+    ("[[waiver]]", "[waiver]", "28:1: waiver = {'check': 'digits'"),
+    ('tags = ["ML01"]', 'tags = "ML01"', "12:8: tags = 'ML01': expected a list"),
+    (
+        'prediction = "predicted"',
+        'prediction = "p"\npositive = [1]',
+        "expected one value such as 1",
+    ),
+    (
+        'norm = "linf"',
+        'norm = "linf"\nclasses = ["a", "b", "a"]',
+        "classes names 'a' twice",
+    ),
     ('norm = "linf"', 'norm = "lint"', "9:8: norm = 'lint' is not known: did you mean \"linf\"?"),
     ('norm = "linf"', "norm = 2", "9:8: norm = 2 is not known"),
     ('kind = "robustness"', 'kind = "robust"', '5:8: unknown kind "robust": did you mean'),
@@ -149,6 +176,11 @@ def test_all_mistakes_are_reported_at_once() -> None:
 def test_a_policy_that_could_not_fail_is_refused(text: str, expected: str) -> None:
     with pytest.raises(PolicyError, match=re.escape(expected)):
         parse(text)
+
+
+def test_a_bottomless_policy_is_refused() -> None:
+    with pytest.raises(PolicyError, match="not valid TOML"):
+        parse("seed = " + "[" * 5000)
 
 
 def test_missing_files_are_named_with_their_place(tmp_path: Path) -> None:

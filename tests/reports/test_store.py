@@ -8,8 +8,9 @@ import pytest
 from samples import HOSTILE, sample
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.files import write_atomically
 from assaymark.reports.model import Report
-from assaymark.reports.store import digest, from_json, schema, to_dict, to_json, write_atomically
+from assaymark.reports.store import digest, from_json, schema, to_dict, to_json
 
 
 @pytest.mark.parametrize("text", ["plain", *HOSTILE])
@@ -73,7 +74,7 @@ def test_what_is_no_report_is_refused(text: str) -> None:
 def test_nothing_partial_under_a_final_name(tmp_path: Path) -> None:
     target = tmp_path / "a" / "report.json"
     write_atomically(target, "old")
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(InputError, match="not Unicode"):
         write_atomically(target, "\ud800")
     assert target.read_text() == "old"
     blocked = tmp_path / "file"
