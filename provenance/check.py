@@ -1,12 +1,14 @@
 """The provenance check: which of these files can show who made them, unchanged since."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from assaymark.provenance.keys import load_anchors
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
+from assaymark.reports.files import unicode
 from assaymark.reports.model import (
     CheckResult,
     Evidence,
@@ -30,15 +32,22 @@ def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = folder / pattern
-        if path.is_file():
-            matches = [path]
-        elif path.is_dir():
-            matches = sorted(item for item in path.rglob("*") if item.is_file())
-        else:
-            try:
-                matches = sorted(item for item in folder.glob(pattern) if item.is_file())
-            except (NotImplementedError, ValueError) as error:
-                raise InputError(f'"{pattern}" is not a file name or pattern: {error}') from error
+        try:
+            if path.is_dir():
+                matches = _below(path)
+            elif os.path.lexists(path):
+                matches = [path]
+            else:
+                anchor = Path(path.anchor)
+                names = path.relative_to(anchor) if path.is_absolute() else Path(pattern)
+                start = anchor if path.is_absolute() else folder
+                matches = sorted(item for item in start.glob(str(names)) if not item.is_dir())
+        except OSError as error:
+            raise InputError(
+                f'cannot search "{pattern}": {error}; what cannot be read cannot be verified'
+            ) from error
+        except (NotImplementedError, ValueError) as error:
+            raise InputError(f'"{pattern}" is not a file name or pattern: {error}') from error
         if not matches:
             raise InputError(
                 f'no file matches "{pattern}": expected at least one; correct the name, or take it '
@@ -46,6 +55,22 @@ def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
             )
         found.update(dict.fromkeys(matches))
     return list(found)
+
+
+def _below(folder: Path) -> list[Path]:
+    """Every file below a folder, linked folders included; what cannot be entered is an error."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    files, seen = [], set()
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        seen.add(os.path.realpath(root))
+        folders[:] = sorted(
+            name for name in folders if os.path.realpath(Path(root, name)) not in seen
+        )
+        files += [Path(root, name) for name in names]
+    return sorted(files)
 
 
 def check_provenance(
@@ -99,12 +124,12 @@ def findings_of(
     }
     evidence = _evidence(checked, root)
     findings = []
+    unreadable = [item for item in checked if item.state is State.UNREADABLE]
     if broken:
         findings.append(
             Finding(
                 check=check,
-                target=", ".join(_name(item.path, root) for item in broken[:3])
-                + (f" and {len(broken) - 3} more" if len(broken) > 3 else ""),
+                target=_names(broken, root),
                 measure="broken_files",
                 summary=f"{len(broken)} of {len(checked)} files were changed after they were signed, "
                 "or their signature does not hold.",
@@ -118,8 +143,28 @@ def findings_of(
             )
         )
         evidence = ()
+    if unreadable:
+        findings.append(
+            Finding(
+                check=check,
+                target=_names(unreadable, root),
+                measure="unreadable_files",
+                summary=f"{len(unreadable)} of {len(checked)} files cannot be verified.",
+                error=f"{_name(unreadable[0].path, root)}: {unreadable[0].explanation}",
+                n=len(checked),
+                severity="critical",
+                references=tags,
+            )
+        )
     for gate in gates:
         hits = values[gate.metric]
+        rest = [item for item in checked if item not in hits]
+        detail = (
+            f" Not so: {'; '.join(f'{_name(item.path, root)} ({item.state})' for item in rest[:5])}"
+            + (f" and {len(rest) - 5} more." if len(rest) > 5 else ".")
+            if rest
+            else f" Signed by {', '.join(dict.fromkeys(item.signer for item in hits[:5]))}."
+        )
         findings.append(
             Finding(
                 check=check,
@@ -127,7 +172,7 @@ def findings_of(
                 if len(checked) != 1
                 else _name(checked[0].path, root),
                 measure=gate.metric,
-                summary=f"{len(hits)} of {len(checked)} files {words[gate.metric]}.",
+                summary=f"{len(hits)} of {len(checked)} files {words[gate.metric]}.{detail}",
                 value=len(hits) / len(checked),
                 n=len(checked),
                 limit=gate.limit,
@@ -204,8 +249,13 @@ def _method(
     )
 
 
+def _names(items: list[Verification], root: Path) -> str:
+    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+    return ", ".join(_name(item.path, root) for item in items[:3]) + more
+
+
 def _name(path: Path, root: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    return unicode(str(path.relative_to(root)) if path.is_relative_to(root) else str(path))
 
 
 def _sha256(path: Path) -> str:

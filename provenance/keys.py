@@ -9,10 +9,11 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -47,6 +48,7 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "es512": ec.SECP521R1,
 }
 _RSA_BITS = 3072
+_PASSPHRASE_LIMIT = 1023  # OpenSSL's
 _NAME_LIMIT = 64  # ub-organization-name and ub-common-name, RFC 5280 appendix A
 
 
@@ -124,6 +126,10 @@ def write_chain(chain: Chain, folder: Path, passphrase: bytes) -> dict[str, Path
 
     Raises InputError when the folder exists: keys are never overwritten.
     """
+    if len(passphrase) > _PASSPHRASE_LIMIT:
+        raise InputError(
+            f"the passphrase has {len(passphrase)} bytes, expected at most {_PASSPHRASE_LIMIT}"
+        )
     if not passphrase:
         raise InputError("an empty passphrase would leave the private keys open: give one")
     if folder.exists():
@@ -161,6 +167,7 @@ def load_credentials(chain: Path, key: Path, passphrase: bytes | None) -> Creden
     Raises InputError when either is unreadable, the passphrase is missing or wrong, the key is not
     the leaf's, or the leaf is not valid today.
     """
+    passphrase = passphrase or None
     chain_bytes, key_bytes = _read(chain, "certificate chain"), _read(key, "private key")
     try:
         certificates = x509.load_pem_x509_certificates(chain_bytes)
@@ -186,6 +193,8 @@ def load_credentials(chain: Path, key: Path, passphrase: bytes | None) -> Creden
             if wrong
             else f"{key} is not a PEM private key: expected -----BEGIN … PRIVATE KEY-----"
         ) from error
+    if not certificates:
+        raise InputError(f"{chain} holds no certificate: expected the leaf first, then its issuers")
     leaf = certificates[0]
     if _public(leaf.public_key()) != _public(private.public_key()):
         raise InputError(
@@ -197,6 +206,14 @@ def load_credentials(chain: Path, key: Path, passphrase: bytes | None) -> Creden
             f"the certificate in {chain} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
             f"{leaf.not_valid_after_utc:%Y-%m-%d}, today is {now:%Y-%m-%d}: make or request a new one"
         )
+    for issued, issuer in pairwise(certificates):
+        try:
+            issued.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise InputError(
+                f"{chain} is not a chain: {_subject(issued)} was not issued by {_subject(issuer)}; "
+                "expected the leaf first, then its issuers in order"
+            ) from error
     return Credentials(
         algorithm=_algorithm(private, leaf, key),
         chain_pem="".join(map(_pem, certificates)),
@@ -301,6 +318,10 @@ def _algorithm(private: object, leaf: x509.Certificate, path: Path) -> str:
         f"{path} is a key of a kind that C2PA does not allow: expected EC P-256/384/521, Ed25519 or "
         "RSA of at least 2048 bits"
     )
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string() or "a certificate without a name"
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -1,19 +1,19 @@
-"""Sign a JPEG or PNG with Content Credentials; the source is never touched, nothing half-done stays."""
+"""Sign a JPEG or PNG with Content Credentials: the source is untouched, nothing half-done stays."""
 
-import dataclasses
 import io
 import os
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import c2pa
+from PIL import Image
 
 from assaymark.provenance.c2pa_context import context, media_type, reason
 from assaymark.provenance.keys import Credentials
-from assaymark.provenance.verify import State, Verification, examine
+from assaymark.provenance.verify import State, Verification, examine_bytes
 from assaymark.reports.errors import InputError
+from assaymark.reports.files import write_atomically
 
 Made = Literal["generated", "captured"]
 _SOURCE_TYPES = {
@@ -44,32 +44,27 @@ def sign(
     if kind is None:
         raise InputError(f"{source} is neither a JPEG nor a PNG: these are signed")
     _check_destination(source, destination, kind, replace)
+    before = examine_bytes(data, source)
+    if before.state not in (State.NO_MANIFEST, State.UNTRUSTED):
+        raise InputError(
+            f"{source} carries credentials that do not hold ({before.explanation}): a new signature "
+            "would vouch for a changed file; get it from its source again"
+        )
+    _check_picture(data, source)
     manifest = {
         "claim_generator_info": [{"name": "assaymark", "version": version("assaymark")}],
         "title": title or source.name,
     }
-    signed = _sign(data, kind, manifest, credentials, made, source)
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=f".{destination.name}.")
-    except OSError as error:
-        raise InputError(f"cannot write {destination}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(signed)
-        found = examine(Path(name))
-        if found.state not in (State.TRUSTED, State.UNTRUSTED):
-            raise InputError(
-                f"{source} was signed, but the signature does not read back ({found.explanation}): "
-                "nothing was written"
-            )
-        os.chmod(name, 0o644)
-        os.replace(name, destination)
-    except OSError as error:
-        raise InputError(f"cannot write {destination}: {error.strerror or error}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return dataclasses.replace(found, path=destination)
+    history = before.state is State.UNTRUSTED
+    signed = _sign(data, kind, manifest, credentials, made, source, history)
+    found = examine_bytes(signed, destination)
+    if found.state is not State.UNTRUSTED:
+        raise InputError(
+            f"{source} was signed, but the signature does not read back ({found.explanation}): "
+            "nothing was written"
+        )
+    write_atomically(destination, signed)
+    return found
 
 
 def _sign(
@@ -79,6 +74,7 @@ def _sign(
     credentials: Credentials,
     made: Made | None,
     source: Path,
+    history: bool,
 ) -> bytes:
     output = io.BytesIO()
     info = c2pa.C2paSignerInfo(
@@ -93,7 +89,7 @@ def _sign(
             c2pa.Signer.from_info(info) as signer,
             c2pa.Builder(manifest, context=settings) as builder,
         ):
-            if made is not None and not _has_manifest(data, kind):
+            if made is not None and not history:
                 builder.set_intent(c2pa.C2paBuilderIntent.CREATE, _SOURCE_TYPES[made])
             else:
                 # EDIT adds c2pa.opened, and the source as parent with the history it carries
@@ -111,19 +107,21 @@ def _sign(
     return output.getvalue()
 
 
-def _has_manifest(data: bytes, kind: str) -> bool:
+def _check_picture(data: bytes, source: Path) -> None:
     try:
-        with context() as settings, c2pa.Reader(kind, io.BytesIO(data), context=settings):
-            return True
-    except c2pa.C2paError.ManifestNotFound:
-        return False
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+    except Exception as error:  # decoders raise what they like
+        raise InputError(
+            f"{source} cannot be decoded: {error}; a damaged picture is not signed"
+        ) from error
 
 
 def _read(source: Path) -> bytes:
     try:
         return source.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {source}: {error.strerror or error}") from error
+    except (OSError, MemoryError) as error:
+        raise InputError(f"cannot read {source}: {error}") from error
 
 
 def _check_destination(source: Path, destination: Path, kind: str, replace: bool) -> None:
@@ -132,8 +130,8 @@ def _check_destination(source: Path, destination: Path, kind: str, replace: bool
             f"{source} is {kind}, but {destination.name} ends in {destination.suffix or 'nothing'}: "
             f"expected {' or '.join(_EXTENSIONS[kind])}"
         )
-    if destination.exists():
-        if destination.samefile(source):
+    if os.path.lexists(destination):
+        if destination.exists() and destination.samefile(source):
             raise InputError(
                 f"{destination} is the source itself, which is never changed: name another"
             )

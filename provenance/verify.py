@@ -53,13 +53,22 @@ def examine(path: Path, trust_anchors_pem: str = "") -> Verification:
     trust_anchors_pem: certificates that a signer's chain may end in; without any, nobody is trusted.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return _without(path, State.UNREADABLE, f"cannot read the file: {error.strerror or error}")
+        with path.open("rb") as stream:
+            head = stream.read(16)
+            if media_type(head) is None:
+                what = "its first bytes are neither JPEG nor PNG" if head else "the file is empty"
+                return _without(path, State.UNSUPPORTED, f"{what}: JPEG and PNG are verified")
+            data = head + stream.read()
+    except (OSError, MemoryError) as error:
+        return _without(path, State.UNREADABLE, f"cannot read the file: {error}")
+    return examine_bytes(data, path, trust_anchors_pem)
+
+
+def examine_bytes(data: bytes, path: Path, trust_anchors_pem: str = "") -> Verification:
+    """The state of a JPEG or PNG in memory; `path` is what it is called."""
     kind = media_type(data[:16])
     if kind is None:
-        what = "the file is empty" if not data else "its first bytes are neither JPEG nor PNG"
-        return _without(path, State.UNSUPPORTED, f"{what}: JPEG and PNG are verified")
+        return _without(path, State.UNSUPPORTED, "neither JPEG nor PNG")
     try:
         with (
             context(trust_anchors_pem) as settings,
@@ -105,16 +114,25 @@ def _judge(path: Path, document: dict[str, Any]) -> Verification:
     state = {"Trusted": State.TRUSTED, "Valid": State.UNTRUSTED}.get(
         document.get("validation_state", ""), State.INVALID
     )
+    inherited = _broken_ingredients(document.get("manifests", {}))
+    failures += tuple(f"ingredient:{code}" for code in inherited)
+    codes = failures + codes[len(failures) - len(inherited) :]
     broken = [code for code in failures if not code.startswith("signingCredential.untrusted")]
-    if state is State.TRUSTED and failures:
-        state = State.INVALID if broken else State.UNTRUSTED
+    own = [code for code in broken if not code.startswith("ingredient:")]
+    if state is State.TRUSTED and (own or len(failures) > len(broken)):
+        state = State.INVALID if own else State.UNTRUSTED
     label = document.get("active_manifest", "")
     manifest = document.get("manifests", {}).get(label, {})
     signature = manifest.get("signature_info", {})
     return Verification(
         path=path,
         state=state,
-        explanation=_explain(state, broken, signature),
+        explanation=_explain(state, broken, signature)
+        + (
+            f"; but a work it was made from does not hold ({', '.join(inherited)})"
+            if inherited and state is not State.INVALID
+            else ""
+        ),
         failures=failures,
         codes=codes,
         title=str(manifest.get("title") or ""),
@@ -123,6 +141,25 @@ def _judge(path: Path, document: dict[str, Any]) -> Verification:
         signed_at=str(signature.get("time") or ""),
         tree=_tree(document.get("manifests", {}), label),
     )
+
+
+def _broken_ingredients(manifests: dict[str, Any]) -> list[str]:
+    """The failure codes recorded for ingredients when they were taken up."""
+    codes: dict[str, None] = {}
+    for manifest in manifests.values():
+        for ingredient in manifest.get("ingredients") or ():
+            codes.update(dict.fromkeys(_ingredient_failures(ingredient)))
+    return list(codes)
+
+
+def _ingredient_failures(ingredient: dict[str, Any]) -> list[str]:
+    results = ingredient.get("validation_results") or {}
+    found = (results.get("activeManifest") or {}).get("failure") or ()
+    return [
+        str(item["code"])
+        for item in found
+        if not str(item["code"]).startswith("signingCredential.untrusted")
+    ]
 
 
 def _explain(state: State, broken: list[str], signature: dict[str, Any]) -> str:
@@ -167,7 +204,17 @@ def _tree(manifests: dict[str, Any], label: str, depth: int = 0) -> Node | None:
         children.append(
             Node(
                 label=f"ingredient: {ingredient.get('title') or 'untitled'}",
-                detail=str(ingredient.get("relationship") or ""),
+                detail=", ".join(
+                    filter(
+                        None,
+                        (
+                            str(ingredient.get("relationship") or ""),
+                            " ".join(
+                                f"does not hold: {c}" for c in _ingredient_failures(ingredient)
+                            ),
+                        ),
+                    )
+                ),
                 children=(inner,) if inner else (),
             )
         )
