@@ -63,7 +63,9 @@ def attack(
     on: Annotated[
         str, typer.Option(help="Hold --min on the estimate or the lower bound.")
     ] = "lower",
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")
+    ] = 0,
     output: Outputs = None,
     device: Device = "auto",
     exit_zero: ExitZero = False,
@@ -76,6 +78,10 @@ def attack(
         raise InputError("name a model and data: assaymark attack MODEL DATA (see --help)")
     options = {"steps": steps, "restarts": restarts}
     given = {key: value for key, value in options.items() if value is not None}
+    if given and "pgd" not in (name or ["pgd"]):
+        raise InputError(
+            f"--{next(iter(given))} is an option of pgd, which is not among the attacks"
+        )
     attacks: list[object] = [
         {"name": entry, **given} if entry == "pgd" and given else entry
         for entry in name or ["fgsm", "pgd"]

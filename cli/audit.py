@@ -1,12 +1,13 @@
 """`assaymark audit` and `assaymark init`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from assaymark.cli.options import Device, ExitZero, Outputs, Seed, command_line, debug
-from assaymark.cli.terminal import say
+from assaymark.cli.terminal import say, tell
 from assaymark.reports.errors import InputError
 
 
@@ -34,9 +35,11 @@ def audit(
             f"no assaymark.toml and no [tool.assaymark] in {Path.cwd()} or above: write one with "
             "`assaymark init`, or name it"
         )
+    text = read(path)
+    tell(f"policy: {os.path.relpath(path)}")
     run_and_exit(
-        read(path),
-        name=path.name,
+        text,
+        name=os.path.relpath(path),
         folder=path.parent,
         command=command_line(),
         outputs=output or [],
@@ -62,7 +65,10 @@ def init(
     if path.exists():
         raise InputError(f"{path} exists already: name another file, or delete it first")
     text = (files("assaymark.cli") / "init.toml").read_text(encoding="utf-8")
-    write_atomically(path, text)
     schema = path.with_name("assaymark.schema.json")
-    write_atomically(schema, json.dumps(json_schema(), indent=1) + "\n")
+    content = json.dumps(json_schema(), indent=1) + "\n"
+    if schema.exists() and schema.read_text(encoding="utf-8", errors="replace") != content:
+        raise InputError(f"{schema} exists already and is another schema: move it away first")
+    write_atomically(path, text)
+    write_atomically(schema, content)
     say(f"wrote {path} and {schema.name}; run it with: assaymark audit {path} -o report.html")

@@ -20,12 +20,14 @@ def demo(
 
     The demo's models have faults on purpose, so its report says fail; the command itself exits 0.
     """
+    from assaymark.cli.device import choose
     from assaymark.cli.exit import exit_code
     from assaymark.cli.outputs import write_outputs
-    from assaymark.cli.run import Interrupted, Job, run
+    from assaymark.cli.run import Interrupted, Job, forget, run
     from assaymark.cli.show import show
     from assaymark.reports.policy_file import parse
 
+    choose(device)
     text = prepare(folder)
     policy = parse(text, "assaymark.toml", folder=folder)
     job = Job(
@@ -43,8 +45,9 @@ def demo(
         tell(f"assaymark: {stop}")
         raise typer.Exit(130) from None
     outputs = [folder / "report.html", folder / "report.json"]
-    write_outputs(report, outputs)
     show(report)
+    write_outputs(report, outputs)
+    forget(job)
     failed = [finding for finding in report.findings if finding.error]
     say(
         f"These faults are there to be found. The same policy in CI would exit {exit_code(report):d}: "

@@ -21,4 +21,8 @@ def choose(name: str) -> str:
         raise InputError(
             f"no {kind} device works here (torch {torch.__version__}): use --device cpu"
         )
+    if ":" in name and (
+        kind != "cuda" or int(name.split(":")[1] or 0) >= torch.cuda.device_count()
+    ):
+        raise InputError(f'no device "{name}": {torch.cuda.device_count()} CUDA devices are here')
     return name

@@ -18,6 +18,8 @@ def doctor() -> None:
         try:
             say(f"✔ {name:<12} {probe()}")
         except Exception as error:  # a probe finds out how things are broken
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
             broken |= needed
             first = str(error).strip().splitlines()
             reason = first[0] if first else type(error).__name__

@@ -8,7 +8,7 @@ from assaymark.cli.exit import ExitCode, exit_code
 from assaymark.cli.outputs import check_outputs, write_outputs
 from assaymark.cli.show import show
 from assaymark.cli.terminal import say, tell
-from assaymark.reports.model import Report
+from assaymark.reports.model import Report, Verdict
 
 
 def run_and_exit(
@@ -25,11 +25,11 @@ def run_and_exit(
     debug: bool = False,
 ) -> None:
     """Parse a policy text, run it, write the outputs, show the result and exit with the verdict."""
-    check_outputs(outputs)
-    from assaymark.cli.run import Interrupted, Job, run
+    from assaymark.cli.run import Interrupted, Job, forget, run
     from assaymark.reports.policy_file import parse
 
     policy = parse(text, name, folder=folder, needs_gate=needs_gate)
+    check_outputs(outputs)
     job = Job(
         policy=policy,
         text=text,
@@ -46,15 +46,23 @@ def run_and_exit(
         kept = "what they measured is kept, and " if stop.done else ""
         tell(f"assaymark: {stop}; {kept}the same command goes on from there")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    finish(report, outputs, exit_zero=exit_zero)
-
-
-def finish(report: Report, outputs: list[Path], *, exit_zero: bool = False) -> None:
-    """Write, show, exit."""
-    write_outputs(report, outputs)
     show(report)
+    baseline = folder / policy.baseline if policy.baseline else None
+    written = [path for path in outputs if not _spoils(path, baseline, report)]
+    write_outputs(report, written)
     for path in outputs:
-        say(f"wrote {path}")
+        if path in written:
+            say(f"wrote {path}")
+        else:
+            tell(f"{path} is the accepted report and this run fails: it was not replaced")
+    forget(job)
     code = exit_code(report, exit_zero=exit_zero)
     if code:
         raise typer.Exit(int(code))
+
+
+def _spoils(path: Path, baseline: Path | None, report: Report) -> bool:
+    """Whether writing `path` would make a failing run the one that later runs are compared with."""
+    if baseline is None or not baseline.exists() or report.verdict is not Verdict.FAIL:
+        return False
+    return path.resolve() == baseline.resolve()

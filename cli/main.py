@@ -9,7 +9,7 @@ import typer
 from assaymark.cli import attack, audit, bias, demo, doctor, provenance, report
 from assaymark.cli.exit import EPILOG, ExitCode
 from assaymark.cli.terminal import tell
-from assaymark.reports.errors import AssaymarkError, IntegrityError
+from assaymark.reports.errors import AssaymarkError, IntegrityError, PolicyError
 
 app = typer.Typer(
     name="assaymark",
@@ -58,20 +58,47 @@ app.add_typer(report.app, name="report")
 
 
 def main() -> None:
-    """Run the command line; every deliberate error is one sentence on stderr."""
+    """Run the command line; every error is told on stderr, with a traceback only for --debug."""
+    debug = "--debug" in sys.argv[1:]
     try:
-        app()
+        code = app(standalone_mode=False)
     except AssaymarkError as error:
-        if os.environ.get("ASSAYMARK_DEBUG"):
+        if debug:
             raise
-        tell(f"assaymark: {error}")
-        sys.exit(ExitCode.INTEGRITY if isinstance(error, IntegrityError) else ExitCode.USAGE)
-    except KeyboardInterrupt:
+        _tell_error(error)
+        code = ExitCode.INTEGRITY if isinstance(error, IntegrityError) else ExitCode.USAGE
+    except typer.TyperException as error:
+        show = getattr(
+            error, "show", None
+        )  # a usage error knows its command and says how to use it
+        show() if show else tell(f"assaymark: {error}")
+        code = ExitCode.USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except OSError as error:
+        if debug:
+            raise
+        tell(f"assaymark: {error.filename or 'input or output'}: {error.strerror or error}")
+        code = ExitCode.USAGE
+    except Exception as error:
+        if debug:
+            raise
+        tell(
+            f"assaymark: internal error, {type(error).__name__}: {error}; run again with "
+            "assaymark --debug and report it"
+        )
+        code = ExitCode.INCOMPLETE
+    if code == ExitCode.INTERRUPTED:
         tell("assaymark: interrupted")
-        sys.exit(ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader has seen enough: not our failure, but not a success either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.INCOMPLETE)
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _tell_error(error: AssaymarkError) -> None:
+    if isinstance(error, PolicyError):  # its lines are ours, but what they quote is not
+        for line in str(error).split("\n"):
+            tell(line)
+    else:
+        tell(f"assaymark: {error}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from assaymark.reports.files import unicode
+
 Outputs = Annotated[
     list[Path] | None,
     typer.Option(
@@ -23,7 +25,8 @@ ExitZero = Annotated[
     bool, typer.Option("--exit-zero", help="Exit 0 where a broken limit would exit 1.")
 ]
 Seed = Annotated[
-    int | None, typer.Option(help="Seed of all random numbers; default: the policy's.")
+    int | None,
+    typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers; default: the policy's."),
 ]
 
 
@@ -33,4 +36,4 @@ def debug() -> bool:
 
 def command_line() -> str:
     """What the user typed, so that it can be typed again."""
-    return shlex.join(["assaymark", *sys.argv[1:]])
+    return unicode(shlex.join(["assaymark", *sys.argv[1:]]))

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.files import check_writable
 from assaymark.reports.model import Report
 
 # suffix -> module:function, imported when used
@@ -18,11 +19,10 @@ FORMATS = {
 
 
 def check_outputs(paths: list[Path]) -> None:
-    """Raise InputError for a name whose format is not known, before anything runs."""
+    """Raise InputError for an unknown format or a place that cannot be written, before anything runs."""
     for path in paths:
         _renderer(path)
-        if path.is_dir():
-            raise InputError(f"-o {path} is a folder: name a file in it")
+        check_writable(path)
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("two outputs have the same name: give each its own")
 

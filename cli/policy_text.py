@@ -1,6 +1,7 @@
 """A command's options as the policy they stand for: one path for both, and one that can be kept."""
 
 import json
+import math
 
 Table = dict[str, object]
 
@@ -31,4 +32,6 @@ def _value(value: object) -> str:
     if isinstance(value, str):
         # JSON strings are TOML basic strings, but for DEL and code points beyond the BMP
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # nan and inf, as TOML writes them
     return json.dumps(value)

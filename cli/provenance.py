@@ -137,7 +137,7 @@ def _passphrase(file: Path | None, *, confirm: bool = False) -> bytes | None:
         except OSError as error:
             raise InputError(f"cannot read {file}: {error.strerror or error}") from error
     if secret := os.environ.get("ASSAYMARK_PASSPHRASE"):
-        return secret.encode()
+        return os.fsencode(secret)
     if not sys.stdin.isatty():
         return None
     typed: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)

@@ -1,35 +1,38 @@
 """What an interrupted run measured, so that the same command goes on where it stopped.
 
-One JSON file beside the policy, rewritten after each check and removed at the end. Its name is a
-digest of the policy, seed, device, tool version and of the sizes and times of the files named, so
-that nothing stale is taken up.
+One JSON file in the user's own state folder (never beside the policy, where anybody could plant
+one), rewritten after each check and removed at the end. Its name is a digest of the policy and its
+place, seed, device, tool version and of the sizes and times of the files read, so that nothing
+stale is taken up. Signatures are always checked anew.
 """
 
 import hashlib
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
-from assaymark.reports.policy import Check
+from assaymark.reports.policy import Check, ProvenanceCheck
 
 if TYPE_CHECKING:
     from assaymark.cli.run import Job
 
-FOLDER = ".assaymark"
+
+def state_folder() -> Path:
+    """Where this user's programs keep state (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return Path(base) if base else Path.home() / ".local" / "state"
 
 
 def key(job: "Job", seed: int, device: str) -> str:
     """What a kept result depends on, as a short digest."""
-    parts = [version("assaymark"), job.text, str(seed), device, str(job.keep)]
+    where = str(job.folder.resolve())
+    parts = [version("assaymark"), where, job.text, str(seed), device, str(job.keep)]
     for check in job.policy.check:
-        for spec in (
-            getattr(check, "model", None),
-            getattr(check, "data", None),
-            *getattr(check, "files", ()),
-        ):
+        for spec in (getattr(check, "model", None), getattr(check, "data", None)):
             path = job.folder / spec if spec else None
             if path is not None and path.exists():
                 parts.append(f"{spec} {_stamp(path)}")
@@ -39,12 +42,14 @@ def key(job: "Job", seed: int, device: str) -> str:
 def _stamp(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of a file, or of every file below a folder."""
     files = [path] if path.is_file() else sorted(path.rglob("*"))
-    stats = [(str(file), file.stat()) for file in files]
+    stats = [(str(file), file.lstat()) for file in files]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def resumable(check: Check) -> bool:
     """Whether all that a check reads is data: code may have changed unseen, so it runs again."""
+    if isinstance(check, ProvenanceCheck):
+        return False
     specs = [getattr(check, key, None) for key in ("model", "data")]
     code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
     return not code and getattr(check, "arch", None) is None
@@ -62,8 +67,8 @@ def kept(results: dict[str, CheckResult]) -> dict[str, CheckResult]:
 class Store:
     """The kept results of one run. Keeping is a service: where it cannot write, it does not."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.path = folder / FOLDER / f"run-{name}.json"
+    def __init__(self, name: str) -> None:
+        self.path = state_folder() / "assaymark" / f"run-{name}.json"
 
     def load(self) -> dict[str, CheckResult]:
         from assaymark.reports.store import from_json
@@ -98,13 +103,13 @@ class Store:
             "digests": {check: result.digests for check, result in good.items()},
         }
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(self.path, json.dumps(content))
-        except InputError:
+        except (InputError, OSError):
             return
 
     def clear(self) -> None:
         try:
             self.path.unlink(missing_ok=True)
-            self.path.parent.rmdir()
         except OSError:
             return

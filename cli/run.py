@@ -61,19 +61,31 @@ class Interrupted(Exception):
         super().__init__(f"interrupted after {done} of {total} checks")
 
 
+def forget(job: Job) -> None:
+    """The report is safe: what was kept for resuming is not needed any more."""
+    resume.Store(resume.key(job, *_seed_and_device(job))).clear()
+
+
+def _seed_and_device(job: Job) -> tuple[int, str]:
+    needs_device = any(isinstance(check, RobustnessCheck) for check in job.policy.check)
+    return (
+        job.policy.seed if job.seed is None else job.seed,
+        choose(job.device) if needs_device else "cpu",
+    )
+
+
 def run(job: Job) -> Report:
     """The report of a policy. A check that cannot run becomes a finding that says why.
 
     Raises InputError for what is wrong with the run as a whole, Interrupted on Ctrl-C.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    seed = job.policy.seed if job.seed is None else job.seed
-    needs_device = any(isinstance(check, RobustnessCheck) for check in job.policy.check)
-    device = choose(job.device) if needs_device else "cpu"
+    seed, device = _seed_and_device(job)
     accepted = _accepted(job)
-    store = resume.Store(job.folder, resume.key(job, seed, device))
+    store = resume.Store(resume.key(job, seed, device))
     kept = resume.kept(store.load())
     results = dict(kept)
+    resumed = tuple(kept)
     progress = Progress(len(job.policy.check))
     try:
         for check in job.policy.check:
@@ -84,12 +96,11 @@ def run(job: Job) -> Report:
             result = _guarded(check, job, seed, device, progress)
             results[check.id] = result
             if resume.resumable(check):
-                store.save({**kept, check.id: result})
                 kept[check.id] = result
+                store.save(kept)
             progress.finish(_outcome(result))
     except KeyboardInterrupt:
         raise Interrupted(len(resume.kept(kept)), len(job.policy.check)) from None
-    store.clear()
     ordered = [results[check.id] for check in job.policy.check]
     findings = []
     for check, result in zip(job.policy.check, ordered, strict=True):
@@ -99,7 +110,13 @@ def run(job: Job) -> Report:
     return Report(
         findings=tuple(_waive(finding, job.policy, today) for finding in findings),
         methods=tuple(result.method for result in ordered if result.method.steps),
-        warnings=tuple(_waiver_warnings(job.policy, today)),
+        warnings=(
+            *(
+                f"{check} was measured by an earlier, interrupted run of the same command"
+                for check in resumed
+            ),
+            *_waiver_warnings(job.policy, today),
+        ),
         run=Run(
             tool=f"assaymark {version('assaymark')}",
             command=job.command,
@@ -138,6 +155,8 @@ def _guarded(
         return CheckResult(findings=(broken,), method=_no_method(check))
     except AssaymarkError as error:
         message = str(error)
+    except OSError as error:
+        message = f"{error.filename or 'input or output'}: {error.strerror or error}"
     except Exception as error:  # a bug, ours or a library's: the other checks still run
         if job.debug:
             raise

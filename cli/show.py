@@ -6,6 +6,7 @@ from assaymark.cli.terminal import coloured, printable, say, write
 from assaymark.reports import wording
 from assaymark.reports.model import Report, Verdict, by_urgency
 
+_WIDEST = 44
 _COLOURS = {
     Verdict.PASS: "32",
     Verdict.FAIL: "31",
@@ -27,7 +28,7 @@ def show(report: Report) -> None:
                 finding,
                 (
                     finding.check,
-                    f"{finding.measure} {finding.target}"[:58],
+                    f"{finding.measure} {_short(finding.target)}",
                     wording.measured(finding),
                     f"required {wording.required(finding)}" if finding.limit else "",
                 ),
@@ -43,8 +44,15 @@ def show(report: Report) -> None:
         )
         write(sys.stdout, f"{mark} {line.rstrip()}\n")
         note = finding.error or wording.consequence(finding)
-        if note and finding.verdict is not Verdict.FAIL:
+        if finding.verdict is Verdict.FAIL or (finding.measure.endswith("_files") and not note):
+            note = finding.summary
+        if note:
             say(f"    {note}")
     for warning in report.warnings:
         say(f"warning: {warning}")
-    say(f"{wording.HEADLINES[report.verdict]}: {wording.tally(report)}")
+    say(f"{wording.headline(report)}: {wording.tally(report)}")
+
+
+def _short(target: str) -> str:
+    """Long paths lose their beginning: the file name is what tells them apart."""
+    return target if len(target) <= _WIDEST else f"…{target[1 - _WIDEST :]}"

@@ -1,4 +1,4 @@
-"""What goes to a terminal: results on stdout, progress and diagnostics on stderr, nothing hostile."""
+"""What goes to a terminal: results on stdout, the rest on stderr, and nothing hostile on either."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ from typing import TextIO
 
 
 def printable(text: str) -> str:
-    """Text without control characters: a file name must not be able to move the cursor.
+    """Text on one line without control characters: a file name must not be able to forge output.
 
-    >>> printable("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
+    >>> printable("a\\x1b[2Jb\\nc")
+    'a\\\\x1b[2Jb\\\\nc'
     """
     return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
     )
 
@@ -38,11 +38,15 @@ def coloured(stream: TextIO) -> bool:
 
 
 def write(stream: TextIO, text: str) -> None:
+    """Write and flush; a reader who has gone away does not change the verdict."""
     try:
-        stream.write(text)
-    except UnicodeEncodeError:  # a C locale: keep the numbers, lose the signs
-        stream.write(text.encode("ascii", "backslashreplace").decode())
-    stream.flush()
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # a C locale: keep the numbers, lose the signs
+            stream.write(text.encode("ascii", "backslashreplace").decode())
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Progress:

@@ -154,7 +154,11 @@ def _broken_ingredients(manifests: dict[str, Any]) -> list[str]:
 
 def _ingredient_failures(ingredient: dict[str, Any]) -> list[str]:
     results = ingredient.get("validation_results") or {}
-    found = (results.get("activeManifest") or {}).get("failure") or ()
+    # validation_status is how manifests before C2PA 2.1 recorded it
+    found = [
+        *((results.get("activeManifest") or {}).get("failure") or ()),
+        *(ingredient.get("validation_status") or ()),
+    ]
     return [
         str(item["code"])
         for item in found

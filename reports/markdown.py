@@ -4,9 +4,9 @@ import re
 
 from assaymark.reports.model import Report, by_urgency
 from assaymark.reports.wording import (
-    HEADLINES,
     MARKS,
     consequence,
+    headline,
     measured,
     required,
     summary,
@@ -19,7 +19,7 @@ _LIMIT = 900_000
 
 def render(report: Report) -> str:
     lines = [
-        f"# {MARKS[report.verdict]} {HEADLINES[report.verdict]} ({report.verdict.value})",
+        f"# {MARKS[report.verdict]} {headline(report)} ({report.verdict.value})",
         "",
         " ".join(escape(sentence) for sentence in summary(report)),
         "",

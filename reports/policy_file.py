@@ -62,7 +62,7 @@ def parse(
         raise PolicyError([_syntax(text, name, str(error))]) from error
     text = text.replace("\r\n", "\n")  # for places only: tomllib has read it as it is
     prefix: KeyPath = ()
-    if name == "pyproject.toml":
+    if Path(name).name == "pyproject.toml":
         prefix = _SECTION
         tool = document.get("tool")
         document = tool.get("assaymark") if isinstance(tool, dict) else None  # type: ignore[assignment]

@@ -7,7 +7,9 @@ on check, measure and target only, so that a finding keeps its identity when the
 import hashlib
 import json
 import tomllib
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from assaymark.reports.model import Finding, Report, Severity, Verdict
 from assaymark.reports.positions import positions
@@ -53,7 +55,7 @@ def render(report: Report) -> str:
                     _result(
                         finding,
                         measures.index(finding.measure),
-                        run.policy_name if run else "assaymark.toml",
+                        _uri(run.policy_name if run else "assaymark.toml"),
                         lines.get(finding.check, 1),
                     )
                     for finding in shown
@@ -62,6 +64,12 @@ def render(report: Report) -> str:
         ],
     }
     return json.dumps(log, indent=1, ensure_ascii=False) + "\n"
+
+
+def _uri(policy: str) -> str:
+    """A relative reference (RFC 3986); a policy above the working directory keeps its name only."""
+    path = PurePath(policy)
+    return quote(path.name if ".." in path.parts or path.is_absolute() else path.as_posix())
 
 
 def _rule(measure: str, findings: list[Finding]) -> dict[str, Any]:

@@ -45,6 +45,13 @@ ADVICE["demographic_parity_ratio"] = ADVICE["demographic_parity_difference"]
 ADVICE["equalized_odds_ratio"] = ADVICE["equalized_odds_difference"]
 
 
+def headline(report: Report) -> str:
+    """The verdict in words; a pass beside waived limits says so."""
+    if report.verdict is Verdict.PASS and report.counts[Verdict.WAIVED]:
+        return "Every limit holds or is waived"
+    return HEADLINES[report.verdict]
+
+
 def number(value: Cell) -> str:
     """A cell as a reader wants it: four decimals at most, whole numbers whole.
 
@@ -122,13 +129,17 @@ def summary(report: Report) -> list[str]:
         verb = "is" if len(failed) == 1 else "are"
         sentences.append(f"{len(failed)} of {len(gated)} limits {verb} broken.")
         sentences += [
-            f"{_title(finding)}: {measured(finding)}, required {required(finding)}."
+            f"{title(finding)}: {measured(finding)}, required {required(finding)}."
             for finding in failed[:2]
         ]
     elif report.verdict is Verdict.PASS:
-        sentences.append(
-            "The one limit holds." if len(gated) == 1 else f"All {len(gated)} limits hold."
-        )
+        held = sum(finding.verdict is Verdict.PASS for finding in gated)
+        if len(gated) == 1:
+            sentences.append("The one limit holds.")
+        else:
+            sentences.append(
+                f"{'All' if held == len(gated) else f'{held} of'} {len(gated)} limits hold."
+            )
     undecided = [finding for finding in report.findings if finding.blocks]
     if undecided:
         names = "; ".join(f"{name(finding)} ({finding.check})" for finding in undecided[:3])
@@ -137,10 +148,11 @@ def summary(report: Report) -> list[str]:
     waived = [finding for finding in report.findings if finding.verdict is Verdict.WAIVED]
     if waived:
         owners = ", ".join(sorted({f.waiver.owner for f in waived if f.waiver}))
-        sentences.append(f"{len(waived)} broken or undecided limits are waived by {owners}.")
-    return sentences or [f"{HEADLINES[report.verdict]}."]
+        word = "limit is" if len(waived) == 1 else "limits are"
+        sentences.append(f"{len(waived)} broken or undecided {word} waived by {owners}.")
+    return sentences or [f"{headline(report)}."]
 
 
-def _title(finding: Finding) -> str:
+def title(finding: Finding) -> str:
     text = name(finding)
     return text[0].upper() + text[1:]

@@ -29,7 +29,7 @@ def cli(tmp_path: Path) -> RunCli:
         return subprocess.run(
             [sys.executable, "-m", "assaymark.cli", *arguments],
             cwd=cwd,
-            env=environment | variables,
+            env=environment | {"XDG_STATE_HOME": str(tmp_path / ".state")} | variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

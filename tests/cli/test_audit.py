@@ -69,7 +69,7 @@ def test_zero_when_every_gate_holds_and_every_output_is_written(
     assert json.loads((tmp_path / "r.sarif").read_text())["runs"][0]["results"] == []
     assert ET.parse(tmp_path / "r.junit.xml").getroot().get("failures") == "0"
     assert "✔" in (tmp_path / "r.md").read_text()
-    assert not (tmp_path / ".assaymark").exists()
+    assert not list((tmp_path / ".state").rglob("*.json"))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_four_for_a_model_that_is_not_the_approved_one(cli: RunCli, tmp_path: Pa
     policy(tmp_path, more=f'model_sha256 = "{"0" * 64}"\n')
     done = cli("audit", "--exit-zero")
     assert done.returncode == 4
-    assert "not the one that was approved" in done.stdout or "digest" in done.stdout
+    assert "not the one that was approved" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -222,12 +222,12 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(cli: RunCli, tmp_
     process = subprocess.Popen(
         [sys.executable, "-m", "assaymark.cli", "audit", "-o", "r.json"],
         cwd=tmp_path,
-        env=os.environ | {"CI": "1"},
+        env=os.environ | {"CI": "1", "XDG_STATE_HOME": str(tmp_path / ".state")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    kept = tmp_path / ".assaymark"
+    kept = tmp_path / ".state" / "assaymark"
     deadline = time.monotonic() + 120
     while not list(kept.glob("run-*.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -245,11 +245,14 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(cli: RunCli, tmp_
     assert fresh.returncode == 0
 
 
-def test_a_resumed_run_says_the_same_as_a_whole_one(tmp_path: Path) -> None:
+def test_a_resumed_run_says_the_same_as_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stop after the first check by raising Ctrl-C from inside, then run again."""
     from assaymark.cli import run as runner
     from assaymark.reports.policy_file import parse
 
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))
     path = policy(
         tmp_path,
         more=CHECK.format(eps=0.1, minimum=0.1, metric="clean_accuracy").replace(
@@ -261,6 +264,7 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(tmp_path: Path) -> None:
         policy=parse(text), text=text, name="assaymark.toml", folder=tmp_path, command="test"
     )
     whole = runner.run(job)
+    runner.forget(job)
     real = runner._run_check
 
     def stop(check: object, *rest: object) -> object:
@@ -286,4 +290,79 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(tmp_path: Path) -> None:
     assert resumed.run is not None
     assert whole.run is not None
     assert resumed.run.digests == whole.run.digests
-    assert not (tmp_path / ".assaymark").exists()
+    assert resumed.warnings == (
+        "digits was measured by an earlier, interrupted run of the same command",
+    )
+    assert list((tmp_path / ".state").rglob("*.json"))  # until the outputs are written
+    runner.forget(job)
+    assert not list((tmp_path / ".state").rglob("*.json"))
+
+
+def test_nothing_beside_the_policy_is_taken_for_a_result(cli: RunCli, tmp_path: Path) -> None:
+    """A planted run folder must not decide; provenance is never resumed at all."""
+    from assaymark.cli.resume import resumable
+    from assaymark.reports.policy import ProvenanceCheck
+
+    assert not resumable(ProvenanceCheck(id="a", kind="provenance", files=("x.jpg",)))
+    policy(tmp_path, 0.9, 0.2)
+    planted = tmp_path / ".assaymark"
+    planted.mkdir()
+    (planted / "run-0000000000000000.json").write_text("{}")
+    assert cli("audit").returncode == 1
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_run(
+    cli: RunCli, tmp_path: Path
+) -> None:
+    policy(tmp_path)
+    (tmp_path / "file").write_text("x")
+    done = cli("audit", "-o", "ok.html", "-o", "file/r.html")
+    assert done.returncode == 2
+    assert "cannot write file/r.html" in done.stderr
+    assert "[1/1]" not in done.stderr
+    assert not (tmp_path / "ok.html").exists()
+
+
+def test_a_failing_run_does_not_become_its_own_baseline(cli: RunCli, tmp_path: Path) -> None:
+    path = policy(tmp_path, 0.1, 0.05, more="baseline = { max_drop = 0.02 }\n")
+    path.write_text('baseline = "accepted.json"\n' + path.read_text())
+    cli("audit", "-o", "accepted.json")
+    before = (tmp_path / "accepted.json").read_text()
+    path.write_text(path.read_text().replace("eps = 0.05", "eps = 0.15"))
+    done = cli("audit", "-o", "accepted.json", "-o", "r.md")
+    assert done.returncode == 1
+    assert "it was not replaced" in done.stderr
+    assert (tmp_path / "accepted.json").read_text() == before
+    assert (tmp_path / "r.md").exists()
+
+
+def test_a_broken_pyproject_is_not_passed_over(cli: RunCli, tmp_path: Path) -> None:
+    policy(tmp_path)
+    below = tmp_path / "sub"
+    below.mkdir()
+    (below / "pyproject.toml").write_text("[tool.assaymark]\nseed = = 1\n")
+    done = cli("audit", cwd=below)
+    assert done.returncode == 2
+    assert "pyproject.toml:2:8: not valid TOML" in done.stderr
+    (below / "pyproject.toml").write_text("[tool.other]\nseed = = 1\n")
+    assert cli("audit", cwd=below).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
+def test_a_reader_who_leaves_does_not_change_the_verdict(tmp_path: Path) -> None:
+    policy(tmp_path)
+    command = f"{sys.executable} -m assaymark.cli audit | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_policy_with_bom_and_crlf(cli: RunCli, tmp_path: Path) -> None:
+    import hashlib
+
+    path = policy(tmp_path)
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode())
+    assert cli("audit", "-o", "r.json").returncode == 0
+    run = json.loads((tmp_path / "r.json").read_text())["report"]["run"]
+    assert run["policy_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert cli("audit").returncode == 0

@@ -275,6 +275,70 @@ def test_signing_again_keeps_the_history(tmp_path: Path, chain: Chain, stranger:
     assert not (tmp_path / "d.png").exists()
 
 
+def test_a_changed_file_is_not_signed_into_a_good_one(signed: Path, chain: Chain) -> None:
+    signed.write_bytes(flip(0.97)(signed.read_bytes()))
+    target = signed.with_name(f"again{signed.suffix}")
+    with pytest.raises(InputError, match="would vouch for a changed file"):
+        sign(signed, target, chain.credentials)
+    assert not target.exists()
+
+
+def test_a_damaged_picture_is_not_signed(tmp_path: Path, chain: Chain) -> None:
+    source = picture(tmp_path / "a.jpg")
+    source.write_bytes(source.read_bytes()[:1500])
+    with pytest.raises(InputError, match="cannot be decoded"):
+        sign(source, tmp_path / "b.jpg", chain.credentials)
+
+
+def test_a_broken_ingredient_is_shown(shared: Path) -> None:
+    root = shared / "data" / "c2pa" / "public-testfiles"
+    (path,) = root.rglob("adobe-20220124-CIE-sig-CA.jpg")
+    found = examine(path)
+    assert any(code.startswith("ingredient:") for code in found.codes)
+    assert "a work it was made from does not hold" in found.explanation
+    assert "does not hold: claimSignature.mismatch" in repr(found.tree)
+
+
+def test_a_folder_is_searched_whole(tmp_path: Path, chain: Chain) -> None:
+    (tmp_path / "root.pem").write_text(chain.trust_anchor_pem)
+    media, other = tmp_path / "media", tmp_path / "other"
+    media.mkdir()
+    other.mkdir()
+    sign(picture(tmp_path / "a.png"), media / "a.png", chain.credentials)
+    picture(other / "unsigned.png")
+    (media / "link").symlink_to(other)
+    (other / "loop").symlink_to(media)
+    (media / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    found = [path.relative_to(media).as_posix() for path in find_files(("media",), tmp_path)]
+    assert found == ["a.png", "gone.png", "link/unsigned.png"]
+    result = check_provenance("c", ("media",), ("root.pem",), folder=tmp_path)
+    assert [(f.measure, f.verdict) for f in result.findings] == [
+        ("unreadable_files", "error"),
+        ("trusted_files", "fail"),
+    ]
+    assert "gone.png (unreadable)" in result.findings[1].summary
+    absolute = find_files((str(media / "*.png"),), tmp_path)
+    assert [path.name for path in absolute] == ["a.png", "gone.png"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_that_may_not_be_entered_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "media" / "secret").mkdir(parents=True)
+    (tmp_path / "media" / "secret").chmod(0)
+    with pytest.raises(InputError, match="what cannot be read cannot be verified"):
+        find_files(("media",), tmp_path)
+    (tmp_path / "media" / "secret").chmod(0o700)
+
+
+def test_a_chain_out_of_order_is_refused(tmp_path: Path, chain: Chain, stranger: Chain) -> None:
+    paths = write_chain(chain, tmp_path / "k", b"secret")
+    leaf = chain.leaf.certificate.public_bytes(Encoding.PEM)
+    other = stranger.intermediate.certificate.public_bytes(Encoding.PEM)
+    paths["chain.pem"].write_bytes(leaf + other)
+    with pytest.raises(InputError, match="was not issued by"):
+        load_credentials(paths["chain.pem"], paths["key.pem"], b"secret")
+
+
 def damaged(credentials: Credentials, stranger: Chain) -> Credentials:
     return replace(credentials, key_pem=stranger.credentials.key_pem)
 
