@@ -38,6 +38,16 @@ def convert(report: Stored, output: Outputs = None) -> None:
         say(f"wrote {path}")
 
 
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a stored report."""
+    import json
+
+    from assaymark.reports.store import schema as report_schema
+
+    print(json.dumps(report_schema(), indent=1))
+
+
 def _load(path: Path) -> "Report":
     from assaymark.reports.store import from_json
 

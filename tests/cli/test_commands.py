@@ -250,6 +250,10 @@ def test_report_convert_renders_the_same_page(cli: RunCli, tmp_path: Path) -> No
     done = cli("report", "convert", "r.json", "-o", "again.html", "-o", "again.sarif")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again.html").read_text() == (tmp_path / "r.html").read_text()
+    import jsonschema
+
+    schema = json.loads(cli("report", "schema").stdout)
+    jsonschema.validate(json.loads((tmp_path / "r.json").read_text()), schema)
     assert "Measured without limits" in cli("report", "show", "r.json").stdout
 
 
@@ -319,7 +323,7 @@ COMMANDS = [
     "keys",
     "keys new",
 ]
-COMMANDS += ["report", "report show", "report convert", "sign", "verify"]
+COMMANDS += ["report", "report show", "report convert", "report schema", "sign", "verify"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command or "assaymark")
