@@ -1,5 +1,7 @@
 """The bias check of a table of predictions: rates by group and the gaps between the groups."""
 
+from dataclasses import replace
+
 from assaymark.bias.groups import GAPS, GROUP_METRICS, Grouped, by_group
 from assaymark.bias.predictions import Predictions
 from assaymark.reports.intervals import sample_size_to_decide, wilson
@@ -14,6 +16,7 @@ from assaymark.reports.model import (
     Method,
     Table,
     Verdict,
+    by_urgency,
 )
 
 _TITLES = {
@@ -42,26 +45,23 @@ def check_bias_table(
         grouped = by_group(data, attribute, min_group_size)
         small += [f"{attribute} = {group.name}" for group in grouped.groups if not group.compared]
         mine = [gate for gate in gates if gate.attribute in (None, attribute)]
-        evidence = _evidence(grouped, data, mine)
+        found: list[Finding] = []
         for measure in GAPS:
             asked: list[Gate | None] = [gate for gate in mine if gate.metric == measure]
-            for gate in asked or [None]:
-                findings.append(_gap(check, data, grouped, measure, gate, tags, evidence))
-                evidence = ()
+            found += [_gap(check, grouped, measure, gate, tags) for gate in asked or [None]]
         for demand in mine:
             if demand.metric in GROUP_METRICS:
-                findings += _rates(check, grouped, demand, tags)
+                found += _rates(check, grouped, demand, tags)
+        # the tables and charts stand where the reader looks first
+        worst = next(iter(by_urgency(found)))
+        place = next(i for i, finding in enumerate(found) if finding is worst)
+        found[place] = replace(worst, evidence=_evidence(grouped, data, mine))
+        findings += found
     return CheckResult(findings=tuple(findings), method=_method(check, data, min_group_size, small))
 
 
 def _gap(
-    check: str,
-    data: Predictions,
-    grouped: Grouped,
-    measure: str,
-    gate: Gate | None,
-    tags: tuple[str, ...],
-    evidence: tuple[Evidence, ...],
+    check: str, grouped: Grouped, measure: str, gate: Gate | None, tags: tuple[str, ...]
 ) -> Finding:
     value = grouped.gaps[measure]
     kind = "selection rates" if measure.startswith("demographic") else "error rates"
@@ -80,7 +80,6 @@ def _gap(
         n=sum(group.n for group in grouped.groups if group.compared),
         limit=gate.limit if gate else None,
         severity=gate.severity if gate else "low",
-        evidence=evidence,
         references=tags,
     )
 
@@ -146,7 +145,8 @@ def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[E
         title=f"Groups of {grouped.attribute}",
         columns=tuple(columns),
         rows=tuple(rows),
-        note=f"{data.note}. A rate over no cases is not measured: it is neither 0 nor 1.",
+        note=f"{data.note[:1].upper()}{data.note[1:]}. A rate over no cases is not measured: it is "
+        "neither 0 nor 1.",
     )
     charts = []
     for metric in GROUP_METRICS[:3]:
