@@ -4,15 +4,16 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from assaymark.cli import resume
 from assaymark.cli.device import choose
+from assaymark.cli.settle import accepted_report, regressions, waive, waiver_warnings
 from assaymark.cli.terminal import Progress
-from assaymark.reports.errors import AssaymarkError, InputError, IntegrityError
+from assaymark.reports.errors import AssaymarkError, IntegrityError
 from assaymark.reports.model import (
     CheckResult,
     Finding,
@@ -21,7 +22,6 @@ from assaymark.reports.model import (
     Method,
     Report,
     Run,
-    Waiver,
 )
 from assaymark.reports.policy import (
     BiasTableCheck,
@@ -35,7 +35,6 @@ _RECORDED = (
     "c2pa-python", "cleverhans", "cryptography", "fairlearn", "foolbox", "numpy", "onnx",
     "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "torch",
 )  # fmt: skip
-_SOON = timedelta(days=14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def run(job: Job) -> Report:
     """
     started, clock = datetime.now(UTC), time.monotonic()
     seed, device = _seed_and_device(job)
-    accepted = _accepted(job)
+    accepted = accepted_report(job.policy, job.folder)
     store = resume.Store(resume.key(job, seed, device))
     kept = resume.kept(store.load())
     results = dict(kept)
@@ -105,17 +104,17 @@ def run(job: Job) -> Report:
     findings = []
     for check, result in zip(job.policy.check, ordered, strict=True):
         every = (*result.findings, *_unanswered(check, result.findings))
-        findings += [*every, *_regressions(check, every, accepted)]
+        findings += [*every, *regressions(check, every, accepted)]
     today = datetime.now(UTC).date()
     return Report(
-        findings=tuple(_waive(finding, job.policy, today) for finding in findings),
+        findings=tuple(waive(finding, job.policy, today) for finding in findings),
         methods=tuple(result.method for result in ordered if result.method.steps),
         warnings=(
             *(
                 f"{check} was measured by an earlier, interrupted run of the same command"
                 for check in resumed
             ),
-            *_waiver_warnings(job.policy, today),
+            *waiver_warnings(job.policy, today),
         ),
         run=Run(
             tool=f"assaymark {version('assaymark')}",
@@ -301,93 +300,6 @@ def _unanswered(check: Check, findings: tuple[Finding, ...]) -> list[Finding]:
         for gate in check.gates
         if (gate.metric, gate.limit) not in answered
     ]
-
-
-def _accepted(job: Job) -> Report | None:
-    """The baseline report, None when the policy names none or it does not exist yet."""
-    if job.policy.baseline is None:
-        return None
-    from assaymark.reports.store import from_json
-
-    path = job.folder / job.policy.baseline
-    if not path.exists():
-        return None
-    try:
-        return from_json(path.read_text(encoding="utf-8"), job.policy.baseline)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the baseline {job.policy.baseline}: {error}") from error
-
-
-def _regressions(
-    check: Check, findings: tuple[Finding, ...], accepted: Report | None
-) -> list[Finding]:
-    """How much worse each gated metric is than in the accepted report."""
-    if check.baseline is None:
-        return []
-    before = {
-        (finding.check, finding.target, finding.measure): finding.value
-        for finding in (accepted.findings if accepted else ())
-    }
-    drops = []
-    for finding in findings:
-        if finding.limit is None or finding.measure in ("digest", "broken_files"):
-            continue
-        old = before.get((finding.check, finding.target, finding.measure))
-        drop = None
-        if finding.value is None:
-            summary = "Not measured now, so it cannot be compared with the accepted report."
-        elif old is None:
-            summary = (
-                "The accepted report has no such number: keep this run as the baseline, if it is "
-                "acceptable, by writing it there with -o."
-            )
-        else:
-            worse = old - finding.value if finding.limit.maximum is None else finding.value - old
-            drop = round(worse, 12)
-            summary = f"{finding.value:.4f} now, {old:.4f} in the accepted report."
-        drops.append(
-            Finding(
-                check=check.id,
-                target=finding.target,
-                measure=f"{finding.measure}_drop",
-                summary=summary,
-                value=drop,
-                n=finding.n,
-                limit=Limit(maximum=check.baseline.max_drop),
-                severity=finding.severity,
-                references=finding.references,
-            )
-        )
-    return drops
-
-
-def _waive(finding: Finding, policy: Policy, today: date) -> Finding:
-    entry = policy.waiver_for(finding.check, finding.measure, today)
-    if entry is None or finding.integrity:
-        return finding  # a broken signature or digest is a fact, not a risk to accept
-    return replace(
-        finding,
-        waiver=Waiver(
-            check=entry.check,
-            metric=entry.metric,
-            reason=entry.reason,
-            owner=entry.owner,
-            expires=entry.expires.isoformat(),
-        ),
-    )
-
-
-def _waiver_warnings(policy: Policy, today: date) -> list[str]:
-    warnings = []
-    for entry in policy.waiver:
-        if entry.expires < today:
-            warnings.append(
-                f"the waiver of {entry.check} by {entry.owner} expired on {entry.expires} and no "
-                "longer counts"
-            )
-        elif entry.expires - today <= _SOON:
-            warnings.append(f"the waiver of {entry.check} by {entry.owner} ends on {entry.expires}")
-    return warnings
 
 
 def _outcome(result: CheckResult) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assaymark.reports.errors import InputError, nearest
 from assaymark.robustness import demo
-from assaymark.robustness.models import call, resolve
+from assaymark.robustness.factories import call, resolve
 from assaymark.robustness.types import Images, Labels
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}

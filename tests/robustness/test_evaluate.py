@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness import demo, images, models
+from assaymark.robustness import demo, formats, images, models
 from assaymark.robustness.attacks import fgsm, pgd
 from assaymark.robustness.evaluate import evaluate, subset
 
@@ -48,7 +48,7 @@ def test_no_more_robust_than_under_the_attack_of_a_peer(shared: Any) -> None:
 def test_the_batch_size_changes_nothing(batch_size: int) -> None:
     x, y = demo.digits()
     model = demo.network()
-    models._fill(model, models._safetensors(demo.weights("digits")), "digits")
+    formats.fill(model, formats.safetensors(demo.weights("digits")), "digits")
     run = partial(
         evaluate,
         model,
@@ -124,7 +124,7 @@ def test_confidence_is_no_robustness(norm: Any) -> None:
     x, y = demo.digits()
     x, y = x[:100], y[:100]
     model = demo.network()
-    models._fill(model, models._safetensors(demo.weights("digits")), "digits")
+    formats.fill(model, formats.safetensors(demo.weights("digits")), "digits")
     eps = {"linf": 0.1, "l2": 0.8}[norm]
     standing = [
         int(
@@ -228,7 +228,7 @@ def test_the_device_changes_nothing_much() -> None:
         pytest.skip("no CUDA device")
     x, y = demo.digits()
     model = demo.network()
-    models._fill(model, models._safetensors(demo.weights("digits")), "digits")
+    formats.fill(model, formats.safetensors(demo.weights("digits")), "digits")
     on_cpu = evaluate(model, x, y, {"pgd": pgd}, eps=0.1, norm="linf")
     on_gpu = evaluate(model.cuda(), x, y, {"pgd": pgd}, eps=0.1, norm="linf", device="cuda")
     assert float((on_cpu.robust != on_gpu.robust).float().mean()) <= 0.01

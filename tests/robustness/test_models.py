@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from assaymark.reports.errors import InputError, IntegrityError
-from assaymark.robustness import models
+from assaymark.robustness import factories, models
 from assaymark.robustness.models import Preprocessing
 
 SOURCE = """
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def network(folder: Path) -> nn.Module:
-    made = models.resolve("zoo:build", folder)()
+    made = factories.resolve("zoo:build", folder)()
     assert isinstance(made, nn.Module)
     return made
 
