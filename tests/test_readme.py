@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 from PIL import Image
+from pydantic import BaseModel
 
 from assaymark.reports.policy_file import parse
 
@@ -84,7 +85,8 @@ def test_every_policy_key_and_metric_is_documented() -> None:
     from assaymark.reports.policy import KINDS, METRICS, GateEntry, Policy, WaiverEntry
 
     text = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
-    for model in (Policy, GateEntry, WaiverEntry, *KINDS.values()):
+    models: tuple[type[BaseModel], ...] = (Policy, GateEntry, WaiverEntry, *KINDS.values())
+    for model in models:
         for name, field in model.model_fields.items():
             assert f"`{field.alias or name}`" in text, name
     for metrics in METRICS.values():

@@ -14,12 +14,12 @@ CLASSES = 4
 def model(classes: int = CLASSES, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     size = int(torch.tensor(SHAPE).prod())
-    network = nn.Sequential(nn.Flatten(), nn.Linear(size, classes))
+    linear = nn.Linear(size, classes)
     with torch.no_grad():
-        network[1].weight.copy_(torch.randn(classes, size, generator=generator))
+        linear.weight.copy_(torch.randn(classes, size, generator=generator))
         # undecided at mid-grey, so that margins are far smaller than the pixel range
-        network[1].bias.copy_(-network[1].weight.sum(1) / 2)
-    return network.eval()
+        linear.bias.copy_(-linear.weight.sum(1) / 2)
+    return nn.Sequential(nn.Flatten(), linear).eval()
 
 
 def points(n: int = 24, classes: int = CLASSES, seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -38,6 +38,6 @@ def distances(x: Tensor, y: Tensor, norm: str, classes: int = CLASSES) -> Tensor
     gap = logits.gather(1, y[:, None]) - logits
     difference = weights[None] - weights[y][:, None]
     length = difference.abs().sum(2) if norm == "linf" else difference.norm(dim=2)
-    result = gap / length.clamp_min(1e-12)
+    result: Tensor = gap / length.clamp_min(1e-12)
     result[torch.arange(len(y)), y] = torch.inf
     return result

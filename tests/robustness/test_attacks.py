@@ -16,7 +16,7 @@ from assaymark.robustness.types import Norm
 # With two classes the steepest step of the cross-entropy is the exact one; with more, an ascent of
 # the cross-entropy may end beside the nearest class, so there only the other half is certain: no
 # attack succeeds below the margin.
-ORACLE = [
+ORACLE: list[tuple[str, dict[str, object]]] = [
     ("fgsm", {}),
     ("pgd", {}),
     ("cleverhans:fast_gradient_method", {}),
@@ -26,7 +26,7 @@ ORACLE = [
     ("foolbox:L2PGD", {"steps": 100}),
     ("cleverhans:projected_gradient_descent", {}),
 ]
-NORM_OF = {"foolbox:LinfDeepFoolAttack": "linf", "foolbox:L2DeepFoolAttack": "l2"}
+NORM_OF: dict[str, Norm] = {"foolbox:LinfDeepFoolAttack": "linf", "foolbox:L2DeepFoolAttack": "l2"}
 NORM_OF |= {"foolbox:LinfPGD": "linf", "foolbox:L2PGD": "l2"}
 
 
@@ -122,10 +122,11 @@ def test_every_attack_takes_an_empty_batch(name: str) -> None:
 def test_restarts_only_add_fallen_points() -> None:
     """A bumpy model: more restarts from the same streams can only fool more."""
     torch.manual_seed(0)
+    first = torch.nn.Linear(18, 64)
+    first.weight.data.mul_(20)
     network = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(18, 64), torch.nn.Tanh(), torch.nn.Linear(64, 4)
+        torch.nn.Flatten(), first, torch.nn.Tanh(), torch.nn.Linear(64, 4)
     )
-    network[1].weight.data *= 20
     x = torch.rand(64, *linear.SHAPE)
     y = network(x).argmax(1)
     streams = Streams.of(0, "restarts", list(range(64)))

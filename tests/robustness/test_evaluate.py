@@ -109,7 +109,8 @@ def test_a_gradient_of_nan_is_no_robustness() -> None:
     x[:, :, 0] = 0
 
     def model(x: torch.Tensor) -> torch.Tensor:
-        return linear.model()(x**0.45)
+        logits: torch.Tensor = linear.model()(x**0.45)
+        return logits
 
     y = model(x).argmax(1)
     for name in ("fgsm", "pgd"):
@@ -126,12 +127,13 @@ def test_confidence_is_no_robustness(norm: Any) -> None:
     model = demo.network()
     formats.fill(model, formats.safetensors(demo.weights("digits")), "digits")
     eps = {"linf": 0.1, "l2": 0.8}[norm]
+
+    def scaled(factor: int, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = factor * model(x)
+        return logits
+
     standing = [
-        int(
-            evaluate(
-                lambda x, k=k: k * model(x), x, y, {"pgd": pgd}, eps=eps, norm=norm
-            ).robust.sum()
-        )
+        int(evaluate(partial(scaled, k), x, y, {"pgd": pgd}, eps=eps, norm=norm).robust.sum())
         for k in (1, 10, 100)
     ]
     assert max(standing) - min(standing) <= 3
@@ -198,7 +200,8 @@ def test_a_model_without_gradient_is_an_error_with_the_way_out() -> None:
     x, y = linear.points(4)
 
     def steps(x: torch.Tensor) -> torch.Tensor:
-        return linear.model()(x).detach()
+        logits: torch.Tensor = linear.model()(x)
+        return logits.detach()
 
     with pytest.raises(InputError, match="HopSkipJump"):
         evaluate(steps, x, y, {"fgsm": fgsm}, eps=0.1, norm="linf")

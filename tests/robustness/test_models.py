@@ -107,7 +107,7 @@ def test_every_format_gives_the_same_logits_and_gradients(
     for module in (loaded.module, network):
         image = x.clone().requires_grad_()
         gradients.append(torch.autograd.grad(module(image).logsumexp(1).sum(), image)[0])
-    assert torch.allclose(*gradients, atol=1e-5)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", ["zoo:build", "demo:digits"])
