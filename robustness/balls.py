@@ -1,7 +1,7 @@
 """The balls an attack may move in: distance, projection, steepest step and a random start."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ _TINY = torch.finfo(torch.float32).tiny
 PIXEL_RANGE = (0.0, 1.0)
 
 
+@runtime_checkable  # tests check argument types
 class Ball(Protocol):
     """What a norm must answer for a gradient attack."""
 

@@ -4,9 +4,11 @@ import contextlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -73,11 +75,6 @@ def load(
 def _checked(data: ImageData) -> ImageData:
     if not len(data.images):
         raise InputError(f"{data.name} holds no images: expected at least one")
-    if len(data.images) != len(data.labels):
-        raise InputError(
-            f"{data.name} has {len(data.images)} images and {len(data.labels)} labels: expected one "
-            "label an image"
-        )
     if data.classes is not None and int(data.labels.max()) >= len(data.classes):
         raise InputError(
             f"{data.name} has the label {int(data.labels.max())}, but only {len(data.classes)} "
@@ -193,8 +190,8 @@ def _from_factory(spec: str, folder: Path, data_range: tuple[float, float] | Non
 
 def _arrays(
     name: str,
-    x: "numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]",
-    y: "numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]",
+    x: NDArray[Any],
+    y: NDArray[Any],
     data_range: tuple[float, float] | None,
 ) -> ImageData:
     if y.ndim != 1 or not numpy.issubdtype(y.dtype, numpy.integer):
@@ -203,6 +200,10 @@ def _arrays(
         )
     if not numpy.issubdtype(x.dtype, numpy.number) or numpy.iscomplexobj(x):
         raise InputError(f"{name} has images of type {x.dtype}: expected numbers")
+    if x.ndim and len(x) != len(y):
+        raise InputError(
+            f"{name} has {len(x)} images and {len(y)} labels: expected one label an image"
+        )
     if x.ndim == 3:
         x = x[:, None]
     if x.ndim != 4:

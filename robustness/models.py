@@ -53,15 +53,17 @@ class Prepared(nn.Module):
         self.register_buffer("mean", _channels(steps.mean))
         self.register_buffer("std", _channels(steps.std))
 
-    def forward(self, x: Images) -> Logits:
-        if self.input_range is None and self.mean is None:
-            x = x.clone()  # a network that changes its input in place must not change ours
+    def preprocess(self, x: Images) -> Images:
+        """What the network is given; a fresh tensor, which it may change in place."""
         if self.input_range is not None:
             low, high = self.input_range
             x = low + (high - low) * x
         if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
-        logits: Tensor = self.network(x)
+        return x.clone()
+
+    def forward(self, x: Images) -> Logits:
+        logits: Tensor = self.network(self.preprocess(x))
         return logits
 
 
@@ -152,18 +154,9 @@ def load(
     note = ""
     graph = network.network if isinstance(network, FixedBatch) else network
     if isinstance(graph, OnnxModel):
-        with torch.no_grad():
-            prepared = _before(module, sample.to(device))
-        difference = graph.verify(prepared)
+        difference = graph.verify(module.preprocess(sample.to(device)))
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
     return Loaded(name=spec, module=module, sha256=digest, classes=classes, note=note)
-
-
-def _before(module: Prepared, x: Images) -> Tensor:
-    identity = Prepared(nn.Identity(), Preprocessing(input_range=module.input_range))
-    identity.mean, identity.std = module.mean, module.std
-    pixels: Tensor = identity(x)
-    return pixels
 
 
 def _try(module: nn.Module, sample: Images, spec: str) -> int:

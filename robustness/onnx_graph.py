@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,7 +150,7 @@ def _import_onnx() -> Any:
     return onnx
 
 
-def _second_engine(proto: Any, name: str, array: numpy.ndarray[Any, Any]) -> Any:
+def _second_engine(proto: Any, name: str, array: NDArray[Any]) -> Any:
     try:
         import onnxruntime
     except ImportError:

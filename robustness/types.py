@@ -1,7 +1,7 @@
 """Shapes and contracts that every attack and model shares."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,6 +17,7 @@ Model = Callable[[Images], Logits]
 Norm = Literal["linf", "l2"]
 
 
+@runtime_checkable  # tests check argument types
 class Attack(Protocol):
     """Images in [0, 1] to images in [0, 1] within `eps` of them in `norm`.
 

@@ -121,7 +121,7 @@ def test_preprocessing_is_part_of_the_model(
     folder: Path, x: torch.Tensor, network: nn.Module
 ) -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    steps = Preprocessing(input_range=(-1, 1), mean=mean, std=std)
+    steps = Preprocessing(input_range=(-1.0, 1.0), mean=mean, std=std)
     loaded = models.load("zoo:build", x, folder=folder, preprocessing=steps)
     mapped = (2 * x - 1 - torch.tensor(mean).view(1, 3, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1)
     assert torch.allclose(loaded.module(x), network(mapped), atol=1e-5)
@@ -132,7 +132,7 @@ def test_onnx_is_checked_behind_the_preprocessing(
 ) -> None:
     export(network, folder / "m.onnx", x)
     loaded = models.load(
-        "m.onnx", x, folder=folder, preprocessing=Preprocessing(input_range=(0, 255))
+        "m.onnx", x, folder=folder, preprocessing=Preprocessing(input_range=(0.0, 255.0))
     )
     assert torch.allclose(loaded.module(x), network(255 * x), rtol=1e-4, atol=1e-3)
     assert "agrees" in loaded.note
