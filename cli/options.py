@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from assaymark.reports.files import unicode
-
 Outputs = Annotated[
     list[Path] | None,
     typer.Option(
@@ -36,4 +34,6 @@ def debug() -> bool:
 
 def command_line() -> str:
     """What the user typed, so that it can be typed again."""
+    from assaymark.reports.files import unicode
+
     return unicode(shlex.join(["assaymark", *sys.argv[1:]]))

@@ -176,17 +176,7 @@ def evaluate(
     return Evaluation(
         correct=correct,
         robust=robust,
-        outcomes=tuple(
-            AttackOutcome(
-                name=name,
-                tried=tally.tried,
-                fooled=tally.fooled,
-                outside=tally.outside,
-                seconds=tally.seconds,
-                passes=tally.passes,
-            )
-            for name, tally in tallies.items()
-        ),
+        outcomes=tuple(AttackOutcome(name=name, **vars(tally)) for name, tally in tallies.items()),
         examples=tuple(examples),
         passes=passes,
         seconds=time.perf_counter() - started,
