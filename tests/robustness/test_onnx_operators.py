@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness.onnx_graph import OPERATORS, OnnxModel
+from assaymark.robustness.onnx_graph import OnnxModel
+from assaymark.robustness.onnx_operators import OPERATORS
 
 onnx = pytest.importorskip("onnx", reason="the extra `onnx` is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
