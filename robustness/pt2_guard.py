@@ -40,6 +40,8 @@ _WORDS = {
     "FloorDiv", "CleanDiv", "CeilDiv", "ModularIndexing", "Eq", "Ne", "Lt", "Le", "Gt", "Ge",
     "positive", "integer", "nonnegative", "negative", "real", "True", "False",
 }  # fmt: skip
+_NAME = r"[\w.+-]*"
+"""Names of parameters, arguments, devices and versions."""
 _MAX_JSON = 256 * 2**20
 
 
@@ -78,10 +80,8 @@ def _checked(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
     if member.endswith(".json"):
         if archive.getinfo(member).file_size > _MAX_JSON:
             raise InputError(f"{name}: {member} is larger than {_MAX_JSON} bytes: refused")
-        document = json.loads(archive.read(member))
+        document = _plain(json.loads(archive.read(member)))
         _check_json(document, name)
-        if isinstance(document, dict) and "guards_code" in document:
-            document["guards_code"] = []  # Python source, not needed to compute
         return json.dumps(document).encode()
     data = archive.read(member)
     if "/sample_inputs/" in member:
@@ -92,20 +92,59 @@ def _checked(archive: zipfile.ZipFile, member: str, name: str) -> bytes:
     return data
 
 
+def _plain(document: Any) -> Any:
+    """The document without free text and Python source, which computing does not need."""
+    if isinstance(document, dict):
+        kept = {key: _plain(value) for key, value in document.items()}
+        for key in ("metadata", "guards_code"):
+            if key in kept:
+                kept[key] = type(kept[key])()
+        return kept
+    return [_plain(item) for item in document] if isinstance(document, list) else document
+
+
 def _check_json(document: Any, name: str) -> None:
+    """Every key and every string is on a list: what is not known could become source code."""
     for key, value in _pairs(document):
+        if not re.fullmatch(_NAME, key):
+            raise _refused(name, f"the name {key[:80]!r}")
         if key == "use_pickle" and value is not False:
             raise _refused(name, "a pickled tensor")
-        if key == "path_name" and not re.fullmatch(r"(weight|tensor)_\d+", str(value)):
-            raise _refused(name, f"the tensor file {str(value)[:80]!r}")
-        if key == "target" and isinstance(value, str) and not _operator(value):
-            raise _refused(name, f"the call {value[:80]!r}")
-        if key == "expr_str" and not _expression(str(value)):
-            raise _refused(name, f"the expression {str(value)[:80]!r}")
-        if key == "name" and isinstance(value, str) and not re.fullmatch(r"\w*", value):
-            raise _refused(name, f"the name {value[:80]!r}")
         if key in ("as_custom_obj", "as_operator"):
             raise _refused(name, "a custom object")
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not _known(key, text):
+                raise _refused(name, f"{key} = {text[:80]!r}")
+
+
+def _known(key: str, text: str) -> bool:
+    if key == "path_name":
+        return re.fullmatch(r"(weight|tensor)_\d+", text) is not None
+    if key == "target":
+        return _operator(text)
+    if key == "expr_str":
+        return _expression(text)
+    if key in ("in_spec", "out_spec"):
+        return _tree(json.loads(text))
+    if key in ("as_string", "as_strings"):  # an argument: it is quoted wherever it is written
+        return True
+    return re.fullmatch(_NAME, text) is not None
+
+
+def _tree(spec: Any) -> bool:
+    """A pytree of plain tuples, lists and dicts, as torch.utils._pytree.treespec_dumps writes it."""
+    if isinstance(spec, list):
+        return all(_tree(item) if isinstance(item, dict | list) else item == 1 for item in spec)
+    if not isinstance(spec, dict) or set(spec) != {"type", "context", "children_spec"}:
+        return False
+    plain = (None, "builtins.tuple", "builtins.list", "builtins.dict")
+    context = spec["context"]
+    keys = json.loads(context) if isinstance(context, str) else context
+    keys = [] if keys is None else keys
+    named = isinstance(keys, list) and all(
+        isinstance(key, str) and re.fullmatch(_NAME, key) for key in keys
+    )
+    return spec["type"] in plain and named and _tree(spec["children_spec"])
 
 
 def _operator(target: str) -> bool:
