@@ -122,7 +122,7 @@ def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> l
                 needs_n=None
                 if decided or rate.value is None
                 else sample_size_to_decide(
-                    rate.value, gate.limit, gate.confidence, more_than=rate.n
+                    rate.value, gate.limit, gate.confidence, more_than=rate.n, method=wilson
                 ),
                 references=tags,
             )
@@ -176,7 +176,8 @@ def _method(check: str, data: Predictions, min_group_size: int, small: list[str]
         f"{data.n} rows of {data.name}; {data.note}.",
         "Rates by group and the gaps between groups are fairlearn's: demographic parity compares "
         "selection rates, equalized odds the worse of true and false positive rates.",
-        "Intervals of group rates are two-sided 95 % Wilson score intervals. The gaps are estimates "
+        "Intervals of group rates are two-sided Wilson score intervals, at the confidence of their gate "
+        "or 95 %. The gaps are estimates "
         "without an interval.",
         "A gap is not measured when a compared group lacks the cases one of its rates needs.",
     ]

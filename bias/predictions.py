@@ -15,7 +15,7 @@ from assaymark.reports.errors import InputError, nearest
 
 MISSING = "(missing)"
 _MANY_GROUPS = 50
-_NO_VALUE = {"na", "n/a", "nan", "null", "none", "#n/a"}
+_NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 """What stands for a missing label, prediction or score; as a group name each is a name."""
 
 

@@ -23,7 +23,7 @@ def demo(
     from assaymark.cli.device import choose
     from assaymark.cli.exit import exit_code
     from assaymark.cli.outputs import write_outputs
-    from assaymark.cli.run import Interrupted, Job, forget, run
+    from assaymark.cli.run import Job, forget, run
     from assaymark.cli.show import show
     from assaymark.reports.policy_file import parse
 
@@ -39,11 +39,7 @@ def demo(
         device=device,
         debug=debug(),
     )
-    try:
-        report = run(job)
-    except Interrupted as stop:
-        tell(f"assaymark: {stop}")
-        raise typer.Exit(130) from None
+    report = run(job)
     outputs = [folder / "report.html", folder / "report.json"]
     show(report)
     write_outputs(report, outputs)

@@ -22,6 +22,10 @@ class ExitCode(IntEnum):
     """what was measured is kept and resumes"""
 
 
+class Interrupted(Exception):
+    """Ctrl-C during the checks: says how many are kept."""
+
+
 EPILOG = (
     "Exit codes: 0 every gate held; 1 a gate fell short; 2 wrong usage or policy; 3 incomplete; "
     "4 integrity broken; 130 interrupted."

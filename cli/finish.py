@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from assaymark.cli.exit import ExitCode, exit_code
+from assaymark.cli.exit import exit_code
 from assaymark.cli.outputs import check_outputs, write_outputs
 from assaymark.cli.show import show
 from assaymark.cli.terminal import say, tell
@@ -25,7 +25,7 @@ def run_and_exit(
     debug: bool = False,
 ) -> None:
     """Parse a policy text, run it, write the outputs, show the result and exit with the verdict."""
-    from assaymark.cli.run import Interrupted, Job, forget, run
+    from assaymark.cli.run import Job, forget, run
     from assaymark.reports.policy_file import parse
 
     policy = parse(text, name, folder=folder, needs_gate=needs_gate)
@@ -40,12 +40,7 @@ def run_and_exit(
         device=device,
         debug=debug,
     )
-    try:
-        report = run(job)
-    except Interrupted as stop:
-        kept = "what they measured is kept, and " if stop.done else ""
-        tell(f"assaymark: {stop}; {kept}the same command goes on from there")
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    report = run(job)
     show(report)
     baseline = folder / policy.baseline if policy.baseline else None
     written = [path for path in outputs if not _spoils(path, baseline, report)]
@@ -54,7 +49,10 @@ def run_and_exit(
         if path in written:
             say(f"wrote {path}")
         else:
-            tell(f"{path} is the accepted report and this run fails: it was not replaced")
+            tell(
+                f"{path} is the accepted report and this run did not pass, so it was not replaced: "
+                "to accept this run all the same, move the old one away first"
+            )
     forget(job)
     code = exit_code(report, exit_zero=exit_zero)
     if code:
@@ -62,7 +60,7 @@ def run_and_exit(
 
 
 def _spoils(path: Path, baseline: Path | None, report: Report) -> bool:
-    """Whether writing `path` would make a failing run the one that later runs are compared with."""
-    if baseline is None or not baseline.exists() or report.verdict is not Verdict.FAIL:
+    """Whether writing `path` would replace the accepted report by a run that did not pass."""
+    if baseline is None or not baseline.exists() or report.verdict is Verdict.PASS:
         return False
     return path.resolve() == baseline.resolve()

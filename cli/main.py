@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from assaymark.cli import attack, audit, bias, demo, doctor, provenance, report
-from assaymark.cli.exit import EPILOG, ExitCode
+from assaymark.cli.exit import EPILOG, ExitCode, Interrupted
 from assaymark.cli.terminal import tell
 from assaymark.reports.errors import AssaymarkError, IntegrityError, PolicyError
 
@@ -62,6 +62,8 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         code = app(standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # typer has swallowed Ctrl-C
+            tell("assaymark: interrupted")
     except AssaymarkError as error:
         if debug:
             raise
@@ -73,14 +75,15 @@ def main() -> None:
         )  # a usage error knows its command and says how to use it
         show() if show else tell(f"assaymark: {error}")
         code = ExitCode.USAGE
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort, Interrupted) as error:
+        tell(f"assaymark: {str(error) or 'interrupted'}")
         code = ExitCode.INTERRUPTED
     except OSError as error:
         if debug:
             raise
         tell(f"assaymark: {error.filename or 'input or output'}: {error.strerror or error}")
         code = ExitCode.USAGE
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if debug:
             raise
         tell(
@@ -88,8 +91,6 @@ def main() -> None:
             "assaymark --debug and report it"
         )
         code = ExitCode.INCOMPLETE
-    if code == ExitCode.INTERRUPTED:
-        tell("assaymark: interrupted")
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 

@@ -9,10 +9,10 @@ stale is taken up. Signatures are always checked anew.
 import hashlib
 import json
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
 from assaymark.reports.policy import Check, ProvenanceCheck
@@ -30,7 +30,7 @@ def state_folder() -> Path:
 def key(job: "Job", seed: int, device: str) -> str:
     """What a kept result depends on, as a short digest."""
     where = str(job.folder.resolve())
-    parts = [version("assaymark"), where, job.text, str(seed), device, str(job.keep)]
+    parts = [str(sorted(versions().items())), where, job.text, str(seed), device, str(job.keep)]
     for check in job.policy.check:
         for spec in (getattr(check, "model", None), getattr(check, "data", None)):
             path = job.folder / spec if spec else None
@@ -41,9 +41,18 @@ def key(job: "Job", seed: int, device: str) -> str:
 
 def _stamp(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of a file, or of every file below a folder."""
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    stats = [(str(file), file.lstat()) for file in files]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    files = [path]
+    if path.is_dir():
+        walk = os.walk(path, followlinks=True)
+        files = sorted(Path(root, name) for root, _, names in walk for name in names)
+    stamps = []
+    for file in files:
+        try:
+            stat = file.stat()  # of what a link leads to
+            stamps.append((str(file), stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            stamps.append((str(file), -1, -1))
+    return stamps
 
 
 def resumable(check: Check) -> bool:
@@ -52,7 +61,9 @@ def resumable(check: Check) -> bool:
         return False
     specs = [getattr(check, key, None) for key in ("model", "data")]
     code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
-    return not code and getattr(check, "arch", None) is None
+    model = str(getattr(check, "model", None) or "")
+    # an .onnx file may keep its weights in files of any name
+    return not code and getattr(check, "arch", None) is None and not model.endswith(".onnx")
 
 
 def kept(results: dict[str, CheckResult]) -> dict[str, CheckResult]:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from assaymark.cli import resume
 from assaymark.cli.device import choose
+from assaymark.cli.exit import Interrupted
 from assaymark.cli.settle import accepted_report, regressions, waive, waiver_warnings
 from assaymark.cli.terminal import Progress
+from assaymark.cli.versions import versions
 from assaymark.reports.errors import AssaymarkError, IntegrityError
 from assaymark.reports.model import (
     CheckResult,
@@ -31,11 +32,6 @@ from assaymark.reports.policy import (
     RobustnessCheck,
 )
 
-_RECORDED = (
-    "c2pa-python", "cleverhans", "cryptography", "fairlearn", "foolbox", "numpy", "onnx",
-    "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "torch",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -50,14 +46,6 @@ class Job:
     device: str = "auto"
     debug: bool = False
     keep: int = 6
-
-
-class Interrupted(Exception):
-    """Ctrl-C after some checks; `done` of `total` are kept."""
-
-    def __init__(self, done: int, total: int) -> None:
-        self.done, self.total = done, total
-        super().__init__(f"interrupted after {done} of {total} checks")
 
 
 def forget(job: Job) -> None:
@@ -99,7 +87,12 @@ def run(job: Job) -> Report:
                 store.save(kept)
             progress.finish(_outcome(result))
     except KeyboardInterrupt:
-        raise Interrupted(len(resume.kept(kept)), len(job.policy.check)) from None
+        done = len(resume.kept(kept))
+        keeps = "what they measured is kept, and " if done else ""
+        raise Interrupted(
+            f"interrupted after {done} of {len(job.policy.check)} checks; {keeps}the same command goes "
+            "on from there"
+        ) from None
     ordered = [results[check.id] for check in job.policy.check]
     findings = []
     for check, result in zip(job.policy.check, ordered, strict=True):
@@ -117,7 +110,7 @@ def run(job: Job) -> Report:
             *waiver_warnings(job.policy, today),
         ),
         run=Run(
-            tool=f"assaymark {version('assaymark')}",
+            tool=f"assaymark {versions()['assaymark']}",
             command=job.command,
             policy_name=job.name,
             policy_sha256=hashlib.sha256(job.text.encode()).hexdigest(),
@@ -126,7 +119,7 @@ def run(job: Job) -> Report:
             device=device,
             started=started.strftime("%Y-%m-%d %H:%M:%S UTC"),
             seconds=round(time.monotonic() - clock, 3),
-            versions=_versions(),
+            versions=versions(),
             digests={name: sha for result in ordered for name, sha in result.digests.items()},
             platform=f"{platform.system()} {platform.machine()}, Python "
             f"{platform.python_version()}",
@@ -156,7 +149,7 @@ def _guarded(
         message = str(error)
     except OSError as error:
         message = f"{error.filename or 'input or output'}: {error.strerror or error}"
-    except Exception as error:  # a bug, ours or a library's: the other checks still run
+    except (Exception, SystemExit) as error:  # a bug, or code that exits: the others still run
         if job.debug:
             raise
         first = str(error).strip().splitlines()
@@ -305,13 +298,3 @@ def _unanswered(check: Check, findings: tuple[Finding, ...]) -> list[Finding]:
 def _outcome(result: CheckResult) -> str:
     gated = [f for f in result.findings if f.limit is not None or f.error] or result.findings
     return ", ".join(dict.fromkeys(finding.judged.value for finding in gated))
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _RECORDED:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

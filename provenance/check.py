@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from assaymark.provenance.keys import load_anchors
@@ -33,21 +34,17 @@ def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
     for pattern in patterns:
         path = folder / pattern
         try:
-            if path.is_dir():
+            if os.path.lexists(path):
                 matches = _below(path)
-            elif os.path.lexists(path):
-                matches = [path]
             else:
-                anchor = Path(path.anchor)
-                names = path.relative_to(anchor) if path.is_absolute() else Path(pattern)
-                start = anchor if path.is_absolute() else folder
-                matches = sorted(item for item in start.glob(str(names)) if not item.is_dir())
+                parts = path.relative_to(path.anchor).parts if path.is_absolute() else path.parts
+                start = Path(path.anchor) if path.is_absolute() else Path()
+                found_paths = sorted(set(_expand(start, parts)))
+                matches = [file for item in found_paths for file in _below(item)]
         except OSError as error:
             raise InputError(
                 f'cannot search "{pattern}": {error}; what cannot be read cannot be verified'
             ) from error
-        except (NotImplementedError, ValueError) as error:
-            raise InputError(f'"{pattern}" is not a file name or pattern: {error}') from error
         if not matches:
             raise InputError(
                 f'no file matches "{pattern}": expected at least one; correct the name, or take it '
@@ -57,20 +54,44 @@ def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
     return list(found)
 
 
-def _below(folder: Path) -> list[Path]:
-    """Every file below a folder, linked folders included; what cannot be entered is an error."""
+def _expand(start: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    """What a pattern stands for; unlike pathlib's glob it skips nothing that it cannot enter."""
+    if not parts:
+        yield start
+        return
+    head, rest = parts[0], parts[1:]
+    if head == "**":
+        yield from _expand(start, rest or ("*",))
+        for folder in _walk(start)[1]:
+            yield from _expand(folder, rest or ("*",))
+    elif any(sign in head for sign in "*?["):
+        for name in sorted(os.listdir(start)):
+            if fnmatchcase(name, head) and (not rest or (start / name).is_dir()):
+                yield from _expand(start / name, rest)
+    elif os.path.lexists(start / head):
+        yield from _expand(start / head, rest)
+
+
+def _below(path: Path) -> list[Path]:
+    """A file, or every file below a folder."""
+    return _walk(path)[0] if path.is_dir() else [path]
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files and folders below, linked ones included; what cannot be entered is an error."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    files, seen = [], set()
+    files, inner, seen = [], [], set()
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         seen.add(os.path.realpath(root))
         folders[:] = sorted(
             name for name in folders if os.path.realpath(Path(root, name)) not in seen
         )
+        inner += [Path(root, name) for name in folders]
         files += [Path(root, name) for name in names]
-    return sorted(files)
+    return sorted(files), inner
 
 
 def check_provenance(

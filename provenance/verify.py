@@ -6,7 +6,8 @@ The library calls any self-made certificate "Valid"; only a chain to a given tru
 
 import io
 import json
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,28 @@ def examine_bytes(data: bytes, path: Path, trust_anchors_pem: str = "") -> Verif
             State.UNREADABLE,
             f"its Content Credentials cannot be read, so nothing vouches for it: {reason(error)}",
         )
-    return _judge(path, document)
+    found = _judge(path, document)
+    if kind == "image/png" and found.state is not State.INVALID and not _png_checksums_hold(data):
+        return replace(
+            found,
+            state=State.UNREADABLE,
+            explanation="a chunk of the PNG does not keep its checksum, so the file was damaged",
+        )
+    return found
+
+
+def _png_checksums_hold(data: bytes) -> bool:
+    """Whether every chunk's CRC is right (PNG, section 5.5); c2pa does not look at them."""
+    at = 8
+    while at + 12 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        end = at + 12 + size
+        if end > len(data):
+            return False
+        if zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            return False
+        at = end
+    return at == len(data)
 
 
 def verify(path: Path, trust_anchors_pem: str) -> Verification:

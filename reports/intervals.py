@@ -1,6 +1,7 @@
 """Confidence intervals of proportions, and the sample size that would decide a limit."""
 
 import math
+from collections.abc import Callable
 
 from scipy.stats import beta, norm
 
@@ -49,15 +50,21 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
 
 
 def sample_size_to_decide(
-    proportion: float, limit: Limit, confidence: float = 0.95, *, more_than: int = 0
+    proportion: float,
+    limit: Limit,
+    confidence: float = 0.95,
+    *,
+    more_than: int = 0,
+    method: Callable[[int, int, float], Interval | None] = clopper_pearson,
 ) -> int | None:
     """About how many samples would decide `limit`, were `proportion` the truth.
 
-    An n above `more_than` whose exact intervals around n · proportion, rounded either way, both
-    judge the limit; found by doubling and bisection. None when the proportion sits on the limit.
+    An n above `more_than` whose intervals around n · proportion, rounded either way, both judge the
+    limit; found by doubling and bisection, and rounded up to two digits. None when the proportion
+    sits on the limit.
 
     >>> sample_size_to_decide(0.5, Limit(minimum=0.4, on="lower"))
-    104
+    110
     """
     bound = limit.minimum if limit.maximum is None else limit.maximum
     assert bound is not None
@@ -66,7 +73,7 @@ def sample_size_to_decide(
 
     def decided(n: int) -> bool:
         verdicts = {
-            limit.judge(hits / n, clopper_pearson(hits, n, confidence))
+            limit.judge(hits / n, method(hits, n, confidence))
             for hits in (math.floor(proportion * n), math.ceil(proportion * n))
         }
         return len(verdicts) == 1 and Verdict.INCONCLUSIVE not in verdicts
@@ -79,7 +86,8 @@ def sample_size_to_decide(
     while enough - few > 1:
         middle = (few + enough) // 2
         few, enough = (few, middle) if decided(middle) else (middle, enough)
-    return enough
+    unit: int = 10 ** max(len(str(enough)) - 2, 0)
+    return -(-enough // unit) * unit
 
 
 def _check(hits: int, n: int, confidence: float) -> None:

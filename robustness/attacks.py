@@ -4,6 +4,7 @@ Gradients are taken of the images only, so the model's parameters get none. A po
 batch the moment it falls.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,8 @@ def pgd(
         raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
     ball = BALLS[norm]
     step = 2.5 * eps / steps if step_size is None else step_size
+    if not 0 < step < math.inf:
+        raise ValueError(f"step_size must be a number above 0, got {step_size}")
     streams = streams or Streams.of(0, "pgd", list(range(len(x))))
     best = x.clone()
     standing = torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -53,6 +53,8 @@ class AttackOutcome:
     fooled: int
     outside: int
     """Answers outside the ball or the pixel range: not counted as fooled."""
+    unmoved: int
+    """Answers that are the image itself."""
     seconds: float
     passes: Passes
 
@@ -93,6 +95,7 @@ class _Tally:
     tried: int = 0
     fooled: int = 0
     outside: int = 0
+    unmoved: int = 0
     seconds: float = 0.0
     passes: Passes = field(default_factory=Passes)
 
@@ -171,6 +174,11 @@ def evaluate(
                 f"every answer of {name} lies outside the {norm} ball of {eps:g} or the pixel range, "
                 "so it tested nothing: choose an attack of this norm"
             )
+        if tally.tried and tally.unmoved == tally.tried:
+            raise InputError(
+                f"{name} moved none of the {tally.tried} images, so it tested nothing: check its "
+                "options, and whether the model's gradient is 0 everywhere"
+            )
         passes.forward += tally.passes.forward
         passes.backward += tally.passes.backward
     return Evaluation(
@@ -210,6 +218,9 @@ def _attack(
                 'needs only labels, such as "foolbox:HopSkipJumpAttack", or a differentiable export'
             ) from error
         raise
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{name} cannot run with these options: {first}") from error
     moved = moved.detach().to(x)
     if not torch.isfinite(moved).all():
         bad = int((~torch.isfinite(moved.flatten(1))).any(1).sum())
@@ -217,6 +228,7 @@ def _attack(
             f"{name} answered NaN or infinity for {bad} of {len(x)} images, so they were not attacked: "
             "leave it out, or look for NaN gradients of the model"
         )
+    tally.unmoved += int((moved == x).flatten(1).all(1).sum())
     inside = within(x, moved, eps, BALLS[norm])
     moved = torch.where(inside.view(-1, *[1] * (x.dim() - 1)), moved, x)
     with torch.no_grad():

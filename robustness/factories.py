@@ -27,7 +27,7 @@ def resolve(spec: str, folder: Path) -> Callable[..., object]:
                 ) from error
             known = [key for key in vars(sys.modules[module]) if not key.startswith("_")]
             raise InputError(f"{module} has no {name}{nearest(name, known)}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"importing {module} of {spec} failed, {type(error).__name__}: {first_line(error)}"
             ) from error
@@ -48,7 +48,7 @@ def call(factory: Callable[..., object], spec: str) -> object:
         pass  # a builtin without a signature: calling it will tell
     try:
         return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{spec} failed, {type(error).__name__}: {first_line(error)}") from error
 
 
@@ -63,7 +63,7 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path.remove(entry)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of a message, or the name of its class."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

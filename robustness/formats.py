@@ -78,15 +78,19 @@ def _check_torchscript(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            sources = [archive.read(name) for name in names if "/code/" in name]
+            sources = [
+                archive.read(name)
+                for name in names
+                if "/code/" in name.casefold() or name.casefold().endswith(".py")
+            ]
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise InputError(f"{path.name} is not TorchScript: {error}") from error
     if len({name.casefold() for name in names}) < len(names):
         raise InputError(f"{path.name} has two members of one name: export it again")
     for source in sources:
-        if touched := re.search(rb"\b(from_file|save|load)\s*\(", source):
+        if touched := re.search(rb"\b(from_file|save|load)\b", source):
             raise InputError(
-                f"{path.name} calls {touched[1].decode()}, which reads or writes files: refused; "
+                f"{path.name} names {touched[1].decode()}, which reads or writes files: refused; "
                 "export the model again without it"
             )
 

@@ -217,6 +217,7 @@ WRONG: list[tuple[str, pandas.DataFrame, dict[str, Any], str]] = [
     ("no rows", BY_HAND[:0], {}, "t.csv has no rows"),
     ("missing label", edited(y=[1, None] * 4), {}, 'column "y" of t.csv has 4 missing values'),
     ("missing prediction", edited(yhat=[None, *[1] * 7]), {}, "the first in data row 1"),
+    ("missing by sign", edited(y=["1", "-"] * 4), {}, "has 4 missing values"),
     ("missing by name", edited(yhat=["NA", *[1] * 7]), {}, "has 1 missing values"),
     ("other words", edited(yhat=["yes", "no"] * 4), {}, "has 'no', 'yes', column \"y\" has 0, 1"),
     (
@@ -262,6 +263,7 @@ def test_a_wrong_table_is_one_clear_sentence(
     ("name", "content", "expected"),
     [
         ("t.csv", b"", "cannot read t.csv: Empty CSV"),
+        ("t.csv", b'y,p,g\n1,1,a\n"",0,b\n', 'column "y" of t.csv has 1 missing values'),
         ("t.csv", b"y,p,g\n1,1,a,z\n", "cannot read t.csv: CSV parse error: Expected 3 columns"),
         ("t.csv", b"y,p,g,p\n1,1,a,0\n0,0,b,1\n", 't.csv has 2 different columns called "p"'),
         ("t.csv", b"\xff\xfe\x00bad", "cannot read t.csv"),

@@ -234,6 +234,7 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(cli: RunCli, tmp_
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
+    assert errors.count("interrupted") == 1
     assert "interrupted after 1 of 2 checks" in errors
     assert not (tmp_path / "r.json").exists()
     (kept_file,) = kept.glob("run-*.json")
@@ -250,6 +251,7 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(
 ) -> None:
     """Stop after the first check by raising Ctrl-C from inside, then run again."""
     from assaymark.cli import run as runner
+    from assaymark.cli.exit import Interrupted
     from assaymark.reports.policy_file import parse
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))
@@ -274,7 +276,7 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_run_check", stop)
-        with pytest.raises(runner.Interrupted, match="after 1 of 2"):
+        with pytest.raises(Interrupted, match="after 1 of 2"):
             runner.run(job)
         patch.setattr(
             runner,

@@ -152,7 +152,7 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
         (
             ["demo:digits", "demo:digits", "--steps", "0"],
             3,
-            "steps and restarts must be at least 1",
+            "pgd cannot run with these options: steps and restarts must be at least 1",
         ),
         (["none.onnx", "demo:digits"], 2, 'no such model: "none.onnx"'),
         (["demo:digits", "demo:digits", "-a", "pdg"], 3, 'unknown attack "pdg"'),

@@ -169,6 +169,18 @@ def test_a_changed_file_is_not_signed_into_a_good_one(signed: Path, chain: Chain
     assert not target.exists()
 
 
+def test_a_png_that_was_damaged_is_not_trusted(tmp_path: Path, chain: Chain) -> None:
+    """A flipped bit in a checksum of the manifest's own chunk, which no hash covers."""
+    sign(picture(tmp_path / "a.png"), tmp_path / "b.png", chain.credentials)
+    data = bytearray((tmp_path / "b.png").read_bytes())
+    start = data.index(b"caBX") - 4
+    data[start + 8 + int.from_bytes(data[start : start + 4], "big")] ^= 1
+    (tmp_path / "b.png").write_bytes(data)
+    found = examine(tmp_path / "b.png", chain.trust_anchor_pem)
+    assert found.state is State.UNREADABLE
+    assert "checksum" in found.explanation
+
+
 def test_a_damaged_picture_is_not_signed(tmp_path: Path, chain: Chain) -> None:
     source = picture(tmp_path / "a.jpg")
     source.write_bytes(source.read_bytes()[:1500])
@@ -203,6 +215,17 @@ def test_a_folder_is_searched_whole(tmp_path: Path, chain: Chain) -> None:
         ("trusted_files", "fail"),
     ]
     assert "gone.png (unreadable)" in result.findings[1].summary
+    sub = media / "sub"
+    sub.mkdir()
+    picture(sub / "deep.png")
+    for pattern, expected in {
+        "media/*": {"a.png", "gone.png", "unsigned.png", "deep.png"},
+        "media/**/*.png": {"a.png", "gone.png", "unsigned.png", "deep.png"},
+        "media/*.png": {"a.png", "gone.png"},
+        "media/s*/d?ep.png": {"deep.png"},
+        "media/**": {"a.png", "gone.png", "unsigned.png", "deep.png"},
+    }.items():
+        assert {path.name for path in find_files((pattern,), tmp_path)} == expected
     absolute = find_files((str(media / "*.png"),), tmp_path)
     assert [path.name for path in absolute] == ["a.png", "gone.png"]
 

@@ -139,10 +139,10 @@ def test_restarts_only_add_fallen_points() -> None:
     assert fell[1].sum() > fell[0].sum()
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 0}, {"restarts": 0}])
-def test_pgd_refuses_to_do_nothing(arguments: dict[str, int]) -> None:
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"restarts": 0}, {"step_size": 0.0}])
+def test_pgd_refuses_to_do_nothing(arguments: dict[str, float]) -> None:
     x, y = linear.points(2)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match=r"at least 1|above 0"):
         pgd(linear.model(), x, y, eps=0.1, **arguments)  # type: ignore[arg-type]
 
 

@@ -201,7 +201,13 @@ def rewrite(source: Path, target: Path, edit: Any) -> None:
             new.writestr(name, edit(name, old.read(name)))
 
 
-@pytest.mark.parametrize("attack", ["call", "pickle", "sample", "expression", "program"])
+HOSTILE_PT2 = [
+    "call", "pickle", "sample", "expression", "indirect", "program", "argument", "parameter", "tree",
+    "file", "legacy", "opaque", "twice",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", HOSTILE_PT2)
 def test_a_hostile_exported_program_never_runs(
     attack: str, folder: Path, network: nn.Module, x: torch.Tensor
 ) -> None:
@@ -218,23 +224,104 @@ def test_a_hostile_exported_program_never_runs(
         if name.endswith("/models/model.json"):
             if attack == "call":
                 return data.replace(b"torch.ops.aten.relu.default", b"torch.os.system", 1)
-            if attack == "expression":
+            if attack == "file":
+                target = b"torch.ops.aten.from_file.default"
+                return data.replace(b"torch.ops.aten.relu.default", target, 1)
+            if attack == "argument":
+                evil = f"y=__import__('pathlib').Path('{owned}').touch()"
+                return data.replace(
+                    b'"forward_arg_names": ["', f'"forward_arg_names": ["{evil}", "'.encode(), 1
+                )
+            if attack == "tree":
+                enum = json.dumps(json.dumps({"__enum__": True, "fqn": "this:d", "name": "A"}))
+                return data.replace(
+                    b'\\"context\\": \\"[]\\"',
+                    b'\\"context\\": ' + json.dumps(enum)[1:-1].encode(),
+                    1,
+                )
+            if attack in ("expression", "indirect"):
                 evil = f"__import__('pathlib').Path('{owned}').touch()"
-                document = json.loads(data)
-                text = json.dumps(document)
+                if attack == "indirect":
+                    evil = "(eval)((chr)(95))"
+                text = json.dumps(json.loads(data))
                 start = text.index('"expr_str": "') + len('"expr_str": "')
                 end = text.index('"', start)
                 return (text[:start] + evil + text[end:]).encode()
+        if attack == "parameter" and name.endswith(".json"):
+            return data.replace(b'"0.weight"', b'"w\\") if exec(1) else getattr(self, \\"z"')
+        if attack == "opaque" and name.endswith("constants_config.json"):
+            entry = {"path_name": "opaque_obj_0", "use_pickle": False}
+            return json.dumps({"config": {"a": entry}}).encode()
         return data
 
     rewrite(folder / "good.pt2", folder / "evil.pt2", edit)
-    if attack == "program":
-        with zipfile.ZipFile(folder / "evil.pt2", "a") as archive:
-            archive.writestr("a/data/aotinductor/model/x.so", b"\x7fELF")
+    assert (
+        attack == "program"
+        or any(
+            edit(item, zipfile.ZipFile(folder / "good.pt2").read(item))
+            != zipfile.ZipFile(folder / "good.pt2").read(item)
+            for item in zipfile.ZipFile(folder / "good.pt2").namelist()
+        )
+        or attack in ("legacy", "twice")
+    )
+    with zipfile.ZipFile(folder / "evil.pt2", "a") as archive:
+        if attack == "program":
+            archive.writestr("good/data/aotinductor/model/x.so", b"\x7fELF")
+        if attack == "legacy":
+            archive.writestr("good/data/weights/model.pt", pickle.dumps(Payload(owned)))
+        if attack == "twice":
+            archive.writestr("good/models/MODEL.json", b"{}")
     with pytest.raises(InputError, match="could run code when loaded"):
         models.load("evil.pt2", x, folder=folder)
     assert not owned.exists()
     assert models.load("good.pt2", x, folder=folder).classes == 5
+
+
+SCRIPTS = {
+    "alias": "f = torch.save\n  f(x, PATH)",
+    "operator": "f = ops.aten.save\n  f(x, PATH)",
+    "comment": "(torch.save # c\n  (x, PATH))",
+    "continued": "torch.save\\\n  (x, PATH)",
+    "plain": "torch.save(x, PATH)",
+}
+
+
+@pytest.mark.parametrize("attack", [*SCRIPTS, "case"])
+def test_hostile_torchscript_writes_no_file(
+    attack: str, folder: Path, network: nn.Module, x: torch.Tensor
+) -> None:
+    export(network, folder / "good.ts", x)
+    owned = folder / "owned"
+    line = SCRIPTS.get(attack, SCRIPTS["plain"]).replace("PATH", json.dumps(str(owned)))
+
+    def edit(name: str, data: bytes) -> bytes:
+        if name.endswith(".py") and b"def forward" in data:
+            head, _, rest = data.partition(b"-> Tensor:\n")
+            return head + b"-> Tensor:\n  " + line.encode() + b"\n" + rest
+        return data
+
+    with (
+        zipfile.ZipFile(folder / "good.ts") as old,
+        zipfile.ZipFile(folder / "evil.ts", "w") as new,
+    ):
+        changed = 0
+        for name in old.namelist():
+            data = edit(name, old.read(name))
+            changed += data != old.read(name)
+            new.writestr(name.replace("/code/", "/CODE/") if attack == "case" else name, data)
+    assert changed
+    with pytest.raises(InputError, match="reads or writes files"):
+        models.load("evil.ts", x, folder=folder)
+    assert not owned.exists()
+
+
+def test_code_that_exits_is_an_error(folder: Path, x: torch.Tensor) -> None:
+    (folder / "leaves.py").write_text("import sys\ndef build():\n    sys.exit(0)\n")
+    (folder / "script.py").write_text("raise SystemExit(0)\n")
+    for spec in ("leaves:build", "script:build"):
+        with pytest.raises(InputError, match="failed, SystemExit"):
+            models.load(spec, x, folder=folder)
+    sys.modules.pop("leaves", None)
 
 
 def test_another_model_than_the_approved_one_breaks_integrity(
