@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -150,3 +151,22 @@ def test_the_wheel_holds_everything_and_only_our_name(tmp_path: Path) -> None:
         if path.suffix in kept or path.name == "py.typed"
     }
     assert expected <= set(names)
+    # and what it holds runs: the demo uses every data file
+    site, folder = tmp_path / "site", tmp_path / "empty"
+    folder.mkdir()
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import assaymark.cli.main as m, sys; print(m.__file__); sys.argv = ['assaymark', 'demo'];"
+        "m.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site))
+    assert (folder / "assaymark-demo" / "report.html").is_file()
