@@ -138,14 +138,13 @@ def load(
             raise InputError(
                 f"no model at {spec}: expected a file ending in {', '.join(formats.SUFFIXES)}"
             )
+        digest = _sha256(path)
+        if path.suffix.lower() != ".onnx":  # its weights may lie in more files than this one
+            _check_approved(spec, digest, sha256)
         network = formats.read(path, arch, folder)
-        files = network.files if isinstance(network, OnnxModel) else []
-        digest = _sha256(path, *files)
-    if sha256 is not None and digest != sha256:
-        raise IntegrityError(
-            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, the policy expects {sha256}: "
-            "the model is not the one that was approved"
-        )
+        if isinstance(network, OnnxModel) and network.files:
+            digest = _sha256(path, *network.files)
+    _check_approved(spec, digest, sha256)
     network = _any_batch(network.eval().to(device), sample.to(device), preprocessing)
     module = Prepared(network, preprocessing or Preprocessing()).eval().to(device)
     for parameter in module.parameters():
@@ -188,6 +187,14 @@ def _try(module: nn.Module, sample: Images, spec: str) -> int:
             "(stack a single logit z as [0, z])"
         )
     return int(logits.shape[1])
+
+
+def _check_approved(spec: str, digest: str | None, sha256: str | None) -> None:
+    if sha256 is not None and digest != sha256:
+        raise IntegrityError(
+            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, the policy expects {sha256}: "
+            "the model is not the one that was approved"
+        )
 
 
 def _sha256(*paths: Path) -> str:

@@ -331,5 +331,8 @@ def test_another_model_than_the_approved_one_breaks_integrity(
     loaded = models.load("m.safetensors", x, arch="zoo:build", folder=folder)
     again = models.load("m.safetensors", x, arch="zoo:build", folder=folder, sha256=loaded.sha256)
     assert again.sha256 == loaded.sha256
+    (folder / "other.safetensors").write_bytes(b"not even a model")  # it is not opened
+    with pytest.raises(IntegrityError, match="is not the one that was approved"):
+        models.load("other.safetensors", x, arch="zoo:build", folder=folder, sha256=loaded.sha256)
     with pytest.raises(IntegrityError, match="is not the one that was approved"):
         models.load("m.safetensors", x, arch="zoo:build", folder=folder, sha256="0" * 64)
