@@ -131,6 +131,7 @@ def load(
         formats.fill(network, formats.safetensors(path), path.name)
         digest = _sha256(path)
     elif re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        _check_approved(spec, None, sha256)  # code has no digest: it is not run to find out
         network = formats.build(spec, folder)
     else:
         path = folder / spec
