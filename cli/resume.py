@@ -30,7 +30,7 @@ def state_folder() -> Path:
 def key(job: "Job", seed: int, device: str) -> str:
     """What a kept result depends on, as a short digest."""
     where = str(job.folder.resolve())
-    parts = [str(sorted(versions().items())), where, job.text, str(seed), device, str(job.keep)]
+    parts = [str(sorted(versions().items())), where, job.text, str(seed), device]
     for check in job.policy.check:
         for spec in (getattr(check, "model", None), getattr(check, "data", None)):
             path = job.folder / spec if spec else None

@@ -35,7 +35,7 @@ from assaymark.reports.policy import (
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A policy with all that running it needs. keep: adversarial examples shown for each check."""
+    """A policy with all that running it needs."""
 
     policy: Policy
     text: str
@@ -45,7 +45,6 @@ class Job:
     seed: int | None = None
     device: str = "auto"
     debug: bool = False
-    keep: int = 6
 
 
 def forget(job: Job) -> None:
@@ -231,7 +230,6 @@ def _robustness(
         batch_size=check.batch_size,
         seed=seed,
         device=device,
-        keep=job.keep,
         progress=progress,
     )
 

@@ -44,7 +44,6 @@ class Verification:
     title: str = ""
     signer: str = ""
     generator: str = ""
-    signed_at: str = ""
     tree: Node | None = None
 
 
@@ -160,7 +159,6 @@ def _judge(path: Path, document: dict[str, Any]) -> Verification:
         title=str(manifest.get("title") or ""),
         signer=_signer(signature),
         generator=_generator(manifest),
-        signed_at=str(signature.get("time") or ""),
         tree=_tree(document.get("manifests", {}), label),
     )
 
@@ -250,6 +248,7 @@ def _tree(manifests: dict[str, Any], label: str, depth: int = 0) -> Node | None:
         for part in (
             f"signed by {_signer(signature)}" if _signer(signature) else "",
             str(signature.get("alg") or ""),
+            f"at {signature['time']}" if signature.get("time") else "",
             _generator(manifest),
         )
         if part

@@ -24,8 +24,6 @@ from pydantic import (
 
 from assaymark.reports.model import Gate, Limit, Severity
 
-POLICY_VERSION = 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -314,7 +312,6 @@ class Policy(Strict):
     """A whole policy file."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")] = 1
-    name: Text | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     baseline: Text | None = None
     check: Annotated[tuple[AnyCheck, ...], Field(strict=False)] = ()

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from assaymark.provenance.keys import Chain
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -46,3 +50,19 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no ../shared beside the checkout: real data sets are not shipped")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def chain() -> "Chain":
+    """A certificate chain of ours."""
+    from assaymark.provenance.keys import new_chain
+
+    return new_chain("Example Press")
+
+
+@pytest.fixture(scope="session")
+def stranger() -> "Chain":
+    """A chain of somebody we do not know."""
+    from assaymark.provenance.keys import new_chain
+
+    return new_chain("Somebody Else")

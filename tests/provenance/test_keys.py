@@ -22,16 +22,6 @@ from assaymark.provenance.keys import (
 from assaymark.reports.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def chain() -> Chain:
-    return new_chain("Example Press")
-
-
-@pytest.fixture(scope="module")
-def stranger() -> Chain:
-    return new_chain("Somebody Else")
-
-
 def test_the_chain_has_the_extensions_of_the_profile(chain: Chain) -> None:
     leaf = chain.leaf.certificate
     usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value

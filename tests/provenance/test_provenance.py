@@ -1,7 +1,9 @@
 """Signing and verifying: what is trusted, what is caught, and what is never left behind."""
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +24,6 @@ from assaymark.provenance.verify import State, examine, verify
 from assaymark.reports.errors import InputError, IntegrityError
 
 PIXELS = numpy.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=numpy.uint8)
-
-
-@pytest.fixture(scope="module")
-def chain() -> Chain:
-    return new_chain("Example Press")
-
-
-@pytest.fixture(scope="module")
-def stranger() -> Chain:
-    return new_chain("Somebody Else")
 
 
 def picture(path: Path) -> Path:
@@ -230,13 +222,29 @@ def test_a_folder_is_searched_whole(tmp_path: Path, chain: Chain) -> None:
     assert [path.name for path in absolute] == ["a.png", "gone.png"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
-def test_a_folder_that_may_not_be_entered_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "media" / "secret").mkdir(parents=True)
-    (tmp_path / "media" / "secret").chmod(0)
-    with pytest.raises(InputError, match="what cannot be read cannot be verified"):
-        find_files(("media",), tmp_path)
-    (tmp_path / "media" / "secret").chmod(0o700)
+@contextmanager
+def somebody() -> Iterator[None]:
+    """Root may enter every folder: be nobody for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("pattern", ["media", "media/**/*.png", "media/*"])
+def test_a_folder_that_may_not_be_entered_is_an_error(pattern: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "media" / "secret").mkdir(parents=True)
+        (folder / "media" / "secret").chmod(0)
+        with somebody(), pytest.raises(InputError, match="what cannot be read cannot be verified"):
+            find_files((pattern,), folder)
+        (folder / "media" / "secret").chmod(0o700)
 
 
 def damaged(credentials: Credentials, stranger: Chain) -> Credentials:
