@@ -54,4 +54,6 @@ def _load(path: Path) -> "Report":
     try:
         return from_json(path.read_text(encoding="utf-8"), path.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the report {path}: {error}") from error
+        raise InputError(
+            f"cannot read the report {path}: {error}; expected the JSON that an audit wrote with -o"
+        ) from error
