@@ -5,23 +5,33 @@ from typing import Annotated
 
 import typer
 
-from assaymark.cli.options import Device, ExitZero, Outputs, command_line, debug
-from assaymark.cli.policy_text import Table, policy_text
+from assaymark.cli.options import (
+    Arch,
+    BatchSize,
+    Classes,
+    DataName,
+    DataRange,
+    Device,
+    Examples,
+    ExitZero,
+    ImageSize,
+    InputRange,
+    Mean,
+    ModelName,
+    Outputs,
+    SeedOfCommand,
+    Std,
+    command_line,
+    debug,
+)
+from assaymark.cli.policy_text import Table, model_keys, policy_text
 from assaymark.cli.terminal import say
 from assaymark.reports.errors import InputError
 
 
 def attack(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="x.onnx, x.pt2, x.ts, x.safetensors with --arch, package.module:factory, demo:digits"
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Argument(help="Image folder by class, .npz, package.module:factory, demo:digits"),
-    ] = None,
+    model: ModelName = None,
+    data: DataName = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,25 +47,15 @@ def attack(
     target: Annotated[
         str | None, typer.Option(help="Targeted: next, least-likely or a class name.")
     ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="package.module:factory that takes the weights.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(help="Class names in the model's order, with commas.")
-    ] = None,
-    mean: Annotated[str | None, typer.Option(help="Per channel, with commas.")] = None,
-    std: Annotated[str | None, typer.Option(help="Per channel, with commas.")] = None,
-    input_range: Annotated[
-        str | None, typer.Option(help="What the model expects, such as -1,1; default 0,1.")
-    ] = None,
-    data_range: Annotated[
-        str | None, typer.Option(help="What float arrays span, such as 0,255; default 0,1.")
-    ] = None,
-    image_size: Annotated[
-        str | None, typer.Option(help="height,width to which image files are resized.")
-    ] = None,
-    examples: Annotated[int | None, typer.Option(help="A random sample instead of all.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images in one pass.")] = 250,
+    arch: Arch = None,
+    classes: Classes = None,
+    mean: Mean = None,
+    std: Std = None,
+    input_range: InputRange = None,
+    data_range: DataRange = None,
+    image_size: ImageSize = None,
+    examples: Examples = None,
+    batch_size: BatchSize = 250,
     minimum: Annotated[
         float | None,
         typer.Option("--min", help="Exit 1 when robust accuracy is below, 3 when undecided."),
@@ -63,9 +63,7 @@ def attack(
     on: Annotated[
         str, typer.Option(help="Hold --min on the estimate or the lower bound.")
     ] = "lower",
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")
-    ] = 0,
+    seed: SeedOfCommand = 0,
     output: Outputs = None,
     device: Device = "auto",
     exit_zero: ExitZero = False,
@@ -89,20 +87,23 @@ def attack(
     check: Table = {
         "id": "attack",
         "kind": "robustness",
-        "model": model,
-        "data": data,
+        **model_keys(
+            model=model,
+            data=data,
+            arch=arch,
+            classes=classes,
+            mean=mean,
+            std=std,
+            input_range=input_range,
+            data_range=data_range,
+            image_size=image_size,
+            examples=examples,
+            batch_size=batch_size,
+        ),
         "attack": attacks,
         "norm": norm,
         "eps": eps,
         "target": target,
-        "arch": arch,
-        "classes": classes.split(",") if classes else None,
-        "normalize": {"mean": _numbers(mean), "std": _numbers(std)} if mean or std else None,
-        "input_range": _numbers(input_range),
-        "data_range": _numbers(data_range),
-        "image_size": _numbers(image_size),
-        "examples": examples,
-        "batch_size": batch_size,
         "gate": None
         if minimum is None
         else {"metric": "robust_accuracy", "min": minimum, "on": on, "severity": "critical"},
@@ -120,22 +121,6 @@ def attack(
         needs_gate=False,
         debug=debug(),
     )
-
-
-def _numbers(text: str | None) -> list[object] | None:
-    """Numbers with commas; what is no number stays text, and the policy says so."""
-    if text is None:
-        return None
-    parts: list[object] = []
-    for part in text.split(","):
-        try:
-            parts.append(int(part))
-        except ValueError:
-            try:
-                parts.append(float(part))
-            except ValueError:
-                parts.append(part)
-    return parts
 
 
 def _list() -> None:

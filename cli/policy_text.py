@@ -35,3 +35,48 @@ def _value(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # nan and inf, as TOML writes them
     return json.dumps(value)
+
+
+def model_keys(
+    *,
+    model: str | None,
+    data: str | None,
+    arch: str | None,
+    classes: str | None,
+    mean: str | None,
+    std: str | None,
+    input_range: str | None,
+    data_range: str | None,
+    image_size: str | None,
+    examples: int | None,
+    batch_size: int,
+) -> Table:
+    """The keys that every check of an image classifier shares, from the options of a command."""
+    return {
+        "model": model,
+        "data": data,
+        "arch": arch,
+        "classes": classes.split(",") if classes else None,
+        "normalize": {"mean": numbers(mean), "std": numbers(std)} if mean or std else None,
+        "input_range": numbers(input_range),
+        "data_range": numbers(data_range),
+        "image_size": numbers(image_size),
+        "examples": examples,
+        "batch_size": batch_size,
+    }
+
+
+def numbers(text: str | None) -> list[object] | None:
+    """Numbers with commas; what is no number stays text, and the policy says so."""
+    if text is None:
+        return None
+    parts: list[object] = []
+    for part in text.split(","):
+        try:
+            parts.append(int(part))
+        except ValueError:
+            try:
+                parts.append(float(part))
+            except ValueError:
+                parts.append(part)
+    return parts

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
-from assaymark.reports.policy import Check, ProvenanceCheck
+from assaymark.reports.policy import ProvenanceCheck
+from assaymark.reports.policy_types import Check
 
 if TYPE_CHECKING:
     from assaymark.cli.run import Job

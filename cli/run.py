@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assaymark.cli import resume
+from assaymark.cli.checks import RUNNERS, Context
 from assaymark.cli.device import choose
 from assaymark.cli.exit import Interrupted
 from assaymark.cli.settle import accepted_report, regressions, waive, waiver_warnings
@@ -24,13 +25,9 @@ from assaymark.reports.model import (
     Report,
     Run,
 )
-from assaymark.reports.policy import (
-    BiasTableCheck,
-    Check,
-    Policy,
-    ProvenanceCheck,
-    RobustnessCheck,
-)
+from assaymark.reports.policy import Policy
+from assaymark.reports.policy_robustness import ModelCheck
+from assaymark.reports.policy_types import Check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ def forget(job: Job) -> None:
 
 
 def _seed_and_device(job: Job) -> tuple[int, str]:
-    needs_device = any(isinstance(check, RobustnessCheck) for check in job.policy.check)
+    needs_device = any(isinstance(check, ModelCheck) for check in job.policy.check)
     return (
         job.policy.seed if job.seed is None else job.seed,
         choose(job.device) if needs_device else "cpu",
@@ -129,8 +126,9 @@ def run(job: Job) -> Report:
 def _guarded(
     check: Check, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
 ) -> CheckResult:
+    context = Context(folder=job.folder, seed=seed, device=device, progress=progress)
     try:
-        return _run_check(check, job, seed, device, progress)
+        return RUNNERS[type(check)](check, context)
     except IntegrityError as error:
         broken = Finding(
             check=check.id,
@@ -163,97 +161,6 @@ def _guarded(
     gates: tuple[Gate | None, ...] = check.gates or (None,)
     return CheckResult(
         findings=tuple(_error(check, gate, message) for gate in gates), method=_no_method(check)
-    )
-
-
-def _run_check(
-    check: Check, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
-) -> CheckResult:
-    if isinstance(check, RobustnessCheck):
-        return _robustness(check, job, seed, device, progress)
-    if isinstance(check, BiasTableCheck):
-        return _bias_table(check, job)
-    assert isinstance(check, ProvenanceCheck)
-    from assaymark.provenance.check import check_provenance
-
-    return check_provenance(
-        check.id,
-        check.files,
-        check.trust_anchors,
-        folder=job.folder,
-        gates=check.gates,
-        tags=check.tags,
-        progress=progress,
-    )
-
-
-def _robustness(
-    check: RobustnessCheck, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
-) -> CheckResult:
-    from assaymark.robustness import images, models
-    from assaymark.robustness.check import Threat, check_robustness
-
-    data = images.load(
-        check.data,
-        folder=job.folder,
-        classes=check.classes,
-        data_range=check.data_range,
-        image_size=check.image_size,
-    )
-    steps = models.Preprocessing(
-        input_range=check.input_range,
-        mean=check.normalize.mean if check.normalize else None,
-        std=check.normalize.std if check.normalize else None,
-    )
-    model = models.load(
-        check.model,
-        data.images[:4],
-        arch=check.arch,
-        folder=job.folder,
-        preprocessing=steps,
-        sha256=check.model_sha256,
-        device=device,
-    )
-    return check_robustness(
-        check.id,
-        model,
-        data,
-        Threat(
-            attacks=tuple((attack.name, attack.options) for attack in check.attack),
-            norm=check.norm,
-            eps=check.eps,
-            target=check.target,
-        ),
-        gates=check.gates,
-        tags=check.tags,
-        examples=check.examples,
-        batch_size=check.batch_size,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-
-
-def _bias_table(check: BiasTableCheck, job: Job) -> CheckResult:
-    from assaymark.bias import predictions
-    from assaymark.bias.check import check_bias_table
-
-    data = predictions.load(
-        check.data,
-        label=check.label,
-        prediction=check.prediction,
-        score=check.score,
-        sensitive=check.sensitive,
-        positive=check.positive,
-        threshold=check.threshold,
-        folder=job.folder,
-    )
-    return check_bias_table(
-        check.id,
-        data,
-        gates=check.gates,
-        tags=check.tags,
-        min_group_size=check.min_group_size,
     )
 
 

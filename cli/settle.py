@@ -6,7 +6,8 @@ from pathlib import Path
 
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Finding, Limit, Report, Waiver
-from assaymark.reports.policy import Check, Policy
+from assaymark.reports.policy import Policy
+from assaymark.reports.policy_types import Check
 from assaymark.reports.store import from_json
 
 _SOON = timedelta(days=14)

@@ -9,16 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from assaymark.reports.errors import InputError, Place, PolicyError, nearest
-from assaymark.reports.policy import (
-    KINDS,
-    METRICS,
-    AttackSpec,
-    Baseline,
-    GateEntry,
-    Normalize,
-    Policy,
-    WaiverEntry,
-)
+from assaymark.reports.policy import KINDS, METRICS, Policy, WaiverEntry
+from assaymark.reports.policy_robustness import AttackSpec, Normalize
+from assaymark.reports.policy_types import Baseline, GateEntry
 from assaymark.reports.positions import Path as KeyPath
 from assaymark.reports.positions import positions
 

@@ -1,0 +1,89 @@
+"""The checks of image classifiers, as a policy writes them."""
+
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from assaymark.reports.policy_types import Check, Number, Range, Strict, Text, listed
+
+
+class AttackSpec(Strict):
+    """An attack by name, with its own options: { name = "pgd", steps = 100 }."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: Text
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _attack(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Normalize(Strict):
+    """Per-channel mean and standard deviation, subtracted and divided inside the model."""
+
+    mean: Annotated[tuple[Number, ...], Field(min_length=1, strict=False)]
+    std: Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1, strict=False)]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} channels and std {len(self.std)}: give one of each"
+            )
+        return self
+
+
+class ModelCheck(Check):
+    """An image classifier with the images it is tried on."""
+
+    model: Text
+    data: Text
+    arch: Text | None = None
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    examples: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 250
+    classes: Annotated[tuple[Text, ...], Field(min_length=2, strict=False)] | None = None
+    normalize: Normalize | None = None
+    input_range: Range | None = None
+    data_range: Range | None = None
+    image_size: (
+        Annotated[
+            tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _classes_once(self) -> Self:
+        twice = [name for name, times in Counter(self.classes or ()).items() if times > 1]
+        if twice:
+            raise ValueError(f"classes names {twice[0]!r} twice: each output has its own name")
+        return self
+
+
+class RobustnessCheck(ModelCheck):
+    """Attack an image classifier."""
+
+    kind: Literal["robustness"]
+    attack: Annotated[
+        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+        BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
+        Field(min_length=1, strict=False),
+    ]
+    norm: Literal["linf", "l2"]
+    eps: Annotated[Number, Field(gt=0)]
+    target: Text | None = None
+
+    @model_validator(mode="after")
+    def _linf_unit(self) -> Self:
+        if self.norm == "linf" and self.eps > 1:
+            raise ValueError(
+                f"eps = {self.eps:g} is larger than the whole pixel range [0, 1]: "
+                f'write eps = "{self.eps:g}/255" for 8-bit units'
+            )
+        return self
