@@ -12,10 +12,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+import numpy
 import torch
 
 from assaymark.reports.errors import InputError, nearest
 from assaymark.robustness.attacks import ATTACKS
+from assaymark.robustness.oracle import Oracle
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Model, Norm
 
@@ -27,6 +29,7 @@ _CLEVERHANS = {
     "projected_gradient_descent": "linf l2",
     "spsa": "linf l2",
 }
+_FOOLBOX_ORDER: dict[Norm, float] = {"linf": math.inf, "l2": 2, "l1": 1, "l0": 0}
 _CLEVERHANS_ORDER = {"linf": math.inf, "l2": 2}
 
 
@@ -54,9 +57,10 @@ def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
 
 def foolbox_names() -> list[str]:
     """The names `foolbox:NAME` may take with the installed Foolbox, for either norm."""
-    norms: tuple[Norm, ...] = ("linf", "l2")
     return [
-        name for name in _foolbox_classes() if any(_usable(name, {}, norm)[0] for norm in norms)
+        name
+        for name in _foolbox_classes()
+        if any(_usable(name, {}, norm)[0] for norm in _FOOLBOX_ORDER)
     ]
 
 
@@ -97,7 +101,7 @@ def _usable(name: str, options: dict[str, Any], norm: Norm) -> tuple[Any, str]:
         p = getattr(attack.distance, "p", None)
     except Exception:
         p = None
-    own = {"linf": math.inf, "l2": 2}[norm]
+    own = _FOOLBOX_ORDER[norm]
     if p is None:
         return None, "has no norm, so its answers cannot be held against a ball"
     if p != own:
@@ -114,7 +118,35 @@ def _foolbox(name: str, options: dict[str, Any], norm: Norm) -> Attack:
     attack, reason = _usable(name, options, norm)
     if attack is None:
         raise InputError(f"foolbox:{name} {reason}")
-    return partial(_run_foolbox, name, attack)
+    return partial(_in_batches, partial(_run_foolbox, name, attack))
+
+
+def _in_batches(
+    attack: Attack,
+    model: Model,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams | None = None,
+) -> Images:
+    """An attack of another library, batch by batch as the model takes them.
+
+    These draw from the global generators, which are seeded with the key of each batch's first point.
+    """
+    streams = streams or Streams.of(0, "catalogue", list(range(len(x))))
+    size = model.batch_size if isinstance(model, Oracle) else max(len(x), 1)
+    parts = [x[:0]]
+    for begin in range(0, len(x), size):
+        rows = slice(begin, begin + size)
+        seed = int(streams.keys[begin]) % 2**32
+        torch.manual_seed(seed)
+        numpy.random.seed(seed)
+        moved = attack(model, x[rows], y[rows], eps=eps, norm=norm, targeted=targeted, streams=None)
+        parts.append(moved)
+    return torch.cat(parts)
 
 
 def _run_foolbox(
@@ -132,7 +164,6 @@ def _run_foolbox(
     foolbox = _import_foolbox()
     criteria = foolbox.criteria
     goal = criteria.TargetedMisclassification(y) if targeted else criteria.Misclassification(y)
-    # Foolbox draws from torch's and numpy's global generators; the engine seeds them per batch.
     wrapped = foolbox.PyTorchModel(_as_module(model), bounds=(0, 1), device=x.device)
     try:
         _, clipped, _ = attack(wrapped, x, goal, epsilons=eps)
@@ -155,7 +186,7 @@ def _cleverhans(name: str, options: dict[str, Any], norm: Norm) -> Attack:
     run = getattr(import_module(f"cleverhans.torch.attacks.{name}"), name)
     given = {"model_fn", "x", "eps", "norm", "y", "y_target", "targeted", "clip_min", "clip_max"}
     _check_options(f"cleverhans:{name}", options, set(inspect.signature(run).parameters) - given)
-    return partial(_run_cleverhans, run, options)
+    return partial(_in_batches, partial(_run_cleverhans, run, options))
 
 
 def _run_cleverhans(

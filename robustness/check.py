@@ -21,13 +21,13 @@ from assaymark.reports.model import (
 )
 from assaymark.robustness import catalogue
 from assaymark.robustness.attacks import ATTACKS
-from assaymark.robustness.evaluate import Evaluation, evaluate, subset
+from assaymark.robustness.evaluate import Evaluation, Search, evaluate, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.pictures import trio
 from assaymark.robustness.types import Attack, Labels, Norm
 
-NORM_NAMES: dict[Norm, str] = {"linf": "L∞", "l2": "L2"}
+NORM_NAMES: dict[Norm, str] = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def check_robustness(
         check=check,
         targets=targets,
         indices=chosen,
-        batch_size=batch_size,
+        search=Search(batch_size=batch_size),
         device=device,
         keep=keep,
         progress=progress,

@@ -60,7 +60,7 @@ def digits(*, train: bool = False) -> tuple[Images, Labels]:
 
 def train(*, hardened: bool, epochs: int = 60, seed: int = 0) -> nn.Sequential:
     """Train a demo network on the CPU; the same seed gives the same weights on one machine."""
-    from assaymark.robustness.attacks import pgd
+    from assaymark.robustness.gradient_steps import pgd
 
     torch.manual_seed(seed)
     x, y = digits(train=True)

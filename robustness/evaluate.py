@@ -7,41 +7,29 @@ from dataclasses import dataclass, field
 
 import numpy
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness.attacks import fooled
-from assaymark.robustness.balls import BALLS, within
+from assaymark.robustness.balls import BALLS, per_image, within
+from assaymark.robustness.losses import fooled
+from assaymark.robustness.oracle import Oracle, Passes, logits_of
 from assaymark.robustness.streams import Streams, seed_of
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
 
-
-@dataclass
-class Passes:
-    """Forward and backward passes through a model, counted per example."""
-
-    forward: int = 0
-    backward: int = 0
+_POOL_BYTES = 1 << 26
+"""Images held at once: attacks keep some twenty copies of them."""
+_FIRST_ROUND = 16
 
 
-class Counted(nn.Module):
-    """A model that counts its passes and refuses to answer with NaN."""
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How the model is asked while attacks search; what they find is confirmed in float32."""
 
-    def __init__(self, model: Model, passes: Passes) -> None:
-        super().__init__()
-        self.model = model
-        self.passes = passes
-
-    def forward(self, x: Images) -> Logits:
-        logits = self.model(x)
-        self.passes.forward += len(x)
-        if logits.requires_grad:
-            logits.register_hook(self._count_backward)
-        return logits
-
-    def _count_backward(self, gradient: Tensor) -> None:
-        self.passes.backward += len(gradient)
+    batch_size: int = 250
+    precision: torch.dtype = torch.float32
+    channels_last: bool = False
+    samples: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +41,8 @@ class AttackOutcome:
     fooled: int
     outside: int
     """Answers outside the ball or the pixel range: not counted as fooled."""
+    unconfirmed: int
+    """Answers that fooled the search and not the model in float32, one image at a time."""
     unmoved: int
     """Answers that are the image itself."""
     seconds: float
@@ -76,7 +66,10 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """n points: which the model got right, and which still stand after every attack."""
+    """n points: which the model got right, and which still stand after every attack.
+
+    adversarial: what fooled each point, the image itself where it stands; only when asked for.
+    """
 
     correct: Bool[Tensor, " n"]
     robust: Bool[Tensor, " n"]
@@ -84,6 +77,7 @@ class Evaluation:
     examples: tuple[Example, ...]
     passes: Passes
     seconds: float
+    adversarial: Float[Tensor, "n channels height width"] | None = None
 
     @property
     def n(self) -> int:
@@ -95,9 +89,21 @@ class _Tally:
     tried: int = 0
     fooled: int = 0
     outside: int = 0
+    unconfirmed: int = 0
     unmoved: int = 0
     seconds: float = 0.0
     passes: Passes = field(default_factory=Passes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What does not change from one attack to the next."""
+
+    model: nn.Module | Model
+    search: Search
+    eps: float
+    norm: Norm
+    targeted: bool
 
 
 def evaluate(
@@ -112,9 +118,11 @@ def evaluate(
     check: str = "",
     targets: Labels | None = None,
     indices: list[int] | None = None,
-    batch_size: int = 250,
+    search: Search | None = None,
     device: torch.device | str = "cpu",
     keep: int = 6,
+    collect: bool = False,
+    decided: Callable[[Bool[Tensor, " n"]], bool] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Attack every point until it falls or the attacks run out.
@@ -122,22 +130,28 @@ def evaluate(
     images: n×C×H×W in [0, 1]; labels: n class numbers. targets: with them the attack is targeted,
     and a point falls when the model answers its target. indices: the points' numbers in the data
     set, by default 0 to n - 1; they choose the random streams. keep: how many adversarial examples to
-    keep, spread over the classes. Random numbers of our own attacks depend on (seed, check, example)
-    only; those of other libraries also on the batch. Raises InputError for NaN logits or answers, a
-    model without gradients, or an attack whose every answer breaks the rules.
+    keep, spread over the classes; collect: keep the moved image of every point. decided: asked after
+    each round with whether each point so far is robust; where it says yes, the rest is left out.
+    Random numbers of our own attacks depend on (seed, check, example) only; those of other libraries
+    also on the batch. A point counts as fooled only when the model itself, asked in float32 about that
+    one image, is fooled by it inside the ball and the range. Raises InputError for NaN logits or
+    answers, a model without gradients, or an attack whose every answer breaks the rules.
     """
     started = time.perf_counter()
-    passes = Passes()
+    task = _Task(
+        model=model, search=search or Search(), eps=eps, norm=norm, targeted=targets is not None
+    )
+    clean_oracle = Oracle(model, batch_size=task.search.batch_size)
     correct, robust = torch.zeros(len(images), dtype=torch.bool), torch.zeros(len(images)).bool()
     tallies = {name: _Tally() for name in attacks}
     examples: list[Example] = []
     numbers = list(range(len(images))) if indices is None else indices
+    adversarial = images.clone() if collect else None
+    done = 0
     with frozen(model):
-        for begin in range(0, len(images), batch_size):
-            rows = slice(begin, min(begin + batch_size, len(images)))
+        for rows in _rounds(images, task.search.batch_size, grow=decided is not None):
             x, y = images[rows].to(device), labels[rows].to(device)
-            with torch.no_grad():
-                clean = _finite(Counted(model, passes)(x))
+            clean = _finite(logits_of(clean_oracle, x))
             right = clean.argmax(1) == y
             standing = right.clone()
             goal = y if targets is None else targets[rows].to(device)
@@ -145,72 +159,75 @@ def evaluate(
             for name, attack in attacks.items():
                 if not standing.any():
                     break
-                tally = tallies[name]
-                moved, fell, outside, logits = _attack(
-                    name, attack, model, x[standing], y[standing], goal[standing],
-                    eps=eps, norm=norm, targeted=targets is not None,
-                    streams=streams.select(standing), tally=tally,
+                places = standing.nonzero().flatten()
+                moved, fell, answers = _attack(
+                    name, attack, task, x[places], goal[places], streams.select(places),
+                    tallies[name],
                 )  # fmt: skip
-                tally.tried += len(moved)
-                tally.fooled += int(fell.sum())
-                tally.outside += outside
-                places = standing.nonzero().flatten()[fell]
-                for place, adversarial, answer in zip(
-                    places.tolist(), moved[fell], logits[fell], strict=True
-                ):
+                places = places[fell]
+                for place, found, answer in zip(places.tolist(), moved[fell], answers, strict=True):
+                    if adversarial is not None:
+                        adversarial[rows.start + place] = found.cpu()
                     taken = sum(example.label == int(y[place]) for example in examples)
-                    if len(examples) >= keep or taken > len(examples) // clean.shape[1]:
-                        continue
-                    examples.append(
-                        _example(numbers[begin + place], name, x[place], adversarial, y[place],
-                                 clean[place], answer)
-                    )  # fmt: skip
+                    if len(examples) < keep and taken <= len(examples) // clean.shape[1]:
+                        examples.append(
+                            _example(numbers[rows.start + place], name, x[place], found, y[place],
+                                     clean[place], answer)
+                        )  # fmt: skip
                 standing[places] = False
             correct[rows], robust[rows] = right.cpu(), standing.cpu()
-            progress(rows.stop, len(images))
+            done = rows.stop
+            progress(done, len(images))
+            if decided is not None and decided(robust[:done]):
+                break
     for name, tally in tallies.items():
-        if tally.tried and tally.outside == tally.tried:
-            raise InputError(
-                f"every answer of {name} lies outside the {norm} ball of {eps:g} or the pixel range, "
-                "so it tested nothing: choose an attack of this norm"
-            )
-        if tally.tried and tally.unmoved == tally.tried:
-            raise InputError(
-                f"{name} moved none of the {tally.tried} images, so it tested nothing: check its "
-                "options, and whether the model's gradient is 0 everywhere"
-            )
-        passes.forward += tally.passes.forward
-        passes.backward += tally.passes.backward
+        _tested_something(name, tally, eps, norm)
     return Evaluation(
-        correct=correct,
-        robust=robust,
+        correct=correct[:done],
+        robust=robust[:done],
         outcomes=tuple(AttackOutcome(name=name, **vars(tally)) for name, tally in tallies.items()),
         examples=tuple(examples),
-        passes=passes,
+        passes=sum((tally.passes for tally in tallies.values()), clean_oracle.passes),
         seconds=time.perf_counter() - started,
+        adversarial=None if adversarial is None else adversarial[:done],
     )
+
+
+def _rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
+    """Which points are attacked together: as many as fit, or few at first where few may decide."""
+    size = max(batch_size, _POOL_BYTES // max(images[:1].numel() * 4, 1))
+    begin, take = 0, min(_FIRST_ROUND, size) if grow else size
+    while begin < len(images):
+        yield slice(begin, min(begin + take, len(images)))
+        begin += take
+        take = min(size, begin) if grow else size
 
 
 def _attack(
     name: str,
     attack: Attack,
-    model: nn.Module | Model,
+    task: _Task,
     x: Images,
-    y: Labels,
     goal: Labels,
-    *,
-    eps: float,
-    norm: Norm,
-    targeted: bool,
     streams: Streams,
     tally: _Tally,
-) -> tuple[Images, Bool[Tensor, " batch"], int, Logits]:
-    """The moved points, which of them fooled under a check from scratch, how many broke the rules."""
-    counted = Counted(model, tally.passes).eval()
+) -> tuple[Images, Bool[Tensor, " batch"], Float[Tensor, "fallen classes"]]:
+    """The moved points, which of them fooled under a check from scratch, and the answers to those."""
+    oracle = Oracle(task.model, **vars(task.search), passes=tally.passes)
     began = time.perf_counter()
-    _seed_libraries(streams)
     try:
-        moved = attack(counted, x, goal, eps=eps, norm=norm, targeted=targeted, streams=streams)
+        moved = attack(
+            oracle,
+            x,
+            goal,
+            eps=task.eps,
+            norm=task.norm,
+            targeted=task.targeted,
+            streams=streams,
+        )
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{name} cannot run with these options: {first}") from error
     except RuntimeError as error:
         if "does not require grad" in str(error) or "not have been used" in str(error):
             raise InputError(
@@ -218,9 +235,6 @@ def _attack(
                 'needs only labels, such as "foolbox:HopSkipJumpAttack", or a differentiable export'
             ) from error
         raise
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name} cannot run with these options: {first}") from error
     moved = moved.detach().to(x)
     if not torch.isfinite(moved).all():
         bad = int((~torch.isfinite(moved.flatten(1))).any(1).sum())
@@ -228,14 +242,37 @@ def _attack(
             f"{name} answered NaN or infinity for {bad} of {len(x)} images, so they were not attacked: "
             "leave it out, or look for NaN gradients of the model"
         )
-    tally.unmoved += int((moved == x).flatten(1).all(1).sum())
-    inside = within(x, moved, eps, BALLS[norm])
-    moved = torch.where(inside.view(-1, *[1] * (x.dim() - 1)), moved, x)
-    with torch.no_grad():
-        logits = _finite(counted(moved))
+    inside = within(x, moved, task.eps, BALLS[task.norm])
+    moved = torch.where(per_image(inside), moved, x)
+    search = fooled(_finite(logits_of(oracle, moved)), goal, targeted=task.targeted) & inside
+    fell = torch.zeros_like(search)
+    answers = []
+    alone = Oracle(task.model, batch_size=1, passes=tally.passes)
+    for place in search.nonzero().flatten().tolist():
+        answer = _finite(logits_of(alone, moved[place : place + 1]))
+        if fooled(answer, goal[place : place + 1], targeted=task.targeted):
+            fell[place] = True
+            answers.append(answer)
     tally.seconds += time.perf_counter() - began
-    fell = inside & fooled(logits, goal, targeted=targeted)
-    return moved, fell, int((~inside).sum()), logits
+    tally.tried += len(x)
+    tally.fooled += int(fell.sum())
+    tally.outside += int((~inside).sum())
+    tally.unconfirmed += int((search & ~fell).sum())
+    tally.unmoved += int(((moved == x).flatten(1).all(1) & inside).sum())
+    return moved, fell, torch.cat(answers) if answers else torch.empty(0, 1)
+
+
+def _tested_something(name: str, tally: _Tally, eps: float, norm: Norm) -> None:
+    if tally.tried and tally.outside == tally.tried:
+        raise InputError(
+            f"every answer of {name} lies outside the {norm} ball of {eps:g} or the pixel range, "
+            "so it tested nothing: choose an attack of this norm"
+        )
+    if tally.tried and tally.unmoved == tally.tried:
+        raise InputError(
+            f"{name} moved none of the {tally.tried} images, so it tested nothing: check its "
+            "options, and whether the model's gradient is 0 everywhere"
+        )
 
 
 @contextmanager
@@ -258,13 +295,6 @@ def frozen(model: nn.Module | Model) -> Iterator[None]:
             for parameter in wanted:
                 parameter.requires_grad_(True)
             numpy.random.set_state(numpy_state)
-
-
-def _seed_libraries(streams: Streams) -> None:
-    """Attacks of other libraries draw from global generators: seed them by the batch's first key."""
-    seed = seed_of(streams.keys[0]) % 2**32
-    torch.manual_seed(seed)
-    numpy.random.seed(seed)
 
 
 def _finite(logits: Logits) -> Logits:

@@ -1,11 +1,15 @@
-"""Random numbers that belong to an example, not to a batch: same result for any batch size."""
+"""Random numbers that belong to an example, not to a batch: same result for any batch size.
+
+A counter-based generator: what is drawn is a hash of (key of the example, tag, position), so that it
+depends neither on what was drawn before nor on the device.
+"""
 
 import hashlib
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -14,7 +18,14 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-@dataclass(frozen=True)
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GAMMA, _FIRST, _SECOND = map(_signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+@dataclass(frozen=True, eq=False)
 class Streams:
     """One key per example; what is drawn depends on (key, tag) and nothing else.
 
@@ -24,34 +35,57 @@ class Streams:
     True
     """
 
-    keys: tuple[str, ...]
+    keys: Int[Tensor, " batch"]
 
     @classmethod
     def of(cls, seed: int, check: str, indices: list[int]) -> "Streams":
         """The streams of the examples numbered `indices` in the data set."""
-        return cls(tuple(f"{seed}/{check}/{index}" for index in indices))
+        keys = [seed_of(f"{seed}/{check}/{index}") for index in indices]
+        return cls(torch.tensor(keys, dtype=torch.long))
 
-    def select(self, mask: Bool[Tensor, " batch"]) -> "Streams":
-        """The streams of the examples where `mask` is true."""
-        return Streams(
-            tuple(key for key, keep in zip(self.keys, mask.tolist(), strict=True) if keep)
-        )
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def select(self, chosen: Bool[Tensor, " batch"] | Int[Tensor, " chosen"]) -> "Streams":
+        """The streams of the examples that a mask or a list of places chooses."""
+        return Streams(self.keys[chosen.to(self.keys.device)])
 
     def uniform(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
-        """Uniform in [0, 1), shaped as `like`."""
-        return self._draw(like, tag, torch.rand)
+        """Uniform in [0, 1), shaped as `like`, in steps of 2^-24."""
+        bits = self._bits(like, tag)
+        return (_shift(bits, 40).to(torch.float32) * 2.0**-24).to(like.dtype)
 
     def normal(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """Standard normal, shaped as `like`."""
-        return self._draw(like, tag, torch.randn)
+        # the middle of each step: the ends of (0, 1) would be infinite
+        middle = _shift(self._bits(like, tag), 40).to(torch.float32) * 2.0**-24 + 2.0**-25
+        drawn: Tensor = torch.special.ndtri(middle.clamp_max(1 - 2.0**-24))
+        return drawn.to(like.dtype)
 
-    def _draw(self, like: Tensor, tag: str, sample: Callable[..., Tensor]) -> Tensor:
-        # Drawn on the CPU, whatever the device, so that CPU and GPU runs start from one place.
+    def signs(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
+        """-1 or 1 with equal chance, shaped as `like`."""
+        return (_shift(self._bits(like, tag), 63) * 2 - 1).to(like.dtype)
+
+    def integers(self, high: int, tag: str, count: int = 1) -> Int[Tensor, "batch count"]:
+        """Whole numbers in [0, high), `count` for each example, on the keys' device."""
+        like = torch.empty(len(self.keys), count, device=self.keys.device)
+        return (_shift(self._bits(like, tag), 33) * high) >> 31
+
+    def _bits(self, like: Tensor, tag: str) -> Tensor:
+        # splitmix64 (Steele, Lea and Flood 2014, OOPSLA), seeded with the example's key and the tag
         assert len(self.keys) == len(like)
-        generator = torch.Generator()
-        rows = []
-        for key in self.keys:
-            generator.manual_seed(seed_of(f"{key}/{tag}"))
-            rows.append(sample(like.shape[1:], generator=generator))
-        drawn = torch.stack(rows) if rows else torch.empty(like.shape)
-        return drawn.to(device=like.device, dtype=like.dtype)
+        keys = self.keys.to(like.device)
+        start = _mix(keys ^ seed_of(tag))
+        positions = torch.arange(1, math.prod(like.shape[1:]) + 1, device=like.device)
+        return _mix(start[:, None] + positions * _GAMMA).view(like.shape)
+
+
+def _shift(bits: Tensor, by: int) -> Tensor:
+    """Logical shift to the right; that of torch repeats the sign."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _FIRST
+    z = (z ^ _shift(z, 27)) * _SECOND
+    return z ^ _shift(z, 31)

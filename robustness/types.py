@@ -14,7 +14,8 @@ Labels = Int[Tensor, " batch"]
 """Class numbers from 0."""
 Logits = Float[Tensor, "batch classes"]
 Model = Callable[[Images], Logits]
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1", "l0"]
+"""l0 counts channel values that differ, not pixels."""
 
 
 @runtime_checkable  # tests check argument types
@@ -23,7 +24,8 @@ class Attack(Protocol):
 
     y: the true classes, or with `targeted` the classes the model shall answer. An attack draws
     random numbers only from `streams`, one stream an example, so that its result does not depend
-    on the batch an example stands in.
+    on the batch an example stands in. A point leaves the batch the moment it falls. An attack that
+    looks for the nearest adversarial example also takes `eps = inf` and then returns the nearest.
     """
 
     def __call__(

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness.attacks import ATTACKS, fooled, pgd
+from assaymark.robustness.attacks import ATTACKS
 from assaymark.robustness.balls import BALLS, within
 from assaymark.robustness.catalogue import cleverhans_names, find, foolbox_names
+from assaymark.robustness.gradient_steps import pgd
+from assaymark.robustness.losses import fooled
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Norm
 
@@ -92,8 +94,9 @@ def test_targeted_attacks_reach_the_target_at_its_exact_distance(
     assert len(hits) == 16
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    ("name", "norm"), [(name, norm) for name, card in ATTACKS.items() for norm in card.norms]
+)
 def test_every_attack_keeps_ball_range_shape_and_input(name: str, norm: Norm) -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.rand(7, *linear.SHAPE, generator=generator)
@@ -112,11 +115,11 @@ def test_every_attack_keeps_ball_range_shape_and_input(name: str, norm: Norm) ->
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_takes_an_empty_batch(name: str) -> None:
     x, y = torch.empty(0, *linear.SHAPE), torch.empty(0, dtype=torch.long)
-    run = ATTACKS[name].run
-    assert (
-        run(linear.model(), x, y, eps=0.1, norm="linf", targeted=False, streams=None).shape
-        == x.shape
+    card = ATTACKS[name]
+    moved = card.run(
+        linear.model(), x, y, eps=0.1, norm=card.norms[0], targeted=False, streams=None
     )
+    assert moved.shape == x.shape
 
 
 def test_restarts_only_add_fallen_points() -> None:

@@ -10,8 +10,8 @@ from torch import nn
 
 from assaymark.reports.errors import InputError
 from assaymark.robustness import demo, formats, images, models
-from assaymark.robustness.attacks import fgsm, pgd
-from assaymark.robustness.evaluate import evaluate, subset
+from assaymark.robustness.evaluate import Search, evaluate, subset
+from assaymark.robustness.gradient_steps import fgsm, pgd
 
 
 def test_robust_accuracy_of_a_linear_model_is_the_share_of_large_margins() -> None:
@@ -60,7 +60,7 @@ def test_the_batch_size_changes_nothing(batch_size: int) -> None:
         norm="linf",
         seed=7,
     )
-    assert torch.equal(run(batch_size=batch_size).robust, run(batch_size=60).robust)
+    assert torch.equal(run(search=Search(batch_size=batch_size)).robust, run().robust)
 
 
 def test_an_example_has_the_same_random_numbers_alone_as_in_the_data_set() -> None:

@@ -1,0 +1,141 @@
+"""How attacks ask a model: in batches that fit, counted, with gradients of the images only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assaymark.reports.errors import InputError
+from assaymark.robustness.types import Images, Logits, Model
+
+LossOf = Callable[[Logits, slice], Float[Tensor, " rows"]]
+"""The loss of each of some rows of a batch, from their logits."""
+
+
+@dataclass
+class Passes:
+    """Forward and backward passes through a model, counted per example."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def __add__(self, other: "Passes") -> "Passes":
+        return Passes(self.forward + other.forward, self.backward + other.backward)
+
+    def __sub__(self, other: "Passes") -> "Passes":
+        return Passes(self.forward - other.forward, self.backward - other.backward)
+
+
+@dataclass(eq=False)
+class Oracle:
+    """A model that counts its passes and is asked `batch_size` images at a time.
+
+    precision: bfloat16 runs the model under autocast; answers are float32 all the same.
+    channels_last: the memory format in which convolutions are fastest. samples: of a model that
+    answers at random, the mean over so many passes is taken (expectation over transformation,
+    https://arxiv.org/abs/1707.07397).
+    """
+
+    model: Model
+    batch_size: int = 250
+    precision: torch.dtype = torch.float32
+    channels_last: bool = False
+    samples: int = 1
+    passes: Passes = field(default_factory=Passes)
+
+    def __call__(self, x: Images) -> Logits:
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        lower = self.precision != torch.float32
+        context = torch.autocast(x.device.type, self.precision) if lower else nullcontext()
+        total: Tensor | None = None
+        with context:
+            for _ in range(self.samples):
+                answer = self.model(x).float()
+                total = answer if total is None else total + answer
+        assert total is not None
+        self.passes.forward += len(x) * self.samples
+        if total.requires_grad:
+            total.register_hook(self._count_backward)
+        return total / self.samples if self.samples > 1 else total
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backward += len(gradient) * self.samples
+
+
+def logits_of(model: Model, x: Images) -> Logits:
+    """The logits of any number of images, without gradients."""
+
+    def ask(rows: slice) -> tuple[Tensor]:
+        with torch.no_grad():
+            return (model(x[rows]),)
+
+    (logits,) = _in_parts(model, x, ask)
+    return logits
+
+
+def ascent(
+    model: Model, x: Images, loss: LossOf
+) -> tuple[Logits, Float[Tensor, " batch"], Float[Tensor, "batch channels height width"]]:
+    """Logits, losses, and the gradient of each image's loss with respect to that image.
+
+    Gradients are taken of the images only, so the model's parameters get none. Raises InputError
+    when the gradient of an image is NaN or infinite.
+    """
+
+    def ask(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            part = x[rows].detach().requires_grad_()
+            logits = model(part)
+            losses = loss(logits, rows)
+            if not losses.requires_grad:
+                raise InputError(
+                    "the model's answer does not depend on the image in a way that can be "
+                    "differentiated: attack it with scores or labels only (square, "
+                    '"foolbox:HopSkipJumpAttack")'
+                )
+            (gradient,) = torch.autograd.grad(losses.sum(), part)
+        return logits.detach(), losses.detach(), gradient
+
+    logits, losses, gradient = _in_parts(model, x, ask)
+    finite = torch.isfinite(gradient.flatten(1).sum(1))
+    if not finite.all():
+        # a sum may overflow where its terms do not
+        finite = torch.isfinite(gradient.flatten(1)).all(1)
+    if not finite.all():
+        raise InputError(
+            f"the model's gradient is NaN or infinite for {int((~finite).sum())} of {len(x)} images, "
+            "so they cannot be attacked: look for powers, roots or logarithms at 0, or attack with "
+            'labels only ("foolbox:HopSkipJumpAttack")'
+        )
+    return logits, losses, gradient
+
+
+def _in_parts(
+    model: Model, x: Images, ask: Callable[[slice], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """The answers to all rows of x, in parts that are halved where memory does not suffice."""
+    while True:
+        try:
+            parts = [ask(rows) for rows in _rows(model, len(x))]
+            return tuple(
+                column[0] if len(column) == 1 else torch.cat(column)
+                for column in zip(*parts, strict=True)
+            )
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _out_of_memory(error) or not isinstance(model, Oracle) or model.batch_size == 1:
+                raise
+            model.batch_size = max(1, min(model.batch_size, len(x)) // 2)
+
+
+def _rows(model: Model, n: int) -> Iterator[slice]:
+    size = model.batch_size if isinstance(model, Oracle) else max(n, 1)
+    for begin in range(0, max(n, 1), size):
+        yield slice(begin, min(begin + size, n))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
