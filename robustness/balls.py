@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from assaymark.robustness.streams import Streams
@@ -151,7 +151,7 @@ class L0:
 BALLS: dict[Norm, Ball] = {"linf": Linf(), "l2": L2(), "l1": L1(), "l0": L0()}
 
 
-def per_image(values: Float[Tensor, " batch"]) -> Float[Tensor, "batch 1 1 1"]:
+def per_image(values: Shaped[Tensor, " batch"]) -> Shaped[Tensor, "batch 1 1 1"]:
     """One number an image, ready to multiply images with."""
     return values.view(-1, 1, 1, 1)
 
