@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
+from assaymark.robustness.sparse_search import sparse_rs
+from assaymark.robustness.square import square
 from assaymark.robustness.types import Attack, Norm
 
 Knowledge = Literal["white-box", "transfer", "scores", "labels", "none"]
@@ -48,5 +50,17 @@ ATTACKS: dict[str, AttackCard] = {
         knowledge="white-box",
         norms=("linf", "l2"),
         paper="Madry et al. 2018, arXiv 1706.06083",
+    ),
+    "square": AttackCard(
+        run=square,
+        knowledge="scores",
+        norms=("linf", "l2", "l1"),
+        paper="Andriushchenko et al. 2020, arXiv 1912.00049",
+    ),
+    "sparse-rs": AttackCard(
+        run=sparse_rs,
+        knowledge="scores",
+        norms=("l0",),
+        paper="Croce et al. 2022, arXiv 2006.12834",
     ),
 }
