@@ -24,7 +24,7 @@ from assaymark.cli.options import (
     command_line,
     debug,
 )
-from assaymark.cli.policy_text import Table, model_keys, policy_text
+from assaymark.cli.policy_text import Table, model_keys, numbers, policy_text
 from assaymark.cli.terminal import say
 from assaymark.reports.errors import InputError
 
@@ -35,15 +35,22 @@ def attack(
     name: Annotated[
         list[str] | None,
         typer.Option(
-            "--attack", "-a", help="fgsm, pgd, foolbox:CLASS, cleverhans:FUNCTION; repeatable."
+            "--attack",
+            "-a",
+            help="A name of --list, such as pgd, apgd-t, foolbox:CLASS; repeatable.",
         ),
     ] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    suite: Annotated[
+        str | None, typer.Option(help="quick, standard, autoattack or exhaustive.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE for the one attack named, such as steps=200; repeatable."),
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf, l2, l1 or l0.")] = "linf",
     eps: Annotated[
         str, typer.Option(help='Radius with pixels in [0, 1], such as 0.03 or "8/255".')
     ] = "8/255",
-    steps: Annotated[int | None, typer.Option(help="Steps of pgd.")] = None,
-    restarts: Annotated[int | None, typer.Option(help="Random restarts of pgd.")] = None,
     target: Annotated[
         str | None, typer.Option(help="Targeted: next, least-likely or a class name.")
     ] = None,
@@ -60,6 +67,18 @@ def attack(
         float | None,
         typer.Option("--min", help="Exit 1 when robust accuracy is below, 3 when undecided."),
     ] = None,
+    fixed: Annotated[
+        bool,
+        typer.Option(
+            "--fixed-n", help="With --min, attack all images even when the verdict is decided."
+        ),
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 for a faster search.")
+    ] = "float32",
+    save: Annotated[
+        str | None, typer.Option(help="A folder for the adversarial examples (.npz and PNG).")
+    ] = None,
     on: Annotated[
         str, typer.Option(help="Hold --min on the estimate or the lower bound.")
     ] = "lower",
@@ -74,16 +93,6 @@ def attack(
         return _list()
     if model is None or data is None:
         raise InputError("name a model and data: assaymark attack MODEL DATA (see --help)")
-    options = {"steps": steps, "restarts": restarts}
-    given = {key: value for key, value in options.items() if value is not None}
-    if given and "pgd" not in (name or ["pgd"]):
-        raise InputError(
-            f"--{next(iter(given))} is an option of pgd, which is not among the attacks"
-        )
-    attacks: list[object] = [
-        {"name": entry, **given} if entry == "pgd" and given else entry
-        for entry in name or ["fgsm", "pgd"]
-    ]
     check: Table = {
         "id": "attack",
         "kind": "robustness",
@@ -100,10 +109,13 @@ def attack(
             examples=examples,
             batch_size=batch_size,
         ),
-        "attack": attacks,
+        "attack": _attacks(name, suite, option),
         "norm": norm,
         "eps": eps,
         "target": target,
+        "sequential": True if minimum is not None and on == "lower" and not fixed else None,
+        "precision": precision,
+        "save": save,
         "gate": None
         if minimum is None
         else {"metric": "robust_accuracy", "min": minimum, "on": on, "severity": "critical"},
@@ -123,13 +135,37 @@ def attack(
     )
 
 
+def _attacks(names: list[str] | None, suite: str | None, options: list[str] | None) -> list[object]:
+    """What the policy's `attack` says: a suite, or attacks, one of them with its options."""
+    if suite and names:
+        raise InputError("--suite and --attack exclude each other: a suite names its own attacks")
+    if not options:
+        return [*names] if names else [suite or "standard"]
+    if names is None or len(names) != 1:
+        raise InputError(
+            f"--option {options[0]} belongs to one attack: name it with --attack, or use a policy file"
+        )
+    table: dict[str, object] = {"name": names[0]}
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--option takes KEY=VALUE, got {text!r}")
+        (table[key],) = numbers(value) or [value]
+    return [table]
+
+
 def _list() -> None:
     from assaymark.robustness.attacks import ATTACKS
-    from assaymark.robustness.catalogue import cleverhans_names, foolbox_names
+    from assaymark.robustness.borrowed import borrowed
+    from assaymark.robustness.suites import SUITES
 
+    say("Suites")
+    for name, suite in SUITES.items():
+        say(f"  {name:<13} {suite.about}")
+    say("Attacks: knowledge, norms, paper")
     for name, card in ATTACKS.items():
-        say(f"{name:<12} {card.knowledge:<10} {' '.join(card.norms):<9} {card.paper}")
-    for name in cleverhans_names():
-        say(f"cleverhans:{name}")
-    for name in foolbox_names():
-        say(f"foolbox:{name}")
+        say(f"  {name:<13} {card.knowledge:<10} {' '.join(card.norms):<14} {card.paper}")
+    say("Attacks of the installed libraries")
+    for entry in borrowed():
+        norms = " ".join(entry.norms) or "-"
+        say(f"  {entry.name:<53} {entry.knowledge:<10} {norms:<14} {entry.paper}")

@@ -56,7 +56,10 @@ def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "Imag
 
 
 def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
+    import torch
+
     from assaymark.robustness.check import Threat, check_robustness
+    from assaymark.robustness.evaluate import Search
 
     model, data = model_and_data(check, context)
     return check_robustness(
@@ -72,9 +75,15 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
         gates=check.gates,
         tags=check.tags,
         examples=check.examples,
-        batch_size=check.batch_size,
+        sequential=check.sequential,
+        search=Search(
+            batch_size=check.batch_size,
+            precision=getattr(torch, check.precision),
+            channels_last=True,
+        ),
         seed=context.seed,
         device=context.device,
+        save=context.folder / check.save if check.save else None,
         progress=context.progress,
     )
 

@@ -58,13 +58,13 @@ def _cuda() -> str:
 
 
 def _foolbox() -> str:
-    from assaymark.robustness.catalogue import foolbox_names
+    from assaymark.robustness.borrowed import foolbox_names
 
     return f"{version('foolbox')}, {len(foolbox_names())} attacks"
 
 
 def _cleverhans() -> str:
-    from assaymark.robustness.catalogue import cleverhans_names
+    from assaymark.robustness.borrowed import cleverhans_names
 
     import_name = "cleverhans.torch.attacks.projected_gradient_descent"
     __import__(import_name)

@@ -1,8 +1,14 @@
-"""Confidence intervals of proportions, and the sample size that would decide a limit."""
+"""Confidence intervals of proportions, and the sample size that would decide a limit.
+
+`betting` holds at every sample size at once, so that a run may look as often as it likes and stop when
+a limit is decided.
+"""
 
 import math
 from collections.abc import Callable
 
+import numpy
+from scipy.special import logsumexp
 from scipy.stats import beta, norm
 
 from assaymark.reports.model import Interval, Limit, Verdict
@@ -47,6 +53,51 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
         confidence=confidence,
         method="Wilson",
     )
+
+
+_STAKES = numpy.geomspace(0.05, 0.9, 20)
+"""Shares of the capital that are bet: small ones decide close calls, large ones clear cases."""
+
+
+def betting(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
+    """Interval of a proportion that is valid at every n at once; None over no samples.
+
+    The true proportion stays inside the intervals of all n together with at least `confidence`
+    (a confidence sequence by betting, Waudby-Smith and Ramdas 2024, JRSS B 86, section 4; a mixture of
+    fixed bets, Ville's inequality, half of the error on each side). Wider than Clopper–Pearson at any
+    one n, which must not be looked at twice.
+
+    >>> interval = betting(80, 100)
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (0.656, 0.903)
+    """
+    _check(hits, n, confidence)
+    if n == 0:
+        return None
+    return Interval(
+        low=_betting_low(hits, n, confidence),
+        high=1 - _betting_low(n - hits, n, confidence),
+        confidence=confidence,
+        method="betting (anytime-valid)",
+    )
+
+
+def _betting_low(hits: int, n: int, confidence: float) -> float:
+    """The least proportion against which betting on hits has not yet won 2 / (1 - confidence)."""
+    if hits == 0:
+        return 0.0
+    target = math.log(2 / (1 - confidence))
+    losses = (n - hits) * numpy.log1p(-_STAKES)
+
+    def won(proportion: float) -> bool:
+        wins = hits * numpy.log1p(_STAKES * (1 - proportion) / proportion)
+        return bool(logsumexp(wins + losses) - math.log(len(_STAKES)) >= target)
+
+    low, high = 0.0, hits / n
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if won(middle) else (low, middle)
+    return low
 
 
 def sample_size_to_decide(

@@ -75,9 +75,31 @@ class RobustnessCheck(ModelCheck):
         BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
         Field(min_length=1, strict=False),
     ]
-    norm: Literal["linf", "l2"]
+    norm: Literal["linf", "l2", "l1", "l0"]
     eps: Annotated[Number, Field(gt=0)]
     target: Text | None = None
+    sequential: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    save: Text | None = None
+
+    @model_validator(mode="after")
+    def _decidable(self) -> Self:
+        if self.sequential:
+            if not self.gate:
+                raise ValueError(
+                    "sequential = true stops when the gates are decided, and there is no gate"
+                )
+            loose = [entry.metric for entry in self.gate if entry.on == "estimate"]
+            if loose:
+                side = "lower" if self.gate[0].max is None else "upper"
+                raise ValueError(
+                    f'sequential = true needs a bound: write on = "{side}" in the gate of {loose[0]}'
+                )
+            if self.baseline is not None:
+                raise ValueError(
+                    "sequential = true measures few images, baseline compares all: use one of them"
+                )
+        return self
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
@@ -85,5 +107,9 @@ class RobustnessCheck(ModelCheck):
             raise ValueError(
                 f"eps = {self.eps:g} is larger than the whole pixel range [0, 1]: "
                 f'write eps = "{self.eps:g}/255" for 8-bit units'
+            )
+        if self.norm == "l0" and self.eps != int(self.eps):
+            raise ValueError(
+                f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
             )
         return self

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from assaymark.robustness.apgd import apgd_ce, apgd_dlr, apgd_t
 from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square
@@ -62,5 +63,24 @@ ATTACKS: dict[str, AttackCard] = {
         knowledge="scores",
         norms=("l0",),
         paper="Croce et al. 2022, arXiv 2006.12834",
+    ),
+    "apgd-ce": AttackCard(
+        run=apgd_ce,
+        knowledge="white-box",
+        norms=("linf", "l2", "l1"),
+        paper="Croce and Hein 2020, arXiv 2003.01690; L1: 2021, arXiv 2103.01208",
+    ),
+    "apgd-dlr": AttackCard(
+        run=apgd_dlr,
+        knowledge="white-box",
+        norms=("linf", "l2", "l1"),
+        paper="Croce and Hein 2020, arXiv 2003.01690; L1: 2021, arXiv 2103.01208",
+    ),
+    "apgd-t": AttackCard(
+        run=apgd_t,
+        knowledge="white-box",
+        norms=("linf", "l2", "l1"),
+        paper="Croce and Hein 2020, arXiv 2003.01690; L1: 2021, arXiv 2103.01208",
+        targeted=False,
     ),
 }

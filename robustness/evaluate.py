@@ -19,7 +19,7 @@ from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, No
 
 _POOL_BYTES = 1 << 26
 """Images held at once: attacks keep some twenty copies of them."""
-_FIRST_ROUND = 16
+_FIRST_ROUND = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     keep: int = 6,
     collect: bool = False,
-    decided: Callable[[Bool[Tensor, " n"]], bool] | None = None,
+    decided: Callable[[Bool[Tensor, " n"], Bool[Tensor, " n"]], bool] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Attack every point until it falls or the attacks run out.
@@ -131,7 +131,8 @@ def evaluate(
     and a point falls when the model answers its target. indices: the points' numbers in the data
     set, by default 0 to n - 1; they choose the random streams. keep: how many adversarial examples to
     keep, spread over the classes; collect: keep the moved image of every point. decided: asked after
-    each round with whether each point so far is robust; where it says yes, the rest is left out.
+    each round about the points so far, which are correct and which robust; where it says yes, the
+    rest is left out.
     Random numbers of our own attacks depend on (seed, check, example) only; those of other libraries
     also on the batch. A point counts as fooled only when the model itself, asked in float32 about that
     one image, is fooled by it inside the ball and the range. Raises InputError for NaN logits or
@@ -178,7 +179,7 @@ def evaluate(
             correct[rows], robust[rows] = right.cpu(), standing.cpu()
             done = rows.stop
             progress(done, len(images))
-            if decided is not None and decided(robust[:done]):
+            if decided is not None and decided(correct[:done], robust[:done]):
                 break
     for name, tally in tallies.items():
         _tested_something(name, tally, eps, norm)
@@ -200,7 +201,8 @@ def _rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
     while begin < len(images):
         yield slice(begin, min(begin + take, len(images)))
         begin += take
-        take = min(size, begin) if grow else size
+        # few more each time than were seen: stopping late costs at most an eighth
+        take = min(size, max(_FIRST_ROUND, begin // 8)) if grow else size
 
 
 def _attack(
@@ -334,6 +336,11 @@ def subset(n: int, examples: int | None, seed: int, check: str) -> list[int]:
     """Which of n points to use: all, or a seeded random sample without replacement, in order."""
     if examples is None or examples >= n:
         return list(range(n))
+    return sorted(shuffled(n, seed, check)[:examples])
+
+
+def shuffled(n: int, seed: int, check: str) -> list[int]:
+    """The numbers 0 to n - 1 in a random order that depends on (seed, check) only."""
     generator = torch.Generator().manual_seed(seed_of(f"{seed}/{check}/subset"))
-    order = torch.randperm(n, generator=generator)
-    return sorted(order[:examples].tolist())
+    order: list[int] = torch.randperm(n, generator=generator).tolist()
+    return order

@@ -57,34 +57,59 @@ def square(
     https://arxiv.org/abs/2103.01208, section 4, its projection inside the window. eps = 0 moves nothing.
     """
     check_budget(queries, restarts)
-    if not 0 < p_init <= 1:
-        raise ValueError(f"p_init must lie in (0, 1], got {p_init}")
-    if norm == "l0":
-        raise ValueError("square has no l0 form: use sparse-rs")
     streams = streams or Streams.of(0, "square", list(range(len(x))))
 
     def run(
         x: Images, y: Labels, streams: Streams, restart: int
     ) -> tuple[Images, Bool[Tensor, " batch"]]:
-        tag = f"square/{restart}"
-        windows = _Windows(x, p_init, queries, rescale_schedule)
-        draws = Draws(streams, x, tag)
-        moves: Moves
-        if norm == "linf":
-            low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-            stripes = streams.signs(x[:, :, :1], f"{tag}/stripes")
-            start = torch.where(stripes > 0, high, low)
-            moves = _Corners(low, high, windows, draws)
-        else:
-            power = 2 if norm == "l2" else 1
-            # thousands of changes, each of them rounded, must not leave the ball
-            rounding = _ROUNDING * x.shape[1:].numel() ** (1 / power)
-            inside = max(eps * _INSIDE - rounding, 0.0)
-            start = _tiles(x, inside, power, streams, tag)
-            moves = _Masses(x, start, inside, power, windows, draws)
-        return search(model, start, y, moves, queries=queries, targeted=targeted, score=score)
+        return square_from(
+            model, x, y, None, eps=eps, norm=norm, targeted=targeted, streams=streams,
+            queries=queries, p_init=p_init, rescale_schedule=rescale_schedule, score=score,
+            tag=f"square/{restart}",
+        )  # fmt: skip
 
     return restarted(run, x, y, streams, restarts)
+
+
+def square_from(
+    model: Model,
+    x: Images,
+    y: Labels,
+    start: Images | None,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams,
+    queries: int,
+    p_init: float,
+    rescale_schedule: bool,
+    score: Score | None = None,
+    tag: str = "square",
+) -> tuple[Images, Bool[Tensor, " batch"]]:
+    """One search from `start`, points in the ball, by default the stripes or bumps of the paper.
+
+    Where each ends, and whether it fools there.
+    """
+    if not 0 < p_init <= 1:
+        raise ValueError(f"p_init must lie in (0, 1], got {p_init}")
+    if norm == "l0":
+        raise ValueError("square has no l0 form: use sparse-rs")
+    windows = _Windows(x, p_init, queries, rescale_schedule)
+    draws = Draws(streams, x, tag)
+    moves: Moves
+    if norm == "linf":
+        low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+        if start is None:
+            stripes = streams.signs(x[:, :, :1], f"{tag}/stripes")
+            start = torch.where(stripes > 0, high, low)
+        moves = _Corners(low, high, windows, draws)
+    else:
+        power = 2 if norm == "l2" else 1
+        if start is None:
+            start = _tiles(x, eps * _INSIDE, power, streams, tag)
+        moves = _Masses(x, start, eps * _INSIDE, power, windows, draws)
+    return search(model, start, y, moves, queries=queries, targeted=targeted, score=score)
 
 
 class _Windows:

@@ -131,7 +131,7 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
         Image.fromarray(pixels).save(folder / f"{i}.png")
     done = cli(
         "attack", "mine:build", "images", "--eps", "8/255", "--mean", "0.5,0.5,0.5",
-        "--std", "0.25,0.25,0.25", "-a", "pgd", "--steps", "5", "-o", "r.html", "-o", "r.json",
+        "--std", "0.25,0.25,0.25", "-a", "pgd", "--option", "steps=5", "-o", "r.html", "-o", "r.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     assert "robust_accuracy" in done.stdout
@@ -150,7 +150,7 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
         (["demo:digits", "demo:digits", "--eps", "x"], 2, 'eps = "x"'),
         (["demo:digits", "demo:digits", "--norm", "l3"], 2, "norm = 'l3' is not known"),
         (
-            ["demo:digits", "demo:digits", "--steps", "0"],
+            ["demo:digits", "demo:digits", "-a", "pgd", "--option", "steps=0"],
             3,
             "pgd cannot run with these options: steps and restarts must be at least 1",
         ),
@@ -159,9 +159,9 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
         (["demo:digits", "demo:digits", "--classes", "a,b"], 3, "only 2 classes are named"),
         (["demo:digits", "demo:digits", "--mean", "0.5"], 2, 'missing key "std"'),
         (
-            ["demo:digits", "demo:digits", "-a", "fgsm", "--steps", "9"],
-            2,
-            "--steps is an option of pgd",
+            ["demo:digits", "demo:digits", "-a", "fgsm", "--option", "steps=9"],
+            3,
+            'fgsm has no option "steps"',
         ),
         (["demo:digits", "demo:digits", "--device", "cpu:7"], 2, 'no device "cpu:7"'),
         (["demo:digits", "demo:digits", "--seed", "-1"], 2, "seed"),

@@ -1,7 +1,8 @@
 """A linear classifier, whose distance to the nearest other class is known in closed form.
 
 For logits W x + b the change of z_t - z_y along delta is (w_t - w_y) · delta, so class t is reached
-at distance (z_y - z_t) / ||w_t - w_y||_q with q the dual norm: 1 for L-infinity, 2 for L2.
+at distance (z_y - z_t) / ||w_t - w_y||_q with q the dual norm: 1 for L-infinity, 2 for L2, infinity
+for L1.
 """
 
 import torch
@@ -37,7 +38,8 @@ def distances(x: Tensor, y: Tensor, norm: str, classes: int = CLASSES) -> Tensor
     weights = linear.weight.detach()
     gap = logits.gather(1, y[:, None]) - logits
     difference = weights[None] - weights[y][:, None]
-    length = difference.abs().sum(2) if norm == "linf" else difference.norm(dim=2)
+    order = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}[norm]  # of the dual norm
+    length = torch.linalg.vector_norm(difference, order, dim=2)
     result: Tensor = gap / length.clamp_min(1e-12)
     result[torch.arange(len(y)), y] = torch.inf
     return result

@@ -9,7 +9,8 @@ import torch
 from assaymark.reports.errors import InputError
 from assaymark.robustness.attacks import ATTACKS
 from assaymark.robustness.balls import BALLS, within
-from assaymark.robustness.catalogue import cleverhans_names, find, foolbox_names
+from assaymark.robustness.borrowed import cleverhans_names, foolbox_names
+from assaymark.robustness.catalogue import find
 from assaymark.robustness.gradient_steps import pgd
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.streams import Streams

@@ -1,0 +1,252 @@
+"""What an attack check reports: findings with their intervals, evidence, and how it measured."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from assaymark.reports.intervals import betting, clopper_pearson, sample_size_to_decide
+from assaymark.reports.model import (
+    Cost,
+    Estimate,
+    Estimates,
+    Evidence,
+    Finding,
+    Gate,
+    Interval,
+    Method,
+    Table,
+)
+from assaymark.robustness.attacks import ATTACKS
+from assaymark.robustness.evaluate import Evaluation
+from assaymark.robustness.images import ImageData
+from assaymark.robustness.models import Loaded
+from assaymark.robustness.pictures import trio
+from assaymark.robustness.sequential import counts
+from assaymark.robustness.suites import SUITES
+
+if TYPE_CHECKING:
+    from assaymark.robustness.check import Threat
+
+_MEASURES = ("robust_accuracy", "clean_accuracy", "attack_success_rate")
+
+
+def findings(
+    check: str,
+    model: Loaded,
+    threat: "Threat",
+    result: Evaluation,
+    gates: tuple[Gate, ...],
+    tags: tuple[str, ...],
+    classes: tuple[str, ...],
+    looks: dict[Gate, Interval] | None,
+) -> tuple[Finding, ...]:
+    """One finding a gate, and one for each accuracy that has no gate.
+
+    looks: of a run that stopped when it was decided, the interval of each gate.
+    """
+    return tuple(
+        finding
+        for measure in _MEASURES
+        for finding in _findings(check, model, threat, result, measure, gates, tags, classes, looks)
+    )
+
+
+def _findings(
+    check: str,
+    model: Loaded,
+    threat: "Threat",
+    result: Evaluation,
+    measure: str,
+    gates: tuple[Gate, ...],
+    tags: tuple[str, ...],
+    classes: tuple[str, ...],
+    looks: dict[Gate, Interval] | None,
+) -> list[Finding]:
+    hits, n = counts(result.correct, result.robust)[measure]
+    value = hits / n if n else None
+    mine: tuple[Gate | None, ...] = tuple(gate for gate in gates if gate.metric == measure)
+    if not mine and measure != "attack_success_rate":
+        mine = (None,)
+    findings: list[Finding] = []
+    for gate in mine:
+        confidence = gate.confidence if gate else 0.95
+        limit = gate.limit if gate else None
+        interval = clopper_pearson(hits, n, confidence)
+        if looks is not None:
+            kept = looks.get(gate) if gate else None
+            interval = kept or betting(hits, n, confidence)
+        finding = Finding(
+            check=check,
+            target=model.name,
+            measure=measure,
+            summary=_summary(measure, hits, n, threat),
+            value=value,
+            interval=interval,
+            n=n,
+            limit=limit,
+            severity=gate.severity if gate else "low",
+            evidence=_evidence(result, threat, limit, classes)
+            if measure == "robust_accuracy" and not findings
+            else (),
+            references=tags,
+            cost=Cost(
+                seconds=result.seconds,
+                forward=result.passes.forward,
+                backward=result.passes.backward,
+            )
+            if measure == "robust_accuracy"
+            else Cost(),
+        )
+        if finding.judged == "inconclusive" and value is not None and limit is not None:
+            needs = sample_size_to_decide(
+                value,
+                limit,
+                confidence,
+                more_than=n,
+                method=clopper_pearson if looks is None else betting,
+            )
+            finding = replace(finding, needs_n=needs)
+        findings.append(finding)
+    return findings
+
+
+def _summary(measure: str, hits: int, n: int, threat: "Threat") -> str:
+    return {
+        "robust_accuracy": f"{hits} of {n} images are classified correctly under every attack "
+        f"({threat}).",
+        "clean_accuracy": f"{hits} of {n} images are classified correctly without an attack.",
+        "attack_success_rate": f"{hits} of the {n} images classified correctly fall to an attack "
+        f"({threat}).",
+    }[measure]
+
+
+def _evidence(
+    result: Evaluation, threat: "Threat", limit: object, classes: tuple[str, ...]
+) -> tuple[Evidence, ...]:
+    standing = int(result.correct.sum())
+    stages = [("no attack", standing)]
+    rows = []
+    for outcome in result.outcomes:
+        standing -= outcome.fooled
+        stages.append((f"after {outcome.name}", standing))
+        rows.append(
+            (
+                outcome.name,
+                outcome.tried,
+                outcome.fooled,
+                standing / result.n,
+                outcome.outside,
+                outcome.unconfirmed,
+                outcome.passes.forward,
+                outcome.passes.backward,
+                round(outcome.seconds, 2),
+            )
+        )
+    estimates = []
+    for label, hits in stages:
+        interval = clopper_pearson(hits, result.n)
+        assert interval is not None
+        estimates.append(
+            Estimate(
+                label=label, value=hits / result.n, low=interval.low, high=interval.high, n=result.n
+            )
+        )
+    minimum = getattr(limit, "minimum", None)
+    chart = Estimates(
+        title="Accuracy left after each attack", estimates=tuple(estimates), limit=minimum
+    )
+    table = Table(
+        title="Attacks",
+        columns=(
+            "attack",
+            "points tried",
+            "fooled",
+            "accuracy left",
+            "answers outside the ball",
+            "not confirmed",
+            "forward passes",
+            "backward passes",
+            "seconds",
+        ),
+        rows=tuple(rows),
+        note="Each attack is given the points that still stand. A point counts as fooled only after "
+        "the answer has been checked again, alone and in float32: inside the ball, inside [0, 1], and "
+        "misclassified.",
+    )
+    return (chart, table, *(trio(example, classes) for example in result.examples))
+
+
+def method(
+    check: str,
+    model: Loaded,
+    data: ImageData,
+    threat: "Threat",
+    result: Evaluation,
+    seed: int,
+    *,
+    drawn: int,
+    sequential: bool,
+) -> Method:
+    """How the check measured. drawn: how many images there were to attack."""
+    described = []
+    for name, options in threat.attacks:
+        settings = ", ".join(f"{key} = {value}" for key, value in options.items())
+        described.append(f"{name} ({settings})" if settings else name)
+    names = [name for name, _ in threat.attacks]
+    cards = [ATTACKS[name] for name in names if name in ATTACKS]
+    suites = [SUITES[name] for name in names if name in SUITES]
+    papers = [card.paper for card in cards] + [paper for suite in suites for paper in suite.papers]
+    untested = [
+        f"perturbations outside {threat}, such as rotations, patches and common corruptions",
+        "attacks that are not listed: robust accuracy is an upper bound, a stronger attack can only "
+        "lower it",
+    ]
+    untested += [
+        f"{outcome.outside} points to which {outcome.name} answered outside the ball"
+        for outcome in result.outcomes
+        if outcome.outside
+    ]
+    if data.skipped:
+        untested.append(
+            f"{len(data.skipped)} files of {data.name} that are no pictures by their name, such as "
+            f"{data.skipped[0]}"
+        )
+    if result.n < len(data.images):
+        untested.append(
+            f"{len(data.images) - result.n} of {len(data.images)} images of {data.name}, which were "
+            "not used"
+        )
+    if not suites and all(card.knowledge == "white-box" for card in cards):
+        untested.append("black-box attacks, which would reveal masked gradients")
+    how = "" if drawn == len(data.images) else f", drawn at random with seed {seed}"
+    if sequential:
+        how = f", taken in random order with seed {seed}"
+    steps = [
+        f"{result.n} images of {data.name}{how}; threat model {threat}, white-box, pixels in [0, 1].",
+        f"Attacks in this order: {'; '.join(described)}. A point leaves when it falls.",
+        "Robust accuracy counts the images that are classified correctly and that no attack moved to "
+        + ("the target class." if threat.target else "another class."),
+    ]
+    if sequential:
+        ended = "when every gate was decided" if result.n < drawn else "with the last image"
+        steps.append(
+            "Sequential: intervals by betting, which are valid at every look, and the run ended "
+            f"{ended}. At a fixed number of images they would be narrower."
+        )
+    else:
+        steps.append(
+            "Fixed number of images: intervals are exact two-sided Clopper–Pearson intervals."
+        )
+    if model.note:
+        steps.append(model.note + ".")
+    interval = (
+        "Waudby-Smith and Ramdas 2024, JRSS B 86"
+        if sequential
+        else "Clopper and Pearson 1934, Biometrika 26"
+    )
+    return Method(
+        check=check,
+        title=f"Adversarial robustness of {model.name}",
+        steps=tuple(steps),
+        not_tested=tuple(untested),
+        sources=tuple(dict.fromkeys([*papers, interval])),
+    )

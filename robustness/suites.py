@@ -1,0 +1,276 @@
+"""Suites: attacks in an order that spends little on what falls early and more on what still stands.
+
+`standard` asks for the same verdict as AutoAttack at a fraction of its passes. Short walks towards
+every class show where a point is weakest; long walks go there (targets ordered by promise, as in
+https://arxiv.org/abs/2203.05154); random search then starts from the best point that the gradient
+found, so that a flat or false gradient does not end the search. Stages share their notes of a point
+by the key of its random stream, so that a result depends on the point alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from assaymark.reports.errors import InputError
+from assaymark.robustness.apgd import (
+    Objective,
+    away_from,
+    climb,
+    plain_difference,
+    random_start,
+    towards_ce,
+)
+from assaymark.robustness.balls import per_image
+from assaymark.robustness.losses import Loss, margin, other_classes
+from assaymark.robustness.oracle import logits_of
+from assaymark.robustness.square import square_from
+from assaymark.robustness.streams import Streams
+from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
+
+_NEVER = -torch.inf
+_PAPERS = (
+    "Croce and Hein 2020, arXiv 2003.01690",
+    "Liu et al. 2022, arXiv 2203.05154",
+    "Andriushchenko et al. 2020, arXiv 1912.00049",
+)
+_FIRST_WINDOW = 0.2
+"""Share of the image that random search from a good point changes first."""
+_SMALL_STEP = 0.5
+
+
+@dataclass
+class Notes:
+    """What earlier stages found out about the points of one pool.
+
+    best: the image nearest to fooling; height: its margin, in units of the spread of its logits;
+    order: classes to steer to, and heights: how near each came.
+    """
+
+    keys: Int[Tensor, " pool"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    best: Tensor = field(default_factory=lambda: torch.empty(0))
+    height: Tensor = field(default_factory=lambda: torch.empty(0))
+    order: Tensor = field(default_factory=lambda: torch.empty(0))
+    heights: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def begin(self, streams: Streams, x: Images, order: Int[Tensor, "batch targets"]) -> None:
+        self.keys = streams.keys.clone()
+        self.best, self.order = x.clone(), order
+        self.height = torch.full((len(x),), _NEVER, device=x.device)
+        self.heights = torch.full(order.shape, _NEVER, device=x.device)
+
+    def rows(self, streams: Streams) -> Int[Tensor, " batch"]:
+        """Where the points of `streams` stand in these notes."""
+        ordered, places = self.keys.sort()
+        return places[torch.searchsorted(ordered, streams.keys)].to(self.best.device)
+
+    def better(self, rows: Tensor, images: Images, heights: Tensor) -> None:
+        higher = heights > self.height[rows]
+        self.best[rows] = torch.where(per_image(higher), images, self.best[rows])
+        self.height[rows] = torch.where(higher, heights, self.height[rows])
+
+
+def scaled_margin(logits: Logits, y: Labels, *, targeted: bool) -> Loss:
+    """How near an answer is to what the attacker wants, between -1 and 1 whatever the logits' scale."""
+    spread = (logits.amax(1) - logits.amin(1)).clamp_min(1e-12)
+    height = margin(logits, y) / spread
+    return -height if targeted else height
+
+
+def answered_instead(logits: Logits, goal: Labels, steer: Labels) -> Loss:
+    """Targeted: how far the class wanted is above the best other one."""
+    return -margin(logits, goal)
+
+
+@dataclass
+class _Pool:
+    """The points of one stage: what it answers for each, and which of them still stand."""
+
+    model: Model
+    x: Images
+    y: Labels
+    eps: float
+    norm: Norm
+    targeted: bool
+    streams: Streams
+    notes: Notes
+    rows: Int[Tensor, " batch"]
+    answer: Images
+    standing: Int[Tensor, " standing"]
+
+    def walk(self, steer: Labels, objective: Objective, *, steps: int, tag: str) -> Tensor:
+        """One walk of the standing points from a new start; how near each came."""
+        at = self.standing
+        x, y = self.x[at], self.y[at]
+        start = random_start(
+            x, eps=self.eps, norm=self.norm, streams=self.streams.select(at), tag=tag
+        )
+        end, fell, _ = climb(
+            self.model, x, y, steer[at], start, objective, eps=self.eps, norm=self.norm,
+            targeted=self.targeted, steps=steps, first_step=1.0 if self.norm == "l1" else 2.0,
+        )  # fmt: skip
+        heights = scaled_margin(logits_of(self.model, end), y, targeted=self.targeted)
+        self.notes.better(self.rows[at], end, heights)
+        self.answer[at] = self.notes.best[self.rows[at]]
+        self.answer[at[fell]] = end[fell]
+        self.standing = at[~fell]
+        return heights
+
+
+def short_walks(
+    model: Model,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams,
+    notes: Notes,
+    steps: int,
+    targets: int,
+) -> Images:
+    """A walk of `steps` steps towards each of `targets` classes, the most likely first."""
+    order = other_classes(logits_of(model, x), y)[:, :targets]
+    notes.begin(streams, x, order)
+    pool = _Pool(
+        model, x, y, eps, norm, targeted, streams, notes, notes.rows(streams), x.clone(),
+        torch.arange(len(x), device=x.device),
+    )  # fmt: skip
+    for rank in range(order.shape[1]):
+        objective = away_from
+        if targeted:
+            objective = towards_ce if rank % 2 else answered_instead
+        at = pool.standing
+        heights = pool.walk(order[:, rank], objective, steps=steps, tag=f"short/{rank}")
+        notes.heights[pool.rows[at], rank] = heights
+        if not len(pool.standing):
+            break
+    return pool.answer
+
+
+def long_walks(
+    model: Model,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams,
+    notes: Notes,
+    steps: int,
+    walks: int,
+) -> Images:
+    """Walks from new starts towards the classes that came nearest in the short ones."""
+    rows = notes.rows(streams)
+    ranks = notes.heights[rows].argsort(dim=1, descending=True, stable=True)
+    pool = _Pool(
+        model, x, y, eps, norm, targeted, streams, notes, rows, notes.best[rows].clone(),
+        torch.arange(len(x), device=x.device),
+    )  # fmt: skip
+    for walk in range(walks):
+        rank = ranks[:, walk % ranks.shape[1], None]
+        steer = notes.order[rows].gather(1, rank).squeeze(1)
+        objective = answered_instead if targeted else plain_difference
+        pool.walk(steer, objective, steps=steps, tag=f"long/{walk}")
+        if not len(pool.standing):
+            break
+    return pool.answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Attacks in order, made anew for each check since their stages share notes."""
+
+    build: Callable[[Norm], dict[str, Attack]]
+    about: str
+    papers: tuple[str, ...] = _PAPERS
+
+
+def random_search(
+    model: Model,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams,
+    notes: Notes,
+    queries: int,
+) -> Images:
+    """Square windows from the best point so far: a way on where the gradient has none."""
+    rows = notes.rows(streams)
+    end, _ = square_from(
+        model, x, y, notes.best[rows], eps=eps, norm=norm, targeted=targeted, streams=streams,
+        queries=queries, p_init=_FIRST_WINDOW, rescale_schedule=False, score="margin",
+        tag="from-best",
+    )  # fmt: skip
+    heights = scaled_margin(logits_of(model, end), y, targeted=targeted)
+    notes.better(rows, end, heights)
+    return end
+
+
+def polish(
+    model: Model,
+    x: Images,
+    y: Labels,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams,
+    notes: Notes,
+    steps: int,
+) -> Images:
+    """One more walk with small steps from where the random search ended."""
+    rows = notes.rows(streams)
+    start = notes.best[rows]
+    steer = notes.order[rows].gather(1, notes.heights[rows].argmax(1, keepdim=True)).squeeze(1)
+
+    def nearest(logits: Logits, goal: Labels, steer: Labels) -> Loss:
+        return -margin(logits, goal) if targeted else margin(logits, goal)
+
+    end, _, _ = climb(
+        model, x, y, steer, start, nearest, eps=eps, norm=norm, targeted=targeted, steps=steps,
+        first_step=_SMALL_STEP,
+    )  # fmt: skip
+    notes.better(rows, end, scaled_margin(logits_of(model, end), y, targeted=targeted))
+    return end
+
+
+def _gradient_suite(
+    norm: Norm,
+    *,
+    short: tuple[int, int],
+    long: tuple[int, int],
+    queries: int,
+    steps: int,
+) -> dict[str, Attack]:
+    """short: steps and targets; long: steps and walks; then queries, then steps again."""
+    if norm == "l0":
+        raise InputError("suites have no l0 form yet: name attacks, such as sigma-zero")
+    notes = Notes()
+    stages: dict[str, Attack] = {
+        "short walks": partial(short_walks, notes=notes, steps=short[0], targets=short[1]),
+        "long walks": partial(long_walks, notes=notes, steps=long[0], walks=long[1]),
+        "random search": partial(random_search, notes=notes, queries=queries),
+        "last walk": partial(polish, notes=notes, steps=steps),
+    }
+    return stages
+
+
+SUITES: dict[str, Suite] = {
+    "quick": Suite(
+        build=partial(_gradient_suite, short=(10, 4), long=(20, 1), queries=50, steps=10),
+        about="a first answer in CI: 70 backward and 140 forward passes a point at most",
+    ),
+    "standard": Suite(
+        build=partial(_gradient_suite, short=(10, 9), long=(40, 4), queries=300, steps=20),
+        about="the verdict of AutoAttack or a lower one, at a seventh of its backward passes",
+    ),
+}
