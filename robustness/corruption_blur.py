@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -99,10 +100,12 @@ def snow_angles(streams: Streams) -> list[float]:
 
 def zoom_blur(x: Images, c: Constants, streams: Streams) -> Images:
     """The mean of the image and of it magnified more and more. `streams` is not used."""
-    step, count = c[0], int(c[1])
+    count = int(c[1])
+    # as numpy.arange counts: the step's last digit decides how many pixels are cut off
+    step = (1 + c[0]) - 1
     total = 2 * x  # the image itself, and the zoom by 1
     for i in range(1, count):
-        total = total + zoomed(x, 1 + i * step)
+        total += zoomed(x, 1 + i * step)
     return (total / (count + 1)).clamp_(0, 1)
 
 
@@ -146,7 +149,7 @@ def scrambled(
         source = rank.to(device)[cells.to(device)[:active] + move].T * n + column
         source = source.contiguous().flatten()
         flat = standing.flatten()
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds):
             flat[begin * n : end * n] = flat.index_select(0, source[begin * n : end * n])
         standing = flat.view(-1, n)
     return standing[rank.to(device)].T.contiguous()

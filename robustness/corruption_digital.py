@@ -1,15 +1,16 @@
 """Corruptions by processing: brightness, contrast, colour, warping, large pixels, JPEG."""
 
 import io
+from functools import lru_cache
 
 import numpy
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from assaymark.robustness.corruption_filters import gaussian, separable
+from assaymark.robustness.corruption_filters import gaussian
 from assaymark.robustness.corruption_severities import Constants
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images
@@ -50,33 +51,42 @@ def saturate(x: Images, c: Constants, streams: Streams) -> Images:
 
 def pixelate(x: Images, c: Constants, streams: Streams) -> Images:
     """Fewer, larger pixels, each the mean of those it covers. `streams` is not used."""
-    rows, columns = (_blocks(n, max(1, int(n * c[0]))) for n in x.shape[-2:])
-    return separable(x, rows, columns).clamp_(0, 1)
+    for dim in (2, 3):
+        n = x.shape[dim]
+        members, shown, shares = (part.to(x.device) for part in _blocks(n, max(1, int(n * c[0]))))
+        shape = list(x.shape)
+        shape[dim] = len(shares)
+        sums = torch.zeros(shape, device=x.device).index_add_(dim, members, x)
+        means = sums * (shares[:, None] if dim == 2 else shares)
+        x = means.index_select(dim, shown)
+    return x.clamp_(0, 1)
 
 
-def _blocks(n: int, m: int) -> Float[Tensor, "n n"]:
-    """n places to m block means and back to n places; a block holds the centres it covers."""
+@lru_cache(maxsize=32)
+def _blocks(n: int, m: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, " m"]]:
+    """Of n places in m blocks: the block each counts for, the one it shows, one over their sizes.
+
+    A block holds the centres it covers, and a place shows the block that covers its centre; a centre
+    on a border belongs to the lower block, and shows the upper one, as in Pillow.
+    """
     centres = (torch.arange(n, dtype=torch.float64) + 0.5) * m / n
     members = centres.ceil().long() - 1
-    means = torch.zeros(m, n, dtype=torch.float64)
-    means[members, torch.arange(n)] = 1
-    means /= means.sum(1, keepdim=True)
-    return means[centres.long()].float()
+    return members, centres.long(), 1 / torch.bincount(members, minlength=m).float()
 
 
 def jpeg_compression(x: Images, c: Constants, streams: Streams) -> Images:
     """Written as a JPEG file and read again, by Pillow on the CPU. `streams` is not used."""
-    pixels = (x.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
-    decoded = []
-    for image in pixels:
+    planes = (x * 255).round_().byte().cpu().contiguous().numpy()
+    decoded = numpy.empty_like(planes)
+    for image, read in zip(planes, decoded, strict=True):
+        parts = [Image.fromarray(plane) for plane in image]
         stream = io.BytesIO()
-        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(
-            stream, "JPEG", quality=int(c[0])
-        )
-        with Image.open(stream) as picture:
-            decoded.append(numpy.asarray(picture).reshape(image.shape))
-    read = torch.from_numpy(numpy.stack(decoded)).to(x.device)
-    return read.permute(0, 3, 1, 2).contiguous().float() / 255
+        picture = parts[0] if len(parts) == 1 else Image.merge("RGB", parts)
+        picture.save(stream, "JPEG", quality=int(c[0]))
+        with Image.open(stream) as opened:
+            for plane, part in zip(read, opened.split(), strict=True):
+                plane[:] = part
+    return torch.from_numpy(decoded).to(x.device).float().div_(255)
 
 
 def elastic_transform(x: Images, c: Constants, streams: Streams) -> Images:

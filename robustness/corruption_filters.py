@@ -4,6 +4,7 @@ A separable map is a matrix for the rows and one for the columns. Its border rul
 matrix, and each image is a matrix product of its own, so a result does not depend on its batch.
 """
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -85,13 +86,31 @@ def box3(x: Images) -> Images:
 
 
 def zoomed(x: Images, factor: float) -> Images:
-    """The middle of the image, magnified to its full size; bilinear. factor ≥ 1."""
+    """The middle of the image, magnified to its full size; bilinear. factor ≥ 1.
+
+    As published, a whole number of pixels is magnified to a whole number of pixels. Images of fewer
+    than 32 pixels would often not be magnified at all then: they are by the exact factor.
+    """
     height, width = x.shape[-2:]
-    rows, columns = (torch.linspace(-1, 1, n, device=x.device) / factor for n in (height, width))
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
-    return functional.grid_sample(
-        x, grid.expand(len(x), -1, -1, -1), padding_mode="border", align_corners=True
+    if min(height, width) < 32:
+        rows, columns = (
+            torch.linspace(-1, 1, n, device=x.device) / factor for n in (height, width)
+        )
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
+        return functional.grid_sample(
+            x, grid.expand(len(x), -1, -1, -1), padding_mode="border", align_corners=True
+        )
+    kept = [math.ceil(n / factor) for n in (height, width)]
+    top, left = (height - kept[0]) // 2, (width - kept[1]) // 2
+    size = [round(n * factor) for n in kept]
+    large = functional.interpolate(
+        x[..., top : top + kept[0], left : left + kept[1]],
+        size=size,
+        mode="bilinear",
+        align_corners=True,
     )
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return large[..., top : top + height, left : left + width]
 
 
 def grey(x: Images) -> Images:

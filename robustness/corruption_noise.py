@@ -19,19 +19,18 @@ _EXACT = 1e-4
 
 def gaussian_noise(x: Images, c: Constants, streams: Streams) -> Images:
     """Normal noise of one standard deviation, independent for each value."""
-    return (x + c[0] * streams.normal(x, "noise")).clamp_(0, 1)
+    return torch.add(x, streams.normal(x, "noise"), alpha=c[0]).clamp_(0, 1)
 
 
 def speckle_noise(x: Images, c: Constants, streams: Streams) -> Images:
     """Normal noise in proportion to the value."""
-    return (x + c[0] * x * streams.normal(x, "noise")).clamp_(0, 1)
+    return torch.addcmul(x, x, streams.normal(x, "noise"), value=c[0]).clamp_(0, 1)
 
 
 def impulse_noise(x: Images, c: Constants, streams: Streams) -> Images:
     """Salt and pepper: a share of the values becomes 0 or 1, with equal chance."""
     drawn = streams.uniform(x, "noise")
-    salted = torch.where(drawn < c[0] / 2, 1.0, x)
-    return torch.where((drawn >= c[0] / 2) & (drawn < c[0]), 0.0, salted)
+    return x.masked_fill(drawn < c[0], 0.0).masked_fill_(drawn < c[0] / 2, 1.0)
 
 
 def shot_noise(x: Images, c: Constants, streams: Streams) -> Images:

@@ -7,8 +7,11 @@ random numbers come from its own stream. Where this differs from the published p
 - pixels stay real numbers instead of being rounded down to 8 bits on the way;
 - frost lays textures made by `corruption_frost` over the image, not photographs;
 - spatter measures exact Euclidean distances, where OpenCV approximates them;
-- zoom_blur and snow magnify by the exact factor around the exact centre, where the programs round
-  both to whole pixels; motion trails follow ImageMagick's rule, in real numbers;
+- zoom_blur and snow magnify images of fewer than 32 pixels by the exact factor, where rounding to
+  whole pixels would leave many of them as they are;
+- motion trails follow ImageMagick's rule, but repeat the edge even where a trail is longer than the
+  image;
+- elastic_transform measures lengths by the shorter side, not always by 224 pixels;
 - constants for small and large images follow one rule (`corruption_severities`).
 """
 
@@ -75,7 +78,7 @@ CORRUPTIONS: dict[str, CorruptionCard] = {
     "zoom_blur": CorruptionCard(run=zoom_blur, family="blur"),
     "snow": CorruptionCard(run=snow, family="weather"),
     "frost": CorruptionCard(run=frost, family="weather"),
-    "fog": CorruptionCard(run=fog, family="weather"),
+    "fog": CorruptionCard(run=fog, family="weather", values_at_once=1 << 20),
     "brightness": CorruptionCard(run=brightness, family="digital"),
     "contrast": CorruptionCard(run=contrast, family="digital"),
     "elastic_transform": CorruptionCard(run=elastic_transform, family="digital"),
@@ -119,9 +122,10 @@ def corrupt(x: Images, name: str, severity: int, streams: Streams) -> Images:
     amounts = constants(name, severity, *x.shape[-2:])
     own = Streams(streams.keys ^ seed_of(f"corruption/{name}/{severity}"))
     at_once = max(1, (card.values_at_once if x.device.type == "cpu" else _ON_A_GPU) // x[0].numel())
+    parts = []
     with torch.no_grad():
-        parts = [
-            card.run(x[rows].float(), amounts, own.select(rows)).to(x.dtype)
-            for rows in torch.arange(len(x), device=x.device).split(at_once)
-        ]
+        for begin in range(0, len(x), at_once):
+            rows = slice(begin, begin + at_once)
+            part = card.run(x[rows].float(), amounts, Streams(own.keys[rows]))
+            parts.append(part.to(x.dtype))
     return torch.cat(parts)
