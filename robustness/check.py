@@ -64,7 +64,7 @@ def check_robustness(
     examples: how many points to draw at random, by default all. keep: how many adversarial
     examples go into the evidence. Raises InputError when model and data do not fit together.
     """
-    classes = _classes(model, data)
+    classes = class_names(model, data)
     # Two entries may use one attack with different options: "pgd", "pgd #2".
     runs: dict[str, Attack] = {}
     for name, options in threat.attacks:
@@ -110,7 +110,8 @@ def check_robustness(
     )
 
 
-def _classes(model: Loaded, data: ImageData) -> tuple[str, ...]:
+def class_names(model: Loaded, data: ImageData) -> tuple[str, ...]:
+    """The names of the model's classes; raises InputError where model and data do not agree."""
     if data.classes is not None and len(data.classes) != model.classes:
         raise InputError(
             f"{model.name} answers {model.classes} classes, {data.name} has {len(data.classes)}: name "

@@ -28,7 +28,7 @@ def defocus_blur(x: Images, c: Constants, streams: Streams) -> Images:
     # the disk is its own mirror image, so that correlation is convolution
     product = torch.fft.rfft2(wide, s=size) * torch.fft.rfft2(kernel.to(x.device), s=size)
     height, width = x.shape[-2:]
-    blurred = torch.fft.irfft2(product, s=size)
+    blurred: Tensor = torch.fft.irfft2(product, s=size)
     return blurred[..., 2 * margin :, 2 * margin :][..., :height, :width].clamp(0, 1)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from assaymark.robustness.streams import Streams
 
 TEXTURES = 5
-_GRAINS = 20
+_GRAINS = 24
 _TINTS = (
     # mean of red, green and blue
     (0.45, 0.55, 0.62),
@@ -51,8 +51,8 @@ def _ferns(size: int, number: int) -> Float[Tensor, "size size"]:
     along, across = torch.zeros(size, size), torch.zeros(size, size)
     for top, left, turn in seeds:
         # on a torus, and with bent borders between the grains
-        down = (places[:, None] - top + 0.5) % 1 - 0.5 + 0.15 * (rough - 0.5)
-        right = (places - left + 0.5) % 1 - 0.5 + 0.15 * (bent - 0.5)
+        down = (places[:, None] - top + 0.5) % 1 - 0.5 + 0.06 * (rough - 0.5)
+        right = (places - left + 0.5) % 1 - 0.5 + 0.06 * (bent - 0.5)
         distance = down**2 + right**2
         closer = distance < nearest
         sine, cosine = math.sin(math.pi * turn), math.cos(math.pi * turn)
@@ -61,9 +61,9 @@ def _ferns(size: int, number: int) -> Float[Tensor, "size size"]:
         nearest = torch.minimum(distance, nearest)
     side = across.abs()
     stem = torch.exp(-side / 0.01)
-    branches = _ridges((along - side / _BRANCH) * 18)
-    twigs = _ridges((along + side / _BRANCH) * 47 + 2 * rough)
-    return 0.6 * stem + branches * torch.exp(-side / 0.15) + 0.5 * twigs * bent + 2 * rough
+    branches = _ridges((along - side / _BRANCH) * 32)
+    twigs = _ridges((along + side / _BRANCH) * 90 + 2 * rough)
+    return 0.6 * stem + branches * torch.exp(-side / 0.15) + 0.7 * twigs * bent + 2 * rough
 
 
 def _ridges(x: Tensor) -> Tensor:
