@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from assaymark.robustness.corruption_filters import gaussian, padded, zoomed
+from assaymark.robustness.corruption_filters import ALIGNED, gaussian, padded, zoomed
 from assaymark.robustness.corruption_severities import Constants
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images
@@ -22,14 +22,39 @@ def gaussian_blur(x: Images, c: Constants, streams: Streams) -> Images:
 def defocus_blur(x: Images, c: Constants, streams: Streams) -> Images:
     """Each point becomes a disk with a soft edge, as a lens draws it. `streams` is not used."""
     kernel = disk(*c)
-    margin = len(kernel) // 2
-    wide = padded(x, margin, "mirror")
+    reach = len(kernel) // 2
+    wide = padded(x, reach, "mirror")
+    blurred = _by_taps(wide, kernel) if reach <= 2 else _by_transform(wide, kernel)
+    return blurred.clamp_(0, 1)
+
+
+def _by_taps(wide: Tensor, kernel: Tensor) -> Tensor:
+    size = len(kernel) - 1
+    height, width = wide.shape[2] - size, wide.shape[3] - size
+    out = torch.zeros(*wide.shape[:2], height, width, device=wide.device)
+    for top, row in enumerate(kernel.tolist()):
+        for left, weight in enumerate(row):
+            if weight:
+                out.add_(wide[..., top : top + height, left : left + width], alpha=weight)
+    return out
+
+
+def _by_transform(wide: Tensor, kernel: Tensor) -> Tensor:
+    reach = len(kernel) // 2
     size = [_fast_length(n) for n in wide.shape[-2:]]
-    # the disk is its own mirror image, so that correlation is convolution
-    product = torch.fft.rfft2(wide, s=size) * torch.fft.rfft2(kernel.to(x.device), s=size)
-    height, width = x.shape[-2:]
-    blurred: Tensor = torch.fft.irfft2(product, s=size)
-    return blurred[..., 2 * margin :, 2 * margin :][..., :height, :width].clamp(0, 1)
+    around = torch.zeros(size, dtype=torch.float64)
+    around[: len(kernel), : len(kernel)] = kernel
+    around = around.roll((-reach, -reach), (0, 1))
+    # the disk is its own mirror image: its transform is real, and correlation is convolution
+    response = torch.fft.rfft2(around).real.float().to(wide.device)
+    # one plane at a time: in the last bit a transform depends on how many are done at once
+    planes = [
+        torch.fft.irfft2(torch.fft.rfft2(plane, s=size) * response, s=size)
+        for plane in wide.flatten(0, 1)
+    ]
+    height, width = (n - 2 * reach for n in wide.shape[-2:])
+    parts = torch.stack(planes)[:, reach : reach + height, reach : reach + width]
+    return parts.reshape(*wide.shape[:2], height, width)
 
 
 @lru_cache(maxsize=16)
@@ -50,7 +75,11 @@ def disk(radius: float, smooth: float) -> Float[Tensor, "size size"]:
 
 
 def _fast_length(n: int) -> int:
-    """The next length made of the factors 2, 3 and 5, for which Fourier transforms are fast."""
+    """The next multiple of 16 made of the factors 2, 3 and 5, for which transforms are fast.
+
+    Images then lie alike in memory, on which the last bit depends.
+    """
+    n += -n % ALIGNED
     while True:
         rest = n
         for factor in (2, 3, 5):
@@ -58,12 +87,12 @@ def _fast_length(n: int) -> int:
                 rest //= factor
         if rest == 1:
             return n
-        n += 1
+        n += ALIGNED
 
 
 def motion_blur(x: Images, c: Constants, streams: Streams) -> Images:
     """A one-sided trail in a direction within 45 degrees of the horizontal."""
-    return moved(x, c[0], c[1], _angles(streams, -45, 45)).clamp_(0, 1)
+    return moved(x, c[0], c[1], _angles(streams, -45.0, 45.0)).clamp_(0, 1)
 
 
 def _angles(streams: Streams, low: float, high: float) -> list[float]:
@@ -95,7 +124,7 @@ def moved(x: Images, radius: float, sigma: float, angles: list[float]) -> Images
 
 def snow_angles(streams: Streams) -> list[float]:
     """Flakes fall from above."""
-    return _angles(streams, -135, -45)
+    return _angles(streams, -135.0, -45.0)
 
 
 def zoom_blur(x: Images, c: Constants, streams: Streams) -> Images:

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from assaymark.robustness.types import Images
 
+ALIGNED = 16
+"""Numbers of 32 bits in a line of the processor's cache."""
 Border = Literal["nearest", "reflect", "mirror"]
 """What follows a b c: c c with nearest, c b with reflect, b a with mirror."""
 
@@ -37,7 +39,9 @@ def border_places(n: int, before: int, after: int, border: Border) -> Int[Tensor
     return torch.minimum(places, 2 * n - 2 - places)
 
 
-def padded(x: Images, amount: int, border: Border) -> Images:
+def padded(
+    x: Images, amount: int, border: Border
+) -> Float[Tensor, "batch channels wider_height wider_width"]:
     """`amount` more pixels on each side; more than the image itself has are allowed."""
     height, width = x.shape[-2:]
     rows = border_places(height, amount, amount, border).to(x.device)
@@ -45,13 +49,22 @@ def padded(x: Images, amount: int, border: Border) -> Images:
     return x.index_select(2, rows).index_select(3, columns)
 
 
-def separable(x: Images, rows: Float[Tensor, "h2 h"], columns: Float[Tensor, "w2 w"]) -> Images:
+def separable(
+    x: Images, rows: Float[Tensor, "height height"], columns: Float[Tensor, "width width"]
+) -> Images:
     """rows · image · columnsᵀ of each channel of each image."""
     n, channels, height, width = x.shape
-    planes = x.reshape(n * channels, height, width)
-    left = rows.to(x.device).expand(len(planes), -1, -1)
-    right = columns.to(x.device).T.expand(len(planes), -1, -1)
-    return torch.bmm(torch.bmm(left, planes), right).view(n, channels, len(rows), len(columns))
+    planes = _aligned(x.reshape(n * channels, height, width))
+    left = _aligned(rows.to(x.device)).expand(len(planes), -1, -1)
+    right = _aligned(columns.to(x.device)).T.expand(len(planes), -1, -1)
+    product = torch.bmm(torch.bmm(left, planes), right)
+    return product[:, :height, :width].reshape(x.shape)
+
+
+def _aligned(matrices: Float[Tensor, "... h w"]) -> Float[Tensor, "... h2 w2"]:
+    """With zeros up to multiples of 16: the last bit of a product depends on where it is stored."""
+    below, beside = (-n % ALIGNED for n in matrices.shape[-2:])
+    return functional.pad(matrices, (0, beside, 0, below)) if below or beside else matrices
 
 
 @lru_cache(maxsize=32)
@@ -113,7 +126,7 @@ def zoomed(x: Images, factor: float) -> Images:
     return large[..., top : top + height, left : left + width]
 
 
-def grey(x: Images) -> Images:
+def grey(x: Images) -> Float[Tensor, "batch 1 height width"]:
     """One channel: the luma of ITU-R BT.601, or the channel there is."""
     if x.shape[1] == 1:
         return x

@@ -154,4 +154,5 @@ def constants(name: str, severity: int, height: int, width: int) -> Constants:
     ((0.15,), (0.05,))
     """
     small, large = SEVERITIES[name]
-    return (small if max(height, width) <= SMALL else large)[severity - 1]
+    chosen = (small if max(height, width) <= SMALL else large)[severity - 1]
+    return tuple(float(value) for value in chosen)

@@ -112,7 +112,7 @@ def spatter(x: Images, c: Constants, streams: Streams) -> Images:
 def _glitter(liquid: Images) -> Images:
     """Brightness of drops from 0 to 1, in steps of 8 bits as published."""
     drops = (liquid * 255).floor_().clamp_(0, 255)
-    distance = box3(away_from(edges(drops, 50, 150), 20)).floor_()
+    distance = box3(away_from(edges(drops, 50.0, 150.0), 20)).floor_()
     relief = equalized(distance)
     wide = padded(relief, 1, "mirror")
     height, width = relief.shape[-2:]

@@ -126,6 +126,6 @@ def corrupt(x: Images, name: str, severity: int, streams: Streams) -> Images:
     with torch.no_grad():
         for begin in range(0, len(x), at_once):
             rows = slice(begin, begin + at_once)
-            part = card.run(x[rows].float(), amounts, Streams(own.keys[rows]))
+            part = card.run(x[rows].float().contiguous(), amounts, Streams(own.keys[rows]))
             parts.append(part.to(x.dtype))
     return torch.cat(parts)

@@ -49,14 +49,14 @@ def peer() -> Any:
     interpolation.map_coordinates = scipy.ndimage.map_coordinates  # type: ignore[attr-defined]
     sys.modules["scipy.ndimage.interpolation"] = interpolation
     numpy.float_ = numpy.float64  # type: ignore[attr-defined]
-    gaussian = skimage.filters.gaussian
+    gaussian: Any = skimage.filters.gaussian
 
     def mended(image: Any, *arguments: Any, multichannel: bool = False, **options: Any) -> Any:
         return gaussian(image, *arguments, channel_axis=-1 if multichannel else None, **options)
 
     skimage.filters.gaussian = mended
     import cv2
-    import imagecorruptions
+    import imagecorruptions  # type: ignore[import-untyped]
 
     cv2.setNumThreads(1)
     return imagecorruptions
@@ -78,7 +78,8 @@ def cpu(work: Callable[[], object]) -> float:
 def ssim(ours: numpy.ndarray, theirs: numpy.ndarray) -> float:
     from skimage.metrics import structural_similarity
 
-    return float(structural_similarity(ours, theirs, channel_axis=-1, data_range=255))
+    measure: Any = structural_similarity
+    return float(measure(ours, theirs, channel_axis=-1, data_range=255))
 
 
 class Queue:
