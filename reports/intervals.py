@@ -78,7 +78,7 @@ def clustered(shares: Sequence[float], trials: int, confidence: float = 0.95) ->
 
     >>> alike, unlike = clustered([0.0, 1.0] * 50, 75), clustered([0.5] * 99 + [0.4], 75)
     >>> round(alike.high - alike.low, 2), round(unlike.high - unlike.low, 2)
-    (0.2, 0.02)
+    (0.21, 0.02)
     """
     size = effective_size(shares, trials, confidence)
     if size is None:
