@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
-from assaymark.reports.policy_robustness import ModelCheck, RobustnessCheck
+from assaymark.reports.policy_robustness import CorruptionCheck, ModelCheck, RobustnessCheck
 
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
@@ -29,7 +29,7 @@ class Context:
 
 def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
     """The image classifier and the images that a check names."""
-    from assaymark.robustness import images, models
+    from assaymark.robustness import images
 
     data = images.load(
         check.data,
@@ -38,21 +38,34 @@ def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "Imag
         data_range=check.data_range,
         image_size=check.image_size,
     )
+    model = _model(check.model, check.arch, check.model_sha256, check, data, context)
+    return model, data
+
+
+def _model(
+    spec: str,
+    arch: str | None,
+    sha256: str | None,
+    check: ModelCheck,
+    data: "ImageData",
+    context: Context,
+) -> "Loaded":
+    from assaymark.robustness import models
+
     steps = models.Preprocessing(
         input_range=check.input_range,
         mean=check.normalize.mean if check.normalize else None,
         std=check.normalize.std if check.normalize else None,
     )
-    model = models.load(
-        check.model,
+    return models.load(
+        spec,
         data.images[:4],
-        arch=check.arch,
+        arch=arch,
         folder=context.folder,
         preprocessing=steps,
-        sha256=check.model_sha256,
+        sha256=sha256,
         device=context.device,
     )
-    return model, data
 
 
 def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
@@ -84,6 +97,30 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
         seed=context.seed,
         device=context.device,
         save=context.folder / check.save if check.save else None,
+        progress=context.progress,
+    )
+
+
+def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
+    from assaymark.robustness.corruption_check import check_corruptions
+
+    model, data = model_and_data(check, context)
+    reference = None
+    if check.reference is not None:
+        reference = _model(check.reference, check.reference_arch, None, check, data, context)
+    return check_corruptions(
+        check.id,
+        model,
+        data,
+        corruptions=check.corruptions,
+        severities=check.severities,
+        reference=reference,
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
         progress=context.progress,
     )
 
@@ -128,6 +165,7 @@ def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
 # A policy is matched with its function by class; each function takes its own class.
 RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     RobustnessCheck: _robustness,
+    CorruptionCheck: _corruption,
     BiasTableCheck: _bias_table,
     ProvenanceCheck: _provenance,
 }

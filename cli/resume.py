@@ -33,7 +33,8 @@ def key(job: "Job", seed: int, device: str) -> str:
     where = str(job.folder.resolve())
     parts = [str(sorted(versions().items())), where, job.text, str(seed), device]
     for check in job.policy.check:
-        for spec in (getattr(check, "model", None), getattr(check, "data", None)):
+        for name in ("model", "reference", "data"):
+            spec = getattr(check, name, None)
             path = job.folder / spec if spec else None
             if path is not None and path.exists():
                 parts.append(f"{spec} {_stamp(path)}")
@@ -60,11 +61,11 @@ def resumable(check: Check) -> bool:
     """Whether all that a check reads is data: code may have changed unseen, so it runs again."""
     if isinstance(check, ProvenanceCheck):
         return False
-    specs = [getattr(check, key, None) for key in ("model", "data")]
+    specs = [getattr(check, key, None) for key in ("model", "reference", "data")]
     code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
-    model = str(getattr(check, "model", None) or "")
+    arches = [getattr(check, key, None) for key in ("arch", "reference_arch")]
     # an .onnx file may keep its weights in files of any name
-    return not code and getattr(check, "arch", None) is None and not model.endswith(".onnx")
+    return not code and not any(arches) and not any(str(spec).endswith(".onnx") for spec in specs)
 
 
 def kept(results: dict[str, CheckResult]) -> dict[str, CheckResult]:

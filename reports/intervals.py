@@ -5,11 +5,11 @@ a limit is decided.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy
 from scipy.special import logsumexp
-from scipy.stats import beta, norm
+from scipy.stats import beta, norm, t
 
 from assaymark.reports.model import Interval, Limit, Verdict
 
@@ -98,6 +98,50 @@ def _betting_low(hits: int, n: int, confidence: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if won(middle) else (low, middle)
     return low
+
+
+def effective_size(shares: Sequence[float], trials: int, confidence: float = 0.95) -> float | None:
+    """How many independent trials say as much as these clusters do; None over no clusters.
+
+    shares: the share of hits in each cluster of `trials` trials, such as one image under several
+    corruptions. The size that would give the mean of the shares the variance it has, corrected for
+    few clusters and at most their trials (Korn and Graubard, Survey Methodology 24, 1998). Where all
+    trials agree the variance says nothing: each cluster then counts once.
+    """
+    n = len(shares)
+    if n == 0:
+        return None
+    mean = math.fsum(shares) / n
+    if n == 1 or not 0 < mean < 1:
+        return float(n)
+    variance = math.fsum((share - mean) ** 2 for share in shares) / (n - 1) / n
+    if variance == 0:
+        return float(n)
+    few, many = (float(t.isf((1 - confidence) / 2, size - 1)) for size in (n, n * trials))
+    return float(min(mean * (1 - mean) / variance * (many / few) ** 2, n * trials))
+
+
+def clustered(shares: Sequence[float], trials: int, confidence: float = 0.95) -> Interval | None:
+    """Interval of a proportion whose trials come in clusters; None over no clusters.
+
+    Clopper and Pearson's with the effective size in the place of n, as Korn and Graubard propose. The
+    clusters are taken as independent, the trials in a cluster are not.
+
+    >>> alike, unlike = clustered([0.0, 1.0] * 50, 75), clustered([0.5] * 99 + [0.4], 75)
+    >>> round(alike.high - alike.low, 2), round(unlike.high - unlike.low, 2)
+    (0.21, 0.02)
+    """
+    size = effective_size(shares, trials, confidence)
+    if size is None:
+        return None
+    mean = math.fsum(shares) / len(shares)
+    tail, hits = (1 - confidence) / 2, size * mean
+    return Interval(
+        low=0.0 if mean == 0 else float(beta.ppf(tail, hits, size - hits + 1)),
+        high=1.0 if mean == 1 else float(beta.isf(tail, hits + 1, size - hits)),
+        confidence=confidence,
+        method="Korn–Graubard",
+    )
 
 
 def sample_size_to_decide(

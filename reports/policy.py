@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from assaymark.reports.policy_robustness import RobustnessCheck
+from assaymark.reports.policy_robustness import CorruptionCheck, RobustnessCheck
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
@@ -21,6 +21,13 @@ METRICS: dict[str, dict[str, Metric]] = {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "attack_success_rate": Metric(good="low", interval=True),
+    },
+    "corruption": {
+        "corruption_accuracy": Metric(good="high", interval=True),
+        "worst_corruption_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
+        "mean_corruption_error": Metric(good="low", interval=True, share=False),
+        "relative_mean_corruption_error": Metric(good="low", interval=True, share=False),
     },
     "bias.table": {
         "demographic_parity_difference": _GAP,
@@ -74,10 +81,12 @@ class ProvenanceCheck(Check):
 
 
 AnyCheck = Annotated[
-    RobustnessCheck | BiasTableCheck | ProvenanceCheck, Field(discriminator="kind")
+    RobustnessCheck | CorruptionCheck | BiasTableCheck | ProvenanceCheck,
+    Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
+    "corruption": CorruptionCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }

@@ -117,6 +117,13 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                     f"{gate.metric} is good when {metric.good}: write {right} = …, {side} = "
                     f"{bound:g} would pass the worst",
                 )
+            elif not metric.share:
+                if bound <= 0:
+                    yield (
+                        ("check", i, "gate", j, side),
+                        f"{gate.metric} is a ratio to the reference model, so {side} = {bound:g} "
+                        "decides nothing: 1 is as good as the reference",
+                    )
             elif not 0 <= bound <= 1 or bound == (0 if side == "min" else 1):
                 advice = f": did you mean {bound / 100:g}?" if 1 < bound <= 100 else ""
                 yield (
@@ -152,12 +159,12 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
 
 def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
     for i, check in enumerate(policy.check):
-        for key in ("model", "data"):
+        for key in ("model", "reference", "data"):
             spec = getattr(check, key, None)
             if spec is None or re.match(r"[a-z]+:", spec) or _is_factory(spec):
                 continue
             if not _exists(folder / spec):
-                expected = "a file" if key == "model" else "a file or a folder"
+                expected = "a file or a folder" if key == "data" else "a file"
                 yield (
                     ("check", i, key),
                     f'no such {key}: "{spec}" is not {expected} under {folder or "."}; '

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from assaymark.reports.policy_types import Check, Number, Range, Strict, Text, listed
+from assaymark.reports.policy_types import Check, Number, Range, Strict, Text, Texts, listed
 
 
 class AttackSpec(Strict):
@@ -112,4 +112,38 @@ class RobustnessCheck(ModelCheck):
             raise ValueError(
                 f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
             )
+        return self
+
+
+class CorruptionCheck(ModelCheck):
+    """Try an image classifier on images as cameras, weather and processing leave them."""
+
+    kind: Literal["corruption"]
+    corruptions: Annotated[Texts, Field(min_length=1)] = ("main",)
+    severities: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...],
+        BeforeValidator(listed, json_schema_input_type=int | list[int]),
+        Field(min_length=1, strict=False),
+    ] = (1, 2, 3, 4, 5)
+    reference: Text | None = None
+    reference_arch: Text | None = None
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for key, values in (("corruptions", self.corruptions), ("severities", self.severities)):
+            twice = [value for value, times in Counter(values).items() if times > 1]
+            if twice:
+                raise ValueError(f"{key} names {twice[0]!r} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_for_ratios(self) -> Self:
+        for gate in self.gate:
+            if gate.metric.endswith("mean_corruption_error") and self.reference is None:
+                raise ValueError(
+                    f"{gate.metric} compares with a reference model: name one with reference = …, or "
+                    "gate corruption_accuracy"
+                )
+        if self.reference_arch is not None and self.reference is None:
+            raise ValueError("reference_arch makes the network of reference, which is not named")
         return self

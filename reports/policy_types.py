@@ -12,10 +12,14 @@ from assaymark.reports.model import Gate, Limit, Severity
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A number in [0, 1] that a gate may name. good: which limits make sense; interval: has one."""
+    """A number that a gate may name. good: which limits make sense; interval: has one.
+
+    share: lies in [0, 1]; otherwise it is a ratio, which may exceed 1.
+    """
 
     good: Literal["high", "low", "either"]
     interval: bool = False
+    share: bool = True
 
 
 def number(value: object) -> float:

@@ -29,6 +29,8 @@ ADVICE: dict[str, str] = {
     "model is used; then audit again with stronger attacks.",
     "clean_accuracy": "Check that data, class order and normalisation are those of the model; then "
     "retrain.",
+    "corruption_accuracy": "Train with noise, blur and colour changes (or on the corruptions that cost "
+    "most), or keep such images from the model.",
     "demographic_parity_difference": "Compare the groups' base rates, then reweigh the training "
     "data or set thresholds by group where the law allows it.",
     "equalized_odds_difference": "Look at the group with the worst error rates: collect more of "
@@ -41,6 +43,10 @@ ADVICE: dict[str, str] = {
     "digest": "Do not ship this model: it is not the one that was approved. Find out who replaced "
     "it.",
 }
+for _measure in (
+    "worst_corruption_accuracy", "mean_corruption_error", "relative_mean_corruption_error"
+):  # fmt: skip
+    ADVICE[_measure] = ADVICE["corruption_accuracy"]
 ADVICE["demographic_parity_ratio"] = ADVICE["demographic_parity_difference"]
 ADVICE["equalized_odds_ratio"] = ADVICE["equalized_odds_difference"]
 

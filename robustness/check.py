@@ -60,7 +60,7 @@ def check_robustness(
     model and data do not fit together.
     """
     search = search or Search()
-    classes = _classes(model, data)
+    classes = class_names(model, data)
     attacks = catalogue.build(threat.attacks, threat.norm)
     chosen = subset(len(data.images), examples, seed, check)
     if sequential:
@@ -113,7 +113,8 @@ def check_robustness(
     )
 
 
-def _classes(model: Loaded, data: ImageData) -> tuple[str, ...]:
+def class_names(model: Loaded, data: ImageData) -> tuple[str, ...]:
+    """The names of the model's classes; raises InputError where model and data do not agree."""
     if data.classes is not None and len(data.classes) != model.classes:
         raise InputError(
             f"{model.name} answers {model.classes} classes, {data.name} has {len(data.classes)}: name "

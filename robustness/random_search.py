@@ -5,7 +5,7 @@ costs one forward pass and work on those values alone.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -53,6 +53,7 @@ class Draws:
         self._streams, self._block = self._streams.select(stay), self._block[:, stay]
 
 
+@runtime_checkable  # tests check argument types
 class Moves(Protocol):
     """What a random search proposes; it remembers what it needs between queries."""
 

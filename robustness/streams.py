@@ -53,14 +53,15 @@ class Streams:
     def uniform(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """Uniform in [0, 1), shaped as `like`, in steps of 2^-24."""
         bits = self._bits(like, tag)
-        return (_shift(bits, 40).to(torch.float32) * 2.0**-24).to(like.dtype)
+        return _shift(bits, 40).to(torch.float32).mul_(2.0**-24).to(like.dtype)
 
     def normal(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """Standard normal, shaped as `like`."""
         # the middle of each step: the ends of (0, 1) would be infinite
-        middle = _shift(self._bits(like, tag), 40).to(torch.float32) * 2.0**-24 + 2.0**-25
-        drawn: Tensor = torch.special.ndtri(middle.clamp_max(1 - 2.0**-24))
-        return drawn.to(like.dtype)
+        middle = _shift(self._bits(like, tag), 40).to(torch.float32).mul_(2.0**-24).add_(2.0**-25)
+        middle.clamp_max_(1 - 2.0**-24)
+        # several times faster than torch.special.ndtri
+        return torch.erfinv(middle.mul_(2).sub_(1)).mul_(math.sqrt(2)).to(like.dtype)
 
     def signs(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """-1 or 1 with equal chance, shaped as `like`."""
@@ -82,10 +83,11 @@ class Streams:
 
 def _shift(bits: Tensor, by: int) -> Tensor:
     """Logical shift to the right; that of torch repeats the sign."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
+    return (bits >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _FIRST
-    z = (z ^ _shift(z, 27)) * _SECOND
-    return z ^ _shift(z, 31)
+    # in place: the memory for a new tensor costs more than the arithmetic
+    z = _shift(z, 30).bitwise_xor_(z).mul_(_FIRST)
+    z = _shift(z, 27).bitwise_xor_(z).mul_(_SECOND)
+    return _shift(z, 31).bitwise_xor_(z)

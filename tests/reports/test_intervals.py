@@ -1,11 +1,18 @@
 """Intervals against published tables and against their own definition."""
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from assaymark.reports.intervals import clopper_pearson, sample_size_to_decide, wilson
+from assaymark.reports.intervals import (
+    clopper_pearson,
+    clustered,
+    effective_size,
+    sample_size_to_decide,
+    wilson,
+)
 from assaymark.reports.model import Limit
 
 # Newcombe 1998, Statistics in Medicine 17, table I: method 5 (exact) and method 3 (Wilson).
@@ -74,3 +81,43 @@ def test_the_advised_sample_size_decides_and_a_much_smaller_one_does_not(
 
 def test_no_sample_size_decides_a_value_on_its_limit() -> None:
     assert sample_size_to_decide(0.4, Limit(minimum=0.4, on="lower")) is None
+
+
+def test_clusters_of_one_trial_are_single_trials() -> None:
+    """Korn and Graubard's size is then n, but for n - 1 in the variance."""
+    shares = [1.0] * 81 + [0.0] * 182
+    assert effective_size(shares, 1) == pytest.approx(262)
+    interval, exact = clustered(shares, 1), clopper_pearson(81, 263)
+    assert interval is not None
+    assert exact is not None
+    assert interval.low == pytest.approx(exact.low, abs=2e-4)
+    assert interval.high == pytest.approx(exact.high, abs=2e-4)
+
+
+def test_clusters_that_agree_within_count_once() -> None:
+    """99 from the variance; then the squared ratio of Student quantiles of 7,499 and 99 degrees."""
+    expected = 99 * (1.9603 / 1.9842) ** 2
+    assert effective_size([0.0, 1.0] * 50, 75) == pytest.approx(expected, rel=1e-3)
+
+
+def test_intervals_over_no_clusters_or_without_variance() -> None:
+    assert clustered([], 5) is None
+    for value in (0.0, 1.0):
+        interval, exact = clustered([value] * 30, 5), clopper_pearson(round(30 * value), 30)
+        assert interval is not None
+        assert exact is not None
+        assert (interval.low, interval.high) == (exact.low, exact.high)
+
+
+@pytest.mark.parametrize("n", [20, 100])
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.2), (8.0, 1.0), (2.0, 5.0)])
+def test_clustered_intervals_cover_the_mean_of_uneven_clusters(n: int, a: float, b: float) -> None:
+    """Beta-distributed clusters of 15 binomial trials; 0.92 is 0.95 less 3 standard errors."""
+    generator = numpy.random.default_rng(0)
+    covered = 0
+    for _ in range(500):
+        shares = generator.binomial(15, generator.beta(a, b, n)) / 15
+        interval = clustered(shares.tolist(), 15)
+        assert interval is not None
+        covered += interval.low <= a / (a + b) <= interval.high
+    assert covered / 500 >= 0.92
