@@ -224,7 +224,9 @@ class Finding:
 
     value: None when it could not be measured, never NaN. n: how many examples stand behind it.
     needs_n: about how many would decide an inconclusive limit. integrity: a failure means that a
-    signature or digest that must hold does not. error: why the check could not run.
+    signature or digest that must hold does not. error: why the check could not run. unreliable: why a good
+    number would not be believed; a limit that it keeps is then undecided, one that it breaks is broken
+    all the same.
     """
 
     check: str
@@ -239,6 +241,7 @@ class Finding:
     needs_n: int | None = None
     integrity: bool = False
     error: str | None = None
+    unreliable: str | None = None
     waiver: Waiver | None = None
     evidence: tuple[Evidence, ...] = ()
     references: tuple[str, ...] = ()
@@ -254,7 +257,9 @@ class Finding:
         if self.error is not None:
             return Verdict.ERROR
         if self.limit is not None:
-            return self.limit.judge(self.value, self.interval)
+            verdict = self.limit.judge(self.value, self.interval)
+            doubtful = self.unreliable is not None and verdict is Verdict.PASS
+            return Verdict.INCONCLUSIVE if doubtful else verdict
         return Verdict.NOT_MEASURED if self.value is None else Verdict.MEASURED
 
     @property

@@ -18,6 +18,7 @@ from assaymark.reports.model import (
 from assaymark.robustness.attacks import ATTACKS
 from assaymark.robustness.evaluate import Evaluation
 from assaymark.robustness.images import ImageData
+from assaymark.robustness.masking import POINTS, Masking
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.pictures import trio
 from assaymark.robustness.sequential import counts
@@ -34,6 +35,7 @@ def findings(
     model: Loaded,
     threat: "Threat",
     result: Evaluation,
+    masking: Masking,
     gates: tuple[Gate, ...],
     tags: tuple[str, ...],
     classes: tuple[str, ...],
@@ -46,7 +48,9 @@ def findings(
     return tuple(
         finding
         for measure in _MEASURES
-        for finding in _findings(check, model, threat, result, measure, gates, tags, classes, looks)
+        for finding in _findings(
+            check, model, threat, result, masking, measure, gates, tags, classes, looks
+        )
     )
 
 
@@ -55,6 +59,7 @@ def _findings(
     model: Loaded,
     threat: "Threat",
     result: Evaluation,
+    masking: Masking,
     measure: str,
     gates: tuple[Gate, ...],
     tags: tuple[str, ...],
@@ -63,6 +68,7 @@ def _findings(
 ) -> list[Finding]:
     hits, n = counts(result.correct, result.robust)[measure]
     value = hits / n if n else None
+    doubt = None if measure == "clean_accuracy" else masking.doubt
     mine: tuple[Gate | None, ...] = tuple(gate for gate in gates if gate.metric == measure)
     if not mine and measure != "attack_success_rate":
         mine = (None,)
@@ -78,13 +84,15 @@ def _findings(
             check=check,
             target=model.name,
             measure=measure,
-            summary=_summary(measure, hits, n, threat),
+            summary=_summary(measure, hits, n, threat)
+            + (f" A good number is not to be relied on: {doubt}." if doubt else ""),
+            unreliable=doubt,
             value=value,
             interval=interval,
             n=n,
             limit=limit,
             severity=gate.severity if gate else "low",
-            evidence=_evidence(result, threat, limit, classes)
+            evidence=_evidence(result, threat, masking, limit, classes)
             if measure == "robust_accuracy" and not findings
             else (),
             references=tags,
@@ -96,7 +104,12 @@ def _findings(
             if measure == "robust_accuracy"
             else Cost(),
         )
-        if finding.judged == "inconclusive" and value is not None and limit is not None:
+        if (
+            finding.judged == "inconclusive"
+            and not doubt
+            and value is not None
+            and limit is not None
+        ):
             needs = sample_size_to_decide(
                 value,
                 limit,
@@ -120,7 +133,11 @@ def _summary(measure: str, hits: int, n: int, threat: "Threat") -> str:
 
 
 def _evidence(
-    result: Evaluation, threat: "Threat", limit: object, classes: tuple[str, ...]
+    result: Evaluation,
+    threat: "Threat",
+    masking: Masking,
+    limit: object,
+    classes: tuple[str, ...],
 ) -> tuple[Evidence, ...]:
     standing = int(result.correct.sum())
     stages = [("no attack", standing)]
@@ -172,7 +189,15 @@ def _evidence(
         "the answer has been checked again, alone and in float32: inside the ball, inside [0, 1], and "
         "misclassified.",
     )
-    return (chart, table, *(trio(example, classes) for example in result.examples))
+    signs = Table(
+        title="Signs of a hidden gradient",
+        columns=("sign", "found", "measured"),
+        rows=tuple((s.name, "yes" if s.found else "no", s.measured) for s in masking.signs),
+        note="Where one is found, a good robust accuracy is not to be relied on."
+        + "".join(f" Here {repair}." for repair in masking.repairs),
+    )
+    evidence = (chart, table, signs) if masking.signs else (chart, table)
+    return (*evidence, *(trio(example, classes) for example in result.examples))
 
 
 def method(
@@ -181,6 +206,7 @@ def method(
     data: ImageData,
     threat: "Threat",
     result: Evaluation,
+    masking: Masking,
     seed: int,
     *,
     drawn: int,
@@ -236,6 +262,12 @@ def method(
         steps.append(
             "Fixed number of images: intervals are exact two-sided Clopper–Pearson intervals."
         )
+    if masking.signs:
+        steps.append(
+            f"{len(masking.signs)} signs of a hidden gradient were measured, on up to {POINTS} points "
+            f"before the attacks; found: {', '.join(sign.name for sign in masking.found) or 'none'}."
+        )
+        steps += [f"Worked around: {repair}." for repair in masking.repairs]
     if model.note:
         steps.append(model.note + ".")
     interval = (

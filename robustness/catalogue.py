@@ -43,9 +43,12 @@ def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
     raise InputError(f'unknown attack family "{family}" in "{name}"; known: foolbox, cleverhans')
 
 
-def build(attacks: Sequence[tuple[str, Mapping[str, Any]]], norm: Norm) -> dict[str, Attack]:
+def build(
+    attacks: Sequence[tuple[str, Mapping[str, Any]]], norm: Norm, *, gradient: bool = True
+) -> dict[str, Attack]:
     """The attacks by the names that the report shows; a suite is unfolded into its stages.
 
+    gradient: whether the model has one; a suite does with random search where it has none.
     Two entries may use one attack with different options: "pgd", "pgd #2". Raises InputError for what
     cannot be built.
     """
@@ -53,7 +56,7 @@ def build(attacks: Sequence[tuple[str, Mapping[str, Any]]], norm: Norm) -> dict[
     for name, options in attacks:
         if name in SUITES:
             check_options(name, dict(options), set())
-            found = SUITES[name].build(norm)
+            found = SUITES[name].stages(norm, gradient=gradient)
         else:
             found = {name: find(name, dict(options), norm)}
         for label, run in found.items():

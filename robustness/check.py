@@ -1,7 +1,7 @@
 """The robustness check: attack a classifier over a data set and report what still stands."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import torch
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import CheckResult, Gate
 from assaymark.robustness import attack_findings, catalogue
-from assaymark.robustness.evaluate import Search, evaluate, shuffled, subset
+from assaymark.robustness.evaluate import Search, evaluate, frozen, shuffled, subset
 from assaymark.robustness.images import ImageData
+from assaymark.robustness.masking import POINTS, Masking, View, examine
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.save import save_adversarial
 from assaymark.robustness.sequential import Looks
+from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Labels, Norm
 
 NORM_NAMES: dict[Norm, str] = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
@@ -61,7 +63,6 @@ def check_robustness(
     """
     search = search or Search()
     classes = class_names(model, data)
-    attacks = catalogue.build(threat.attacks, threat.norm)
     chosen = subset(len(data.images), examples, seed, check)
     if sequential:
         chosen = shuffled(len(data.images), seed, check)[:examples]
@@ -75,6 +76,8 @@ def check_robustness(
             )
         targets = every[chosen]
     looks = Looks(gates) if sequential and gates else None
+    masking, view = _examined(model, data, chosen, search, seed, check, device)
+    attacks = catalogue.build(threat.attacks, threat.norm, gradient=masking.gradient)
     result = evaluate(
         model.module,
         data.images[chosen],
@@ -86,18 +89,28 @@ def check_robustness(
         check=check,
         targets=targets,
         indices=chosen,
-        search=search,
+        search=replace(search, samples=max(search.samples, view.samples)),
+        view=view.model,
         device=device,
         keep=keep,
         collect=save is not None,
         decided=looks,
         progress=progress,
     )
+    masking = masking.after(result)
     if save is not None:
         save_adversarial(save, data, chosen[: result.n], result, classes)
     return CheckResult(
         findings=attack_findings.findings(
-            check, model, threat, result, gates, tags, classes, looks.intervals if looks else None
+            check,
+            model,
+            threat,
+            result,
+            masking,
+            gates,
+            tags,
+            classes,
+            looks.intervals if looks else None,
         ),
         method=attack_findings.method(
             check,
@@ -105,12 +118,35 @@ def check_robustness(
             data,
             threat,
             result,
+            masking,
             seed,
             drawn=len(chosen),
             sequential=looks is not None,
         ),
         digests={model.name: model.sha256} if model.sha256 else {},
     )
+
+
+def _examined(
+    model: Loaded,
+    data: ImageData,
+    chosen: list[int],
+    search: Search,
+    seed: int,
+    check: str,
+    device: torch.device | str,
+) -> tuple[Masking, View]:
+    """Signs of a hidden gradient on some of the points that will be attacked."""
+    some = chosen[: 2 * POINTS]
+    with frozen(model.module):
+        torch.manual_seed(seed)
+        return examine(
+            model.module,
+            data.images[some].to(device),
+            data.labels[some].to(device),
+            batch_size=search.batch_size,
+            streams=Streams.of(seed, f"{check}/masking", some),
+        )
 
 
 def class_names(model: Loaded, data: ImageData) -> tuple[str, ...]:

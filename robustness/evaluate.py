@@ -30,6 +30,7 @@ class Search:
     precision: torch.dtype = torch.float32
     channels_last: bool = False
     samples: int = 1
+    """Of a model that answers at random: how many answers make one, also when confirming."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,7 @@ class _Task:
     """What does not change from one attack to the next."""
 
     model: nn.Module | Model
+    view: nn.Module | Model
     search: Search
     eps: float
     norm: Norm
@@ -122,6 +124,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     keep: int = 6,
     collect: bool = False,
+    view: Model | None = None,
     decided: Callable[[Bool[Tensor, " n"], Bool[Tensor, " n"]], bool] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -130,7 +133,8 @@ def evaluate(
     images: n×C×H×W in [0, 1]; labels: n class numbers. targets: with them the attack is targeted,
     and a point falls when the model answers its target. indices: the points' numbers in the data
     set, by default 0 to n - 1; they choose the random streams. keep: how many adversarial examples to
-    keep, spread over the classes; collect: keep the moved image of every point. decided: asked after
+    keep, spread over the classes; view: the model as the attacks shall see it, where that is not as it
+    answers; collect: keep the moved image of every point. decided: asked after
     each round about the points so far, which are correct and which robust; where it says yes, the
     rest is left out.
     Random numbers of our own attacks depend on (seed, check, example) only; those of other libraries
@@ -140,9 +144,14 @@ def evaluate(
     """
     started = time.perf_counter()
     task = _Task(
-        model=model, search=search or Search(), eps=eps, norm=norm, targeted=targets is not None
+        model=model,
+        view=model if view is None else view,
+        search=search or Search(),
+        eps=eps,
+        norm=norm,
+        targeted=targets is not None,
     )
-    clean_oracle = Oracle(model, batch_size=task.search.batch_size)
+    clean_oracle = Oracle(model, batch_size=task.search.batch_size, samples=task.search.samples)
     correct, robust = torch.zeros(len(images), dtype=torch.bool), torch.zeros(len(images)).bool()
     tallies = {name: _Tally() for name in attacks}
     examples: list[Example] = []
@@ -157,6 +166,7 @@ def evaluate(
             standing = right.clone()
             goal = y if targets is None else targets[rows].to(device)
             streams = Streams.of(seed, check, numbers[rows])
+            torch.manual_seed(int(streams.keys[0]))  # for models that answer at random
             for name, attack in attacks.items():
                 if not standing.any():
                     break
@@ -215,7 +225,7 @@ def _attack(
     tally: _Tally,
 ) -> tuple[Images, Bool[Tensor, " batch"], Float[Tensor, "fallen classes"]]:
     """The moved points, which of them fooled under a check from scratch, and the answers to those."""
-    oracle = Oracle(task.model, **vars(task.search), passes=tally.passes)
+    oracle = Oracle(task.view, **vars(task.search), passes=tally.passes)
     began = time.perf_counter()
     try:
         moved = attack(
@@ -249,7 +259,7 @@ def _attack(
     search = fooled(_finite(logits_of(oracle, moved)), goal, targeted=task.targeted) & inside
     fell = torch.zeros_like(search)
     answers = []
-    alone = Oracle(task.model, batch_size=1, passes=tally.passes)
+    alone = Oracle(task.model, batch_size=1, samples=task.search.samples, passes=tally.passes)
     for place in search.nonzero().flatten().tolist():
         answer = _finite(logits_of(alone, moved[place : place + 1]))
         if fooled(answer, goal[place : place + 1], targeted=task.targeted):

@@ -27,7 +27,7 @@ from assaymark.robustness.apgd import (
 from assaymark.robustness.balls import per_image
 from assaymark.robustness.losses import Loss, margin, other_classes
 from assaymark.robustness.oracle import logits_of
-from assaymark.robustness.square import square_from
+from assaymark.robustness.square import square, square_from
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
 
@@ -188,7 +188,15 @@ class Suite:
 
     build: Callable[[Norm], dict[str, Attack]]
     about: str
+    queries: int
+    """Of random search, where there is no gradient."""
     papers: tuple[str, ...] = _PAPERS
+
+    def stages(self, norm: Norm, *, gradient: bool = True) -> dict[str, Attack]:
+        """The attacks by name, in order."""
+        if gradient:
+            return self.build(norm)
+        return {"square": partial(square, queries=self.queries)}
 
 
 def random_search(
@@ -268,9 +276,11 @@ SUITES: dict[str, Suite] = {
     "quick": Suite(
         build=partial(_gradient_suite, short=(10, 4), long=(20, 1), queries=50, steps=10),
         about="a first answer in CI: 70 backward and 140 forward passes a point at most",
+        queries=500,
     ),
     "standard": Suite(
         build=partial(_gradient_suite, short=(10, 9), long=(40, 4), queries=300, steps=20),
         about="the verdict of AutoAttack or a lower one, at a seventh of its backward passes",
+        queries=5000,
     ),
 }
