@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
-from assaymark.reports.policy_robustness import ModelCheck, RobustnessCheck
+from assaymark.reports.policy_robustness import ModelCheck, RobustnessCheck, SceneCheck
 
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
@@ -79,6 +79,29 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
     )
 
 
+def _scene(check: SceneCheck, context: Context) -> CheckResult:
+    from assaymark.robustness.scene_check import check_scenes
+
+    model, data = model_and_data(check, context)
+    return check_scenes(
+        check.id,
+        model,
+        data,
+        tuple((attack.name, attack.options) for attack in check.attack),
+        target=check.target,
+        training_examples=check.training_examples,
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
+        folder=context.folder,
+        save=None if check.save is None else context.folder / check.save,
+        progress=context.progress,
+    )
+
+
 def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
     from assaymark.bias import predictions
     from assaymark.bias.check import check_bias_table
@@ -119,6 +142,7 @@ def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
 # A policy is matched with its function by class; each function takes its own class.
 RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     RobustnessCheck: _robustness,
+    SceneCheck: _scene,
     BiasTableCheck: _bias_table,
     ProvenanceCheck: _provenance,
 }

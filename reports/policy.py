@@ -12,12 +12,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from assaymark.reports.policy_robustness import RobustnessCheck
+from assaymark.reports.policy_robustness import RobustnessCheck, SceneCheck
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
 METRICS: dict[str, dict[str, Metric]] = {
     "robustness": {
+        "robust_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
+        "attack_success_rate": Metric(good="low", interval=True),
+    },
+    "scene": {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "attack_success_rate": Metric(good="low", interval=True),
@@ -74,10 +79,11 @@ class ProvenanceCheck(Check):
 
 
 AnyCheck = Annotated[
-    RobustnessCheck | BiasTableCheck | ProvenanceCheck, Field(discriminator="kind")
+    RobustnessCheck | SceneCheck | BiasTableCheck | ProvenanceCheck, Field(discriminator="kind")
 ]
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
+    "scene": SceneCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }

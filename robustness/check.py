@@ -64,7 +64,7 @@ def check_robustness(
     examples: how many points to draw at random, by default all. keep: how many adversarial
     examples go into the evidence. Raises InputError when model and data do not fit together.
     """
-    classes = _classes(model, data)
+    classes = classes_of(model, data)
     # Two entries may use one attack with different options: "pgd", "pgd #2".
     runs: dict[str, Attack] = {}
     for name, options in threat.attacks:
@@ -75,7 +75,7 @@ def check_robustness(
     chosen = subset(len(data.images), examples, seed, check)
     targets = None
     if threat.target is not None:
-        every = _targets(model, data, threat.target, classes, seed, check, batch_size, device)
+        every = targets_of(model, data, threat.target, classes, seed, check, batch_size, device)
         chosen = [i for i in chosen if int(every[i]) != int(data.labels[i])]
         if not chosen:
             raise InputError(
@@ -110,7 +110,8 @@ def check_robustness(
     )
 
 
-def _classes(model: Loaded, data: ImageData) -> tuple[str, ...]:
+def classes_of(model: Loaded, data: ImageData) -> tuple[str, ...]:
+    """The names of the classes; raises InputError when model and data do not fit together."""
     if data.classes is not None and len(data.classes) != model.classes:
         raise InputError(
             f"{model.name} answers {model.classes} classes, {data.name} has {len(data.classes)}: name "
@@ -124,7 +125,7 @@ def _classes(model: Loaded, data: ImageData) -> tuple[str, ...]:
     return data.classes or tuple(f"class {i}" for i in range(model.classes))
 
 
-def _targets(
+def targets_of(
     model: Loaded,
     data: ImageData,
     target: str,

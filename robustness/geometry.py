@@ -10,7 +10,6 @@ from torch.nn.functional import grid_sample
 from assaymark.robustness.balls import per_image
 from assaymark.robustness.box_search import Box, search
 from assaymark.robustness.losses import Loss, fooled
-from assaymark.robustness.oracle import logits_of
 from assaymark.robustness.scene_types import Change, Parameters, ascend, at_least, chosen, gain
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model
@@ -22,9 +21,7 @@ Shifts = Float[Tensor, "batch 2 height width"]
 """How far right and down of its place each pixel fetches its colour, in pixels."""
 
 
-def place(
-    x: Images, moves: Float[Tensor, "batch 3"], *, padding: str = "zeros"
-) -> Images:
+def place(x: Images, moves: Float[Tensor, "batch 3"], *, padding: str = "zeros") -> Images:
     """Rotate, then shift each image, with bilinear sampling.
 
     moves: angle in degrees, counter-clockwise about the centre as seen, then the shifts to the right
@@ -174,9 +171,7 @@ def _roughness_gradient(shifts: Shifts) -> Shifts:
 
 def _grid(counts: list[int]) -> Float[Tensor, "candidates numbers"]:
     """All combinations of evenly spaced numbers in [-1, 1], from the mildest on."""
-    axes = [
-        torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1) for count in counts
-    ]
+    axes = [torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1) for count in counts]
     points = torch.cartesian_prod(*axes)
     # rounded: the size of a number must not depend on the last bit of its sign's twin
     return points[points.abs().amax(1).mul(1e4).round().argsort(stable=True)]

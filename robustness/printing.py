@@ -14,7 +14,7 @@ from assaymark.reports.errors import InputError
 
 Patches = Float[Tensor, "patches channels height width"]
 Palette = Float[Tensor, "colours channels"]
-_TINY = 1e-8
+_TINY = 1e-12
 _LUMA = (0.299, 0.587, 0.114)
 """Of ITU-R BT.601: what a colour is worth in a grey picture."""
 
@@ -80,7 +80,7 @@ def colour_distances(
     """The Euclidean distance of each pixel to each printable colour."""
     palette = palette.to(patches)
     squares = (patches[:, None] - palette[None, :, :, None, None]).square().sum(2)
-    return (squares + _TINY**2).sqrt()
+    return (squares + _TINY).sqrt()
 
 
 def non_printability(

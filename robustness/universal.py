@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -95,4 +94,6 @@ class _Adding:
 def _within(delta: Perturbation, eps: float, norm: str) -> Perturbation:
     if norm == "linf":
         return delta.clamp(-eps, eps)
-    return delta * (eps / BALLS["l2"].distance(delta).clamp_min(_TINY)).clamp_max(1).view(1, 1, 1, 1)
+    return delta * (eps / BALLS["l2"].distance(delta).clamp_min(_TINY)).clamp_max(1).view(
+        1, 1, 1, 1
+    )
