@@ -55,7 +55,7 @@ class Shape:
     aspect: float = 1.0
     share: float = 1.0
 
-    def mask(self, height: int, width: int) -> Bool[Tensor, "height width"]:
+    def mask(self, height: int, width: int) -> Bool[Tensor, "rows columns"]:
         """Which pixels of a picture of the shape's rectangle belong to it."""
         across = (torch.arange(width) + 0.5) * 2 / width - 1
         down = ((torch.arange(height) + 0.5) * 2 / height - 1) * self.aspect
@@ -255,7 +255,7 @@ def _cpu(rows: Tensor | slice) -> Tensor | slice:
 
 
 def _printing_gradient(
-    patch: Patches, mask: Bool[Tensor, "height width"], palette: Palette | None, training: Training
+    patch: Patches, mask: Bool[Tensor, "rows columns"], palette: Palette | None, training: Training
 ) -> Patches:
     if not (training.smoothness or training.printability):
         return torch.zeros_like(patch)

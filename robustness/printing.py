@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assaymark.reports.errors import InputError
 
-Patches = Float[Tensor, "patches channels height width"]
+Patches = Float[Tensor, "patches channels rows columns"]
 Palette = Float[Tensor, "colours channels"]
 _TINY = 1e-12
 _LUMA = (0.299, 0.587, 0.114)
@@ -76,7 +76,7 @@ def _rgb(code: str) -> list[float]:
 
 def colour_distances(
     patches: Patches, palette: Palette
-) -> Float[Tensor, "patches colours height width"]:
+) -> Float[Tensor, "patches colours rows columns"]:
     """The Euclidean distance of each pixel to each printable colour."""
     palette = palette.to(patches)
     squares = (patches[:, None] - palette[None, :, :, None, None]).square().sum(2)
@@ -84,7 +84,7 @@ def colour_distances(
 
 
 def non_printability(
-    patches: Patches, palette: Palette, mask: Bool[Tensor, "height width"]
+    patches: Patches, palette: Palette, mask: Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, " patches"]:
     """The NPS of https://dl.acm.org/doi/10.1145/2976749.2978392 (section 5.3), a mean over pixels.
 
@@ -94,7 +94,7 @@ def non_printability(
 
 
 def nearest_colour(
-    patches: Patches, palette: Palette, mask: Bool[Tensor, "height width"]
+    patches: Patches, palette: Palette, mask: Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, " patches"]:
     """The mean distance to the nearest printable colour (https://arxiv.org/abs/1904.08653, 3.2).
 
@@ -105,7 +105,7 @@ def nearest_colour(
 
 
 def total_variation(
-    patches: Patches, mask: Bool[Tensor, "height width"]
+    patches: Patches, mask: Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, " patches"]:
     """How rough a patch is (https://dl.acm.org/doi/10.1145/2976749.2978392, section 5.2).
 
@@ -118,12 +118,12 @@ def total_variation(
 
 
 def _inside(
-    values: Float[Tensor, "patches height width"], mask: Bool[Tensor, "height width"]
+    values: Float[Tensor, "patches rows columns"], mask: Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, " patches"]:
     return (values * mask).sum((1, 2)) / mask.sum().clamp_min(1)
 
 
-def png(picture: Float[Tensor, "channels height width"]) -> bytes:
+def png(picture: Float[Tensor, "channels rows columns"]) -> bytes:
     """A picture in [0, 1] as PNG: grey, grey with alpha, colour or colour with alpha."""
     planes = (picture.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     array = planes.permute(1, 2, 0).contiguous().numpy()

@@ -72,7 +72,7 @@ class Learned:
     images, as a scene. control: puts a thing of the same size on them that nobody has learned.
     """
 
-    pictures: Mapping[str, Float[Tensor, "channels height width"]]
+    pictures: Mapping[str, Float[Tensor, "channels rows columns"]]
     attack: SceneAttack
     control: SceneAttack
     measures: Mapping[str, float] = field(default_factory=dict)
@@ -129,7 +129,9 @@ def shortfall(logits: Logits, y: Labels, *, targeted: bool) -> Loss:
     return whole - logits.scatter(1, y[:, None], -torch.inf).logsumexp(1)
 
 
-def at_least(name: str, value: float, low: float, high: float = float("inf")) -> None:
+def at_least(
+    name: str, value: float | int, low: float | int, high: float | int = float("inf")
+) -> None:
     """Raise ValueError unless an option lies in [low, high]."""
     if not low <= value <= high:
         wanted = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
