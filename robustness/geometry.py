@@ -172,7 +172,8 @@ def _roughness_gradient(shifts: Shifts) -> Shifts:
 def _grid(counts: list[int]) -> Float[Tensor, "candidates numbers"]:
     """All combinations of evenly spaced numbers in [-1, 1], from the mildest on."""
     axes = [torch.linspace(-1, 1, count) if count > 1 else torch.zeros(1) for count in counts]
-    points = torch.cartesian_prod(*axes)
+    # cartesian_prod would do, and warns of its own insides
+    points = torch.stack([axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")], 1)
     # rounded: the size of a number must not depend on the last bit of its sign's twin
     return points[points.abs().amax(1).mul(1e4).round().argsort(stable=True)]
 

@@ -142,29 +142,23 @@ def test_translation_falls_exactly_beyond_half_a_pixel(pixels: float, falls: boo
 
 
 def test_gradients_find_an_angle_that_no_candidate_has() -> None:
-    """A model that answers 1 where the picture lies at 17 to 23 degrees."""
-    torch.manual_seed(1)
+    """A model that answers 1 where the picture is near a bar at 20 degrees."""
     rows = torch.linspace(-1, 1, 24)
-    bar = (
-        torch.exp(-((rows[:, None] * 4) ** 2)) * torch.exp(-(rows[None] ** 2)) * torch.ones(24, 24)
-    )
-    x = bar[None, None].clone()
-    patterns = torch.cat([place(x, moves(angle, 0, 0, 1)) for angle in (20.0, 0.0)])
+    x = (torch.exp(-((rows[:, None] * 4) ** 2)) * torch.exp(-(rows[None] ** 2)))[None, None]
+    wanted = place(x, moves(20, 0, 0, 1))
 
     def model(seen: Tensor) -> Tensor:
-        distance = (seen[:, None] - patterns[None, :, :]).flatten(2).square().sum(2)
-        return torch.stack(
-            [distance[:, 0] - 0.1 * distance[:, 1], torch.full((len(seen),), 0.3)], 1
-        )
+        distance = (seen - wanted).flatten(1).square().sum(1)
+        return torch.stack([distance, torch.full_like(distance, 2.0)], 1)
 
     y = torch.zeros(1, dtype=torch.long)
-    assert model(x).argmax(1) == 0
     options: dict[str, Any] = {"max_rotation": 30.0, "max_translation": 0.0, "rotations": 3}
     without = rotation(model, x, y, **options, steps=0)
     assert model(without.images(x)).argmax(1) == 0
+    assert float(without.parameters[0, 0]) == 30  # the nearest on the grid
     found = rotation(model, x, y, **options, steps=20)
     assert model(found.images(x)).argmax(1) == 1
-    assert 15 < float(found.parameters[0, 0]) < 25
+    assert 10 < float(found.parameters[0, 0]) < 29
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -378,10 +372,10 @@ def test_a_palette_of_the_user(tmp_path: Path) -> None:
 
 def test_smoothness_and_printability_are_what_they_say() -> None:
     model, data = digits()
-    x, y = data.images[:128], data.labels[:128]
-    options: dict[str, Any] = {"area": 0.4, "shape": "square", "steps": 80, "resolution": 8}
+    x, y = data.images[:64], data.labels[:64]
+    options: dict[str, Any] = {"area": 0.4, "shape": "square", "steps": 40, "resolution": 8}
     plain = patch(model.module, x, y, **options).measures
-    smooth = patch(model.module, x, y, **options, smoothness=2.0).measures
+    smooth = patch(model.module, x, y, **options, smoothness=10.0).measures
     inks = patch(model.module, x, y, **options, printability=5.0).measures
     assert smooth["total variation"] < 0.5 * plain["total variation"]
     nearest = "distance to the nearest printable colour"
