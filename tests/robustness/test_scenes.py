@@ -499,7 +499,7 @@ def test_what_is_learned_does_not_depend_on_the_size_of_a_pass(name: str) -> Non
         oracle = Oracle(model, batch_size=size)
         learned: Learned = learn(oracle, x, y, targeted=False, streams=None)
         made.append(learned.attack(model, x, y, targeted=False, streams=None).images(x))
-    assert torch.allclose(*made, atol=2 / 255 + 1e-6)
+    assert torch.allclose(made[0], made[1], atol=2 / 255 + 1e-6)
 
 
 def test_a_success_that_is_gone_when_asked_alone_does_not_count() -> None:
