@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
-from assaymark.reports.policy_robustness import CorruptionCheck, ModelCheck, RobustnessCheck
+from assaymark.reports.policy_robustness import (
+    CorruptionCheck,
+    ModelCheck,
+    RobustnessCheck,
+    SceneCheck,
+)
 
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
@@ -125,6 +130,29 @@ def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
     )
 
 
+def _scene(check: SceneCheck, context: Context) -> CheckResult:
+    from assaymark.robustness.scene_check import check_scenes
+
+    model, data = model_and_data(check, context)
+    return check_scenes(
+        check.id,
+        model,
+        data,
+        tuple((attack.name, attack.options) for attack in check.attack),
+        target=check.target,
+        training_examples=check.training_examples,
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
+        folder=context.folder,
+        save=None if check.save is None else context.folder / check.save,
+        progress=context.progress,
+    )
+
+
 def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
     from assaymark.bias import predictions
     from assaymark.bias.check import check_bias_table
@@ -166,6 +194,7 @@ def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
 RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     RobustnessCheck: _robustness,
     CorruptionCheck: _corruption,
+    SceneCheck: _scene,
     BiasTableCheck: _bias_table,
     ProvenanceCheck: _provenance,
 }

@@ -59,7 +59,7 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
 
 def resumable(check: Check) -> bool:
     """Whether all that a check reads is data: code may have changed unseen, so it runs again."""
-    if isinstance(check, ProvenanceCheck):
+    if isinstance(check, ProvenanceCheck) or getattr(check, "touches_files", False):
         return False
     specs = [getattr(check, key, None) for key in ("model", "reference", "data")]
     code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]

@@ -183,6 +183,23 @@ class ImageTrio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """A picture with what a reader should know about it."""
+
+    caption: str
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures side by side, such as a patch that was learned."""
+
+    title: str
+    pictures: tuple[Captioned, ...]
+    type: Literal["pictures"] = "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """A labelled node of a tree."""
 
@@ -204,7 +221,7 @@ class Validation:
     type: Literal["validation"] = "validation"
 
 
-Evidence = Table | Estimates | ImageTrio | Validation
+Evidence = Table | Estimates | ImageTrio | Pictures | Validation
 
 
 @dataclass(frozen=True, kw_only=True)

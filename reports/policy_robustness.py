@@ -66,15 +66,19 @@ class ModelCheck(Check):
         return self
 
 
+Attacks = Annotated[
+    tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+    BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
+    Field(min_length=1, strict=False),
+]
+"""A name, a table with options, or a list of them."""
+
+
 class RobustnessCheck(ModelCheck):
     """Attack an image classifier."""
 
     kind: Literal["robustness"]
-    attack: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
-        BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
-        Field(min_length=1, strict=False),
-    ]
+    attack: Attacks
     norm: Literal["linf", "l2", "l1", "l0"]
     eps: Annotated[Number, Field(gt=0)]
     target: Text | None = None
@@ -147,3 +151,18 @@ class CorruptionCheck(ModelCheck):
         if self.reference_arch is not None and self.reference is None:
             raise ValueError("reference_arch makes the network of reference, which is not named")
         return self
+
+
+class SceneCheck(ModelCheck):
+    """Rotations, colours, patches and universal perturbations, with limits of their own."""
+
+    kind: Literal["scene"]
+    attack: Attacks
+    target: Text | None = None
+    training_examples: Annotated[int, Field(ge=1)] | None = None
+    save: Text | None = None
+
+    @property
+    def touches_files(self) -> bool:
+        """Whether it reads or writes files beside model and data."""
+        return self.save is not None or any("palette" in attack.options for attack in self.attack)

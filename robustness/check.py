@@ -68,7 +68,7 @@ def check_robustness(
         chosen = shuffled(len(data.images), seed, check)[:examples]
     targets = None
     if threat.target is not None:
-        every = _targets(model, data, threat.target, classes, search.batch_size, device)
+        every = targets_of(model, data, threat.target, classes, search.batch_size, device)
         chosen = [i for i in chosen if int(every[i]) != int(data.labels[i])]
         if not chosen:
             raise InputError(
@@ -164,7 +164,7 @@ def class_names(model: Loaded, data: ImageData) -> tuple[str, ...]:
     return data.classes or tuple(f"class {i}" for i in range(model.classes))
 
 
-def _targets(
+def targets_of(
     model: Loaded,
     data: ImageData,
     target: str,

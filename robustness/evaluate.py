@@ -159,9 +159,9 @@ def evaluate(
     adversarial = images.clone() if collect else None
     done = 0
     with frozen(model):
-        for rows in _rounds(images, task.search.batch_size, grow=decided is not None):
+        for rows in rounds(images, task.search.batch_size, grow=decided is not None):
             x, y = images[rows].to(device), labels[rows].to(device)
-            clean = _finite(logits_of(clean_oracle, x))
+            clean = finite(logits_of(clean_oracle, x))
             right = clean.argmax(1) == y
             standing = right.clone()
             goal = y if targets is None else targets[rows].to(device)
@@ -182,7 +182,7 @@ def evaluate(
                     taken = sum(example.label == int(y[place]) for example in examples)
                     if len(examples) < keep and taken <= len(examples) // clean.shape[1]:
                         examples.append(
-                            _example(numbers[rows.start + place], name, x[place], found, y[place],
+                            example_of(numbers[rows.start + place], name, x[place], found, y[place],
                                      clean[place], answer)
                         )  # fmt: skip
                 standing[places] = False
@@ -204,7 +204,7 @@ def evaluate(
     )
 
 
-def _rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
+def rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
     """Which points are attacked together: as many as fit, or few at first where few may decide."""
     size = max(batch_size, _POOL_BYTES // max(images[:1].numel() * 4, 1))
     begin, take = 0, min(_FIRST_ROUND, size) if grow else size
@@ -256,12 +256,12 @@ def _attack(
         )
     inside = within(x, moved, task.eps, BALLS[task.norm])
     moved = torch.where(per_image(inside), moved, x)
-    search = fooled(_finite(logits_of(oracle, moved)), goal, targeted=task.targeted) & inside
+    search = fooled(finite(logits_of(oracle, moved)), goal, targeted=task.targeted) & inside
     fell = torch.zeros_like(search)
     answers = []
     alone = Oracle(task.model, batch_size=1, samples=task.search.samples, passes=tally.passes)
     for place in search.nonzero().flatten().tolist():
-        answer = _finite(logits_of(alone, moved[place : place + 1]))
+        answer = finite(logits_of(alone, moved[place : place + 1]))
         if fooled(answer, goal[place : place + 1], targeted=task.targeted):
             fell[place] = True
             answers.append(answer)
@@ -309,7 +309,8 @@ def frozen(model: nn.Module | Model) -> Iterator[None]:
             numpy.random.set_state(numpy_state)
 
 
-def _finite(logits: Logits) -> Logits:
+def finite(logits: Logits) -> Logits:
+    """The logits; raises InputError where one is NaN or infinite."""
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).any(1).sum())
         raise InputError(
@@ -319,7 +320,7 @@ def _finite(logits: Logits) -> Logits:
     return logits
 
 
-def _example(
+def example_of(
     index: int,
     attack: str,
     x: Tensor,
@@ -328,6 +329,7 @@ def _example(
     clean: Tensor,
     answer: Tensor,
 ) -> Example:
+    """An example to show, from an image, what became of it, and the logits of both."""
     before, after = clean.softmax(0), answer.softmax(0)
     return Example(
         index=index,
