@@ -51,7 +51,9 @@ def _model(
     context: Context,
 ) -> "Loaded":
     from assaymark.robustness import models
+    from assaymark.robustness.endpoint import Endpoint
 
+    own = spec == check.model  # a reference is asked as often as need be
     steps = models.Preprocessing(
         input_range=check.input_range,
         mean=check.normalize.mean if check.normalize else None,
@@ -64,6 +66,14 @@ def _model(
         folder=context.folder,
         preprocessing=steps,
         sha256=sha256,
+        answers=models.Answers(
+            access=check.access if own else None,
+            endpoint=Endpoint(**check.endpoint.model_dump()) if check.endpoint else Endpoint(),
+            classes=check.num_classes or len(data.classes or ()) or int(data.labels.max()) + 1,
+            names=data.classes,
+            queries=check.queries if own else None,
+            max_queries=check.max_queries if own else None,
+        ),
         device=context.device,
     )
 

@@ -110,11 +110,15 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a finding cost; passes are counted per example, not per batch."""
+    """What a finding cost; passes are counted per example, not per batch.
+
+    queries: images that a black box was asked about, all of them; None when the model is open.
+    """
 
     seconds: float | None = None
     forward: int | None = None
     backward: int | None = None
+    queries: int | None = None
 
 
 # Evidence is data, never markup; renderers draw it.
