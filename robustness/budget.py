@@ -92,10 +92,18 @@ def attack_within(
     to belong to that point, and the attack ends at the first one that fools inside the ball.
     """
     run = partial(attack, eps=eps, norm=norm, targeted=targeted)
-    own = inspect.signature(attack).parameters.get("queries")
-    if own is not None and own.default is not inspect.Parameter.empty:
-        most = min(int(own.default), budget.per_point or int(own.default))
-        return _in_rounds(budget, partial(run, queries=most), most, model, x, y, streams)
+    options = inspect.signature(attack).parameters
+    if "queries" in options and options["queries"].default is not inspect.Parameter.empty:
+        each = int(options["queries"].default)
+        rounds = int(options["restarts"].default) if "restarts" in options else 1
+        if budget.per_point is not None:
+            each = min(each, budget.per_point // rounds)
+        if each < 1:
+            raise InputError(
+                f"queries = {budget.per_point} is less than one for each of {rounds} restarts"
+            )
+        counted = partial(run, queries=each)
+        return _in_rounds(budget, counted, each * rounds, model, x, y, streams)
     watch = partial(_Watch, ball=BALLS[norm], eps=eps, targeted=targeted)
     return _one_by_one(budget, run, watch, model, x, y, streams)
 

@@ -1,8 +1,8 @@
 """Models by name: one grammar for every command.
 
 x.onnx · x.pt2 (torch.export) · x.ts or TorchScript .pt · x.safetensors or a .pt state dict with an
-architecture · package.module:factory · demo:NAME · an http(s) address or package.module:function that
-answers scores or labels.
+architecture · package.module:factory · hf:… · timm:… · demo:NAME · an http(s) address, or a
+package.module:function that answers scores or labels.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError, IntegrityError
-from assaymark.robustness import black_box, demo, formats
+from assaymark.robustness import black_box, demo, formats, vision_hubs
 from assaymark.robustness.black_box import Access, Ask, BlackBox
 from assaymark.robustness.budget import Budget
 from assaymark.robustness.endpoint import Endpoint, of_address
@@ -152,7 +152,7 @@ def load(
     sample with one row of logits an image; IntegrityError when its digest is not `sha256`.
     """
     answers = answers or Answers()
-    digest = None
+    digest, note = None, ""
     asked = _asked(spec, folder, answers)
     if asked is not None:
         _check_approved(spec, None, sha256)
@@ -162,6 +162,12 @@ def load(
         network: nn.Module = demo.network()
         formats.fill(network, formats.safetensors(path), path.name)
         digest = _sha256(path)
+    elif vision_hubs.is_hub(spec):
+        mapped = preprocessing is not None and (
+            preprocessing.mean is not None or preprocessing.input_range is not None
+        )
+        found = vision_hubs.read(spec, folder, normalized=mapped)
+        network, note, digest = found.network, found.note, _sha256(*found.files)
     elif re.fullmatch(r"[\w.]+:[\w.]+", spec):
         _check_approved(spec, None, sha256)  # code has no digest: it is not run to find out
         network = formats.build(spec, folder)
@@ -183,14 +189,14 @@ def load(
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     classes = _try(module, sample.to(device), spec)
-    note = ""
     graph = network.network if isinstance(network, FixedBatch) else network
     if isinstance(graph, OnnxModel):
         difference = graph.verify(module.preprocess(sample.to(device)))
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
     if answers.access not in (None, "white-box"):
         known = replace(answers, classes=classes)
-        return replace(_answering(spec, module, sample.to(device), None, known), sha256=digest)
+        closed = _answering(spec, module, sample.to(device), None, known)
+        return replace(closed, sha256=digest, note="; ".join(filter(None, (note, closed.note))))
     if answers.queries is not None or answers.max_queries is not None:
         raise InputError(
             f"queries and max_queries limit what is asked of a black box, and {spec} is open: set "
