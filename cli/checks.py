@@ -30,6 +30,7 @@ class Context:
 def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
     """The image classifier and the images that a check names."""
     from assaymark.robustness import images
+    from assaymark.robustness.tables import Columns
 
     data = images.load(
         check.data,
@@ -37,6 +38,9 @@ def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "Imag
         classes=check.classes,
         data_range=check.data_range,
         image_size=check.image_size,
+        labels=check.labels,
+        columns=Columns(image=check.image_column, label=check.label_column),
+        split=check.split,
     )
     model = _model(check.model, check.arch, check.model_sha256, check, data, context)
     return model, data

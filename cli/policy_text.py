@@ -58,6 +58,10 @@ def model_keys(
     queries: int | None = None,
     max_queries: int | None = None,
     endpoint: list[str] | None = None,
+    labels: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
 ) -> Table:
     """The keys that every check of an image classifier shares, from the options of a command."""
     return {
@@ -76,6 +80,10 @@ def model_keys(
         "queries": queries,
         "max_queries": max_queries,
         "endpoint": _settings(endpoint) if endpoint else None,
+        "labels": labels,
+        "image_column": image_column,
+        "label_column": label_column,
+        "split": split,
     }
 
 

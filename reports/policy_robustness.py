@@ -69,6 +69,10 @@ class ModelCheck(Check):
     normalize: Normalize | None = None
     input_range: Range | None = None
     data_range: Range | None = None
+    labels: Text | None = None
+    image_column: Text | None = None
+    label_column: Text | None = None
+    split: Text | None = None
     image_size: (
         Annotated[
             tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)

@@ -436,17 +436,42 @@ def test_an_attack_that_counts_for_itself_is_paid_in_rounds(
     assert part.outcomes[0].unfinished == int(part.unknown.sum())
 
 
+def test_square_over_http_does_what_it_does_to_the_open_model(data: images.ImageData) -> None:
+    from assaymark.robustness.evaluate import evaluate
+    from assaymark.robustness.square import square
+
+    x, y = data.images[:12], data.labels[:12]
+    attacks = {"square": partial(square, queries=60)}
+    whole = evaluate(server.digits(), x, y, attacks, eps=0.2, norm="linf", seed=3)
+    with serving() as state:
+        model = models.load(state.url, x[:4], answers=Answers(queries=60, max_queries=5000))
+        part = evaluate(
+            model.module,
+            x,
+            y,
+            {"square": square},
+            eps=0.2,
+            norm="linf",
+            seed=3,
+            budget=model.budget,
+        )
+        assert state.images == part.passes.forward + 4
+    assert 0 < whole.robust.sum() < 12
+    assert torch.equal(part.robust, whole.robust)
+
+
 def test_from_the_command_line(cli: Any, tmp_path: Path) -> None:
     with serving() as state:
-        arguments = ["attack", state.url, "demo:digits", "--access", "labels", "--eps", "0.2",
-                     "--attack", "foolbox:HopSkipJumpAttack", "--examples", "4", "--queries", "120",
-                     "--endpoint", "images=png", "-o", "r.json", "-o", "r.html"]  # fmt: skip
-        done = cli(*arguments)
+        done = cli(
+            "attack", state.url, "demo:digits", "--access", "scores", "--attack", "square",
+            "--eps", "0.2", "--examples", "8", "--queries", "80", "-o", "r.json", "-o", "r.html",
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         stored = json.loads((tmp_path / "r.json").read_text())["report"]
-        cost = stored["findings"][0]["cost"]
-        assert cost["queries"] == state.images
+        assert stored["findings"][0]["cost"]["queries"] == state.images
         assert f"{state.images:,} queries" in (tmp_path / "r.html").read_text()
-        refused = cli("attack", state.url, "demo:digits", "--attack", "pgd")
+        state.request = "instances"
+        asked = ["--endpoint", "request=instances", "--endpoint", "images=png"]
+        refused = cli("attack", state.url, "demo:digits", "--attack", "pgd", *asked)
         assert refused.returncode == 3
-        assert "pgd needs gradients" in refused.stdout + refused.stderr
+        assert "attack it with square, foolbox:HopSkipJumpAttack" in refused.stdout + refused.stderr
