@@ -168,7 +168,10 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTrio:
-    """Original, adversarial, and their difference multiplied by `factor` around mid-grey."""
+    """Original, adversarial, and their difference multiplied by `factor` around mid-grey.
+
+    confidence: None of a model that answers labels only.
+    """
 
     title: str
     original: Picture
@@ -177,9 +180,9 @@ class ImageTrio:
     factor: float
     label: str
     prediction: str
-    confidence: float
+    confidence: float | None
     fooled_prediction: str
-    fooled_confidence: float
+    fooled_confidence: float | None
     linf: float
     l2: float
     attack: str

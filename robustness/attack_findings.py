@@ -93,7 +93,9 @@ def _findings(
             n=n,
             limit=limit,
             severity=gate.severity if gate else "low",
-            evidence=_evidence(result, threat, masking, limit, classes)
+            evidence=_evidence(
+                result, threat, masking, limit, classes, confident=model.access != "labels"
+            )
             if measure == "robust_accuracy" and not findings
             else (),
             references=tags,
@@ -169,6 +171,8 @@ def _evidence(
     masking: Masking,
     limit: object,
     classes: tuple[str, ...],
+    *,
+    confident: bool,
 ) -> tuple[Evidence, ...]:
     standing = int(result.correct.sum())
     stages = [("no attack", standing)]
@@ -236,7 +240,10 @@ def _evidence(
         + "".join(f" Here {repair}." for repair in masking.repairs),
     )
     evidence = (chart, table, signs) if masking.signs else (chart, table)
-    return (*evidence, *(trio(example, classes) for example in result.examples))
+    return (
+        *evidence,
+        *(trio(example, classes, confident=confident) for example in result.examples),
+    )
 
 
 def _seen(model: Loaded) -> str:

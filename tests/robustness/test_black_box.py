@@ -15,7 +15,7 @@ from server import Server, serving
 from torch import nn
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness import catalogue, endpoint, images, models
+from assaymark.robustness import borrowed, catalogue, endpoint, images, models
 from assaymark.robustness.check import Threat, check_robustness
 from assaymark.robustness.endpoint import Endpoint
 from assaymark.robustness.models import Answers, Preprocessing
@@ -292,8 +292,8 @@ def test_what_an_attack_needs_is_what_it_is_listed_with() -> None:
     x = 0.45 + 0.1 * torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     y = Watched()(x).argmax(1)
     wrong = []
-    names = [f"foolbox:{name}" for name in catalogue.foolbox_names()]
-    for name in [*names, *(f"cleverhans:{name}" for name in catalogue.cleverhans_names())]:
+    names = [f"foolbox:{name}" for name in borrowed.foolbox_names()]
+    for name in [*names, *(f"cleverhans:{name}" for name in borrowed.cleverhans_names())]:
         if name.endswith(("DatasetAttack", "RefinementAttack")):  # these want data of their own
             continue
         attack: Any = None
@@ -342,6 +342,9 @@ def test_queries_are_counted_and_the_report_says_what_was_seen(data: images.Imag
         assert robust.cost.forward == state.images - 4
         assert robust.value is not None
         assert robust.value < clean.value
+        trios = [item for item in robust.evidence if item.type == "image-trio"]
+        assert trios
+        assert all(trio.confidence is None for trio in trios)  # labels do not say how sure they are
     steps = " ".join(result.method.steps)
     assert "only labels are seen, at most 200 queries for each attack on an image" in steps
     assert any("whoever has the model can do more" in item for item in result.method.not_tested)
