@@ -6,20 +6,29 @@ from typing import Annotated
 import typer
 
 from assaymark.cli.options import (
+    Access,
     Arch,
     BatchSize,
     Classes,
     DataName,
     DataRange,
     Device,
+    EndpointOf,
     Examples,
     ExitZero,
+    ImageColumn,
     ImageSize,
     InputRange,
+    LabelColumn,
+    LabelsFile,
+    MaxQueries,
     Mean,
     ModelName,
+    NumClasses,
     Outputs,
+    Queries,
     SeedOfCommand,
+    Split,
     Std,
     command_line,
     debug,
@@ -56,12 +65,21 @@ def attack(
         str | None, typer.Option(help="Targeted: next, least-likely or a class name.")
     ] = None,
     arch: Arch = None,
+    access: Access = None,
+    num_classes: NumClasses = None,
+    queries: Queries = None,
+    max_queries: MaxQueries = None,
+    endpoint: EndpointOf = None,
     classes: Classes = None,
     mean: Mean = None,
     std: Std = None,
     input_range: InputRange = None,
     data_range: DataRange = None,
     image_size: ImageSize = None,
+    labels: LabelsFile = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    split: Split = None,
     examples: Examples = None,
     batch_size: BatchSize = 250,
     minimum: Annotated[
@@ -120,8 +138,17 @@ def attack(
             image_size=image_size,
             examples=examples,
             batch_size=batch_size,
+            access=access,
+            num_classes=num_classes,
+            queries=queries,
+            max_queries=max_queries,
+            endpoint=endpoint,
+            labels=labels,
+            image_column=image_column,
+            label_column=label_column,
+            split=split,
         ),
-        "attack": _attacks(name, suite, option),
+        "attack": _attacks(name or _usual(model, access, suite), suite, option),
         "target": target,
         "save": save,
         **limits,
@@ -142,6 +169,14 @@ def attack(
         needs_gate=False,
         debug=debug(),
     )
+
+
+def _usual(model: str, access: str | None, suite: str | None) -> list[str] | None:
+    """The attacks on a black box when none is named: what can be seen of it decides."""
+    address = model.startswith(("http://", "https://"))
+    seen = access or ("scores" if address else "white-box")
+    usual = {"scores": ["square"], "labels": ["foolbox:HopSkipJumpAttack"]}
+    return None if suite else usual.get(seen)
 
 
 def _attacks(names: list[str] | None, suite: str | None, options: list[str] | None) -> list[object]:

@@ -35,6 +35,7 @@ class Context:
 def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
     """The image classifier and the images that a check names."""
     from assaymark.robustness import images
+    from assaymark.robustness.tables import Columns
 
     data = images.load(
         check.data,
@@ -42,6 +43,9 @@ def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "Imag
         classes=check.classes,
         data_range=check.data_range,
         image_size=check.image_size,
+        labels=check.labels,
+        columns=Columns(image=check.image_column, label=check.label_column),
+        split=check.split,
     )
     model = _model(check.model, check.arch, check.model_sha256, check, data, context)
     return model, data
@@ -56,7 +60,9 @@ def _model(
     context: Context,
 ) -> "Loaded":
     from assaymark.robustness import models
+    from assaymark.robustness.endpoint import Endpoint
 
+    own = spec == check.model  # a reference is asked as often as need be
     steps = models.Preprocessing(
         input_range=check.input_range,
         mean=check.normalize.mean if check.normalize else None,
@@ -69,6 +75,14 @@ def _model(
         folder=context.folder,
         preprocessing=steps,
         sha256=sha256,
+        answers=models.Answers(
+            access=check.access if own else None,
+            endpoint=Endpoint(**check.endpoint.model_dump()) if check.endpoint else Endpoint(),
+            classes=check.num_classes or len(data.classes or ()) or int(data.labels.max()) + 1,
+            names=data.classes,
+            queries=check.queries if own else None,
+            max_queries=check.max_queries if own else None,
+        ),
         device=context.device,
     )
 

@@ -16,6 +16,7 @@ from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
 from assaymark.reports.policy import ProvenanceCheck
+from assaymark.reports.policy_robustness import ModelCheck
 from assaymark.reports.policy_types import Check
 
 if TYPE_CHECKING:
@@ -64,8 +65,11 @@ def resumable(check: Check) -> bool:
     specs = [getattr(check, key, None) for key in ("model", "reference", "data")]
     code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
     arches = [getattr(check, key, None) for key in ("arch", "reference_arch")]
-    # an .onnx file may keep its weights in files of any name
-    return not code and not any(arches) and not any(str(spec).endswith(".onnx") for spec in specs)
+    # an .onnx file may keep its weights in files of any name, a table its pictures
+    table = str(getattr(check, "data", None) or "").lower().endswith((".csv", ".parquet", ".npy"))
+    scattered = any(str(spec).endswith(".onnx") for spec in specs)
+    scattered |= table and isinstance(check, ModelCheck)
+    return not code and not any(arches) and not scattered
 
 
 def kept(results: dict[str, CheckResult]) -> dict[str, CheckResult]:

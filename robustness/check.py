@@ -63,6 +63,8 @@ def check_robustness(
     """
     search = search or Search()
     classes = class_names(model, data)
+    for name, _ in threat.attacks:
+        catalogue.can_see(name, model.access, threat.norm, model.name)
     chosen = subset(len(data.images), examples, seed, check)
     if sequential:
         chosen = shuffled(len(data.images), seed, check)[:examples]
@@ -76,7 +78,9 @@ def check_robustness(
             )
         targets = every[chosen]
     looks = Looks(gates) if sequential and gates else None
-    masking, view = _examined(model, data, chosen, search, seed, check, device)
+    masking, view = Masking(signs=()), View(model=model.module)
+    if model.access == "white-box":  # a black box has no gradient to hide
+        masking, view = _examined(model, data, chosen, search, seed, check, device)
     attacks = catalogue.build(threat.attacks, threat.norm, gradient=masking.gradient)
     result = evaluate(
         model.module,
@@ -91,6 +95,7 @@ def check_robustness(
         indices=chosen,
         search=replace(search, samples=max(search.samples, view.samples)),
         view=view.model,
+        budget=model.budget,
         device=device,
         keep=keep,
         collect=save is not None,
