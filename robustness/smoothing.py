@@ -151,7 +151,9 @@ def certify(
             "smoothing/count",
         )  # fmt: skip
         hits = counts.gather(1, guess[part, None]).squeeze(1)
-        found = torch.tensor([_radius(smoothing, hit) for hit in hits.tolist()], dtype=torch.float64)
+        found = torch.tensor(
+            [_radius(smoothing, hit) for hit in hits.tolist()], dtype=torch.float64
+        )
         radii[part] = found.clamp_min(0).to(x.device)
         answers[part] = torch.where(radii[part] > 0, guess[part], answers[part])
         done += len(part)

@@ -105,7 +105,7 @@ def test_predictions_are_the_model_s_far_from_the_boundary() -> None:
 
 def test_with_labels_only_what_is_right_is_counted() -> None:
     model, x, y, _ = binary(10)
-    plan = Smoothing(sigma=0.25, samples=500)
+    plan = Smoothing(sigma=0.03, samples=500)
     right, _ = certify(model, x, plan, streams(10), y=y)
     wrong, radii = certify(model, x, plan, streams(10), y=1 - y)
     assert (right == y).sum() >= 5
@@ -118,13 +118,13 @@ def test_with_labels_only_what_is_right_is_counted() -> None:
 
 def test_certified_accuracy_falls_with_the_radius_and_ends_at_the_largest() -> None:
     model, x, y, _ = binary(40)
-    plan = Smoothing(sigma=0.5, samples=300, alpha=0.01)
+    plan = Smoothing(sigma=0.05, samples=300, alpha=0.01)
     answers, radii = certify(model, x, plan, streams(40))
-    shares = [int(accuracy_at(answers, radii, y, r / 10).sum()) for r in range(12)]
+    shares = [int(accuracy_at(answers, radii, y, r / 100).sum()) for r in range(12)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[-1]
     assert not accuracy_at(answers, radii, y, plan.largest_radius * 1.001).any()
-    assert plan.largest_radius == pytest.approx(0.5 * gauss.ppf(0.01 ** (1 / 300)))
+    assert plan.largest_radius == pytest.approx(0.05 * gauss.ppf(0.01 ** (1 / 300)))
 
 
 def test_an_empty_batch() -> None:
