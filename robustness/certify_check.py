@@ -30,12 +30,14 @@ from assaymark.reports.model import (
     Table,
 )
 from assaymark.robustness import catalogue
+from assaymark.robustness.balls import BALLS
 from assaymark.robustness.bounds import BoundMethod, certified
 from assaymark.robustness.check import NORM_NAMES, class_names
 from assaymark.robustness.evaluate import Evaluation, Search, evaluate, frozen, subset
 from assaymark.robustness.images import ImageData
+from assaymark.robustness.losses import Loss, cross_entropy
 from assaymark.robustness.models import Loaded
-from assaymark.robustness.oracle import Oracle, Passes, logits_of
+from assaymark.robustness.oracle import Oracle, Passes, ascent, logits_of
 from assaymark.robustness.smoothing import (
     ABSTAIN,
     Smoothing,
@@ -54,6 +56,8 @@ _TOLERANCE = 1e-6
 """How far outside the ball an answer of an attack still counts: certificates reach beyond it."""
 _COPIES = 16
 """Noisy images whose mean answer an attack on a smoothed classifier climbs."""
+_DEEPER = 10
+"""Steps into the other class, once there."""
 PAPERS: dict[str, str] = {
     "ibp": "Gowal et al. 2018, arXiv 1810.12715",
     "crown-ibp": "Zhang et al. 2020, arXiv 1906.06316",
@@ -295,19 +299,34 @@ def _attack_smoothed(
     assert plan is not None
     like = x[:1, None].expand(-1, _COPIES, *x.shape[1:])
     noise = plan.sigma * Streams.of(seed, "mean answer", [0]).normal(like, "noise")[0]
-    attacked = run(
-        _MeanAnswer(model.module, noise), x, y, collect=True,
-        search=Search(batch_size=max(1, batch_size // _COPIES)),
-    )  # fmt: skip
+    mean_answer = _MeanAnswer(model.module, noise)
+    batch_size = max(1, batch_size // _COPIES)
+    attacked = run(mean_answer, x, y, collect=True, search=Search(batch_size=batch_size))
     assert attacked.adversarial is not None
     with frozen(model.module):
         oracle = Oracle(model.module, batch_size=batch_size)
-        answers = predict(oracle, attacked.adversarial.to(x), plan, streams, tag="attacked")
+        deeper = _deeper(mean_answer, x, y, attacked.adversarial.to(x), claim, batch_size)
+        answers = predict(oracle, deeper, plan, streams, tag="attacked")
     fell = ((answers != y) & (answers != ABSTAIN)).cpu()
     allowed = wrong_at_most(2 * int(proof.held.sum()), plan.alpha, 1 - 1e-6)
     if int((proof.held & fell).sum()) > allowed:
         sandwich(proof.held, ~fell)
     return attacked, proof.correct & ~fell
+
+
+def _deeper(
+    model: nn.Module, x: Images, y: Labels, moved: Images, claim: Claim, batch_size: int
+) -> Images:
+    """On from where an attack stopped: it stops as soon as the answer turns, where votes are split."""
+    ball, oracle = BALLS[claim.norm], Oracle(model, batch_size=batch_size)
+
+    def loss(logits: Logits, rows: slice) -> Loss:
+        return cross_entropy(logits, y[rows])
+
+    for _ in range(_DEEPER):
+        _, _, gradient = ascent(oracle, moved, loss)
+        moved = ball.project(x, moved + claim.eps / 4 * ball.steepest(gradient), claim.eps)
+    return moved
 
 
 def _findings(

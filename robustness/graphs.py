@@ -4,6 +4,7 @@ The operations that torch executes are recorded, so that modules, exported progr
 ONNX graphs all become the same few. What does not depend on the image is a constant of its step.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -24,10 +25,12 @@ from assaymark.robustness.relaxations import (
     SShape,
     Step,
 )
+from assaymark.robustness.streams import seed_of
 from assaymark.robustness.types import Images, Logits, Model
 
 _aten = torch.ops.aten
 _TOLERANCE = 1e-4
+_VAST = 1e30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,7 +168,7 @@ def _needed(calls: list[_Call], output: int) -> list[int]:
 
 def _check(graph: Graph, model: nn.Module | Model, x: Images, logits: Logits) -> None:
     """The steps answer as the model does, for these images and others, and for each image alone."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed_of("other images"))
     other = torch.rand(x.shape, generator=generator).to(x)
     with frozen(model), torch.no_grad():
         pairs = ((x, logits), (other, model(other)))
@@ -266,6 +269,10 @@ def _plainly(call: _Call) -> _Call:
         return _renamed(call, "clone", _identity, keywords={})
     if name in ("clone", "contiguous", "detach", "lift_fresh", "alias"):
         return _renamed(call, name, _identity, keywords={})
+    if name == "constant_pad_nd" and len(arguments) > 2 and abs(arguments[2]) == torch.inf:
+        # before max-pooling; times a weight of 0 infinity would be NaN
+        value = math.copysign(_VAST, arguments[2])
+        return _renamed(call, name, call.function, (*arguments[:2], value))
     if name in ("view", "_unsafe_view"):
         return _renamed(call, name, torch.reshape)
     return call

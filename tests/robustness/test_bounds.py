@@ -186,6 +186,7 @@ def test_what_is_answered_wrongly_is_not_certified() -> None:
     assert not certified(linear.model(), x, wrong, 1e-6, "linf", "crown").any()
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter warns of torch
 @pytest.mark.parametrize("kind", networks.KINDS)
 def test_a_network_read_from_a_file_has_the_same_bounds(kind: str, tmp_path: Path) -> None:
     """As a module, an exported program, TorchScript and ONNX, behind the same preprocessing."""
@@ -280,7 +281,7 @@ def test_what_cannot_be_bounded_is_named(model: nn.Module, says: str) -> None:
 def test_l0_is_refused() -> None:
     x, y = linear.points()
     with pytest.raises(InputError, match="linf, l2 or l1"):
-        margins(linear.model(), x, y, eps=1, norm="l0")
+        margins(linear.model(), x, y, eps=1.0, norm="l0")
 
 
 def test_a_provably_robust_network_is_certified_and_no_attack_beats_it(shared: Path) -> None:
