@@ -246,20 +246,22 @@ class MaxPool:
         return high > low
 
     def pull(self, weights: Weights, *bounds: Bounds) -> tuple[tuple[Tensor, ...], Offsets]:
-        """Below: the entry with the largest low bound. Above: that too where nothing else can be
-        larger, and the largest high bound elsewhere."""
+        """Below: the entry with the largest bounds, taken together, since low bounds after a ReLU are
+        mostly 0. Above: max(z, rest) for the entry z with the largest high bound, where rest is that
+        of the others: its chord is z itself where nothing else can be larger."""
         low, high = bounds[0]
-        best, place = self._largest(low)
-        top = self.run(high)
-        # the largest high bound among the other entries: that of this one is hidden where it leads
-        leads = self._second_highest(high, place) <= best
+        below, (top, above) = self._largest(low + high)[1], self._largest(high)
+        least = low.flatten(2).gather(2, above.flatten(2)).view(top.shape)
+        rest = torch.maximum(self._second_highest(high, above), least)
+        slope = (top - rest) / (top - least).clamp_min(torch.finfo(low.dtype).tiny)
         up, down = weights.clamp_min(0), weights.clamp_max(0)
-        moved = up + down * leads
-        offsets = (down * torch.where(leads, torch.zeros_like(top), top)).flatten(2).sum(2)
-        flat = weights.new_zeros(*weights.shape[:2], low[0, 0].numel() * low.shape[1])
-        channels = torch.arange(low.shape[1], device=low.device).view(1, -1, 1, 1)
-        index = (place + channels * low[0, 0].numel()).flatten(1)
-        flat.scatter_add_(2, index.expand(len(weights), *index.shape), moved.flatten(2))
+        offsets = (down * (top - slope * top)).flatten(2).sum(2)
+        plane = low[0, 0].numel()
+        flat = weights.new_zeros(*weights.shape[:2], plane * low.shape[1])
+        channels = plane * torch.arange(low.shape[1], device=low.device).view(1, -1, 1, 1)
+        for place, part in ((below, up), (above, down * slope)):
+            index = (place + channels).flatten(1)
+            flat.scatter_add_(2, index.expand(len(weights), *index.shape), part.flatten(2))
         return (flat.view(len(weights), *low.shape),), offsets
 
     def _largest(self, values: Values) -> tuple[Tensor, Tensor]:
