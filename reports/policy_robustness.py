@@ -108,6 +108,10 @@ class RobustnessCheck(ModelCheck):
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
         _check_unit(self.norm, self.eps)
+        if self.norm == "l0" and self.eps != int(self.eps):
+            raise ValueError(
+                f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
+            )
         return self
 
 
@@ -159,10 +163,6 @@ class CertificateCheck(ModelCheck):
             raise ValueError(
                 f"eps = {self.eps:g} is beyond {largest:.3g}, the largest radius that so many samples "
                 "can certify with this sigma: raise samples or sigma"
-            )
-        if self.norm == "l0" and self.eps != int(self.eps):
-            raise ValueError(
-                f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
             )
         return self
 

@@ -190,7 +190,7 @@ def interval_of_certified(
 
     >>> interval = interval_of_certified(500, 1000, 0.001)
     >>> round(interval.low, 3), round(interval.high, 3)
-    (0.461, 0.531)
+    (0.46, 0.531)
     """
     if n == 0:
         return None
