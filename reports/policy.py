@@ -12,7 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from assaymark.reports.policy_robustness import CorruptionCheck, RobustnessCheck, SceneCheck
+from assaymark.reports.policy_robustness import (
+    CertificateCheck,
+    CorruptionCheck,
+    RobustnessCheck,
+    SceneCheck,
+)
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
@@ -33,6 +38,10 @@ METRICS: dict[str, dict[str, Metric]] = {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "attack_success_rate": Metric(good="low", interval=True),
+    },
+    "certificate": {
+        "certified_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
     },
     "bias.table": {
         "demographic_parity_difference": _GAP,
@@ -86,13 +95,19 @@ class ProvenanceCheck(Check):
 
 
 AnyCheck = Annotated[
-    RobustnessCheck | CorruptionCheck | SceneCheck | BiasTableCheck | ProvenanceCheck,
+    RobustnessCheck
+    | CertificateCheck
+    | CorruptionCheck
+    | SceneCheck
+    | BiasTableCheck
+    | ProvenanceCheck,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
     "corruption": CorruptionCheck,
     "scene": SceneCheck,
+    "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }
