@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assaymark.robustness.apgd import apgd_ce, apgd_dlr, apgd_t
+from assaymark.robustness.gradient_estimates import nes, spsa
 from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
+from assaymark.robustness.simba import simba
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square
 from assaymark.robustness.types import Attack, Norm
@@ -82,5 +84,23 @@ ATTACKS: dict[str, AttackCard] = {
         norms=("linf", "l2", "l1"),
         paper="Croce and Hein 2020, arXiv 2003.01690; L1: 2021, arXiv 2103.01208",
         targeted=False,
+    ),
+    "nes": AttackCard(
+        run=nes,
+        knowledge="scores",
+        norms=("linf", "l2"),
+        paper="Ilyas et al. 2018, arXiv 1804.08598",
+    ),
+    "spsa": AttackCard(
+        run=spsa,
+        knowledge="scores",
+        norms=("linf", "l2"),
+        paper="Uesato et al. 2018, arXiv 1802.05666",
+    ),
+    "simba": AttackCard(
+        run=simba,
+        knowledge="scores",
+        norms=("l2", "linf"),
+        paper="Guo et al. 2019, arXiv 1905.07121",
     ),
 }
