@@ -9,6 +9,14 @@ from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
 from assaymark.robustness.simba import simba
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square
+from assaymark.robustness.transfer import (
+    di_fgsm,
+    mi_fgsm,
+    ni_fgsm,
+    si_ni_fgsm,
+    ti_fgsm,
+    vmi_fgsm,
+)
 from assaymark.robustness.types import Attack, Norm
 
 Knowledge = Literal["white-box", "transfer", "scores", "labels", "none"]
@@ -102,5 +110,41 @@ ATTACKS: dict[str, AttackCard] = {
         knowledge="scores",
         norms=("l2", "linf"),
         paper="Guo et al. 2019, arXiv 1905.07121",
+    ),
+    "mi-fgsm": AttackCard(
+        run=mi_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Dong et al. 2018, arXiv 1710.06081",
+    ),
+    "ni-fgsm": AttackCard(
+        run=ni_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Lin et al. 2020, arXiv 1908.06281",
+    ),
+    "si-ni-fgsm": AttackCard(
+        run=si_ni_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Lin et al. 2020, arXiv 1908.06281",
+    ),
+    "di-fgsm": AttackCard(
+        run=di_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Xie et al. 2019, arXiv 1803.06978",
+    ),
+    "ti-fgsm": AttackCard(
+        run=ti_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Dong et al. 2019, arXiv 1904.02884",
+    ),
+    "vmi-fgsm": AttackCard(
+        run=vmi_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Wang and He 2021, arXiv 2103.15571",
     ),
 }

@@ -34,6 +34,16 @@ def damped_cross_entropy(logits: Logits, y: Labels) -> Loss:
     return cross_entropy(logits * (_SPREAD / spread.clamp_min(_SPREAD)), y)
 
 
+def log_odds(logits: Logits, y: Labels) -> Loss:
+    """Logarithm of the odds against y.
+
+    The cross-entropy is log(1 + exp(log_odds)), so both gradients point the same way, and this one
+    does not vanish however confident the model is: the one to take where only its direction counts.
+    """
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    return logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
+
+
 def margin(logits: Logits, y: Labels) -> Loss:
     """How far the best other class is above y; above 0, y is not the answer."""
     own = logits.gather(1, y[:, None]).squeeze(1)
