@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool
@@ -113,6 +113,7 @@ def affordable(queries: int, samples: int) -> int:
     return full * (samples + 1) + (2 * ((left - 1) // 2) + 1 if left >= 3 else 0)
 
 
+@runtime_checkable  # tests check argument types
 class _Rule(Protocol):
     """From an estimate of the gradient to a step; it remembers the estimates before."""
 

@@ -73,9 +73,12 @@ def momentum_walk(
 ) -> Images:
     """Steps along gradients that add up, so that they do not end in a corner of one model alone.
 
+    The loss is the logarithm of the odds, which points where the cross-entropy does and does not vanish.
+
     decay: how much of the sum is kept (MI-FGSM, https://arxiv.org/abs/1710.06081, algorithm 1).
     look_ahead: the gradient is taken where the sum leads (NI-FGSM, https://arxiv.org/abs/1908.06281,
-    equation 6). scales: how many copies, each half as bright as the one before, are averaged
+    equation 6). scales: over how many copies, each half as bright as the one before, the
+    gradient is averaged
     (SI-NI-FGSM, the same, equation 8). diversity, resize: the chance that an image is shrunk, to no
     less than that share of its sides, and padded with 0 before it is asked about (DI-FGSM,
     https://arxiv.org/abs/1803.06978, section 3.2). kernel: the odd width in pixels of the Gaussian
