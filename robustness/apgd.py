@@ -282,10 +282,11 @@ def apgd_ce(
     A point that never falls costs (steps + 1) forward and steps backward passes a restart.
     """
     objective = towards_ce if targeted else untargeted_ce
-    return _restarted(
+    best, _ = _restarted(
         model, x, y, None, objective, eps=eps, norm=norm, targeted=targeted, streams=streams,
         steps=steps, restarts=restarts, tag="apgd-ce",
     )  # fmt: skip
+    return best
 
 
 def apgd_dlr(
@@ -306,10 +307,11 @@ def apgd_dlr(
     """
     steer = logits_of(model, x).argmax(1) if targeted else None
     objective = towards_dlr if targeted else untargeted_dlr
-    return _restarted(
+    best, _ = _restarted(
         model, x, y, steer, objective, eps=eps, norm=norm, targeted=targeted, streams=streams,
         steps=steps, restarts=restarts, tag="apgd-dlr",
     )  # fmt: skip
+    return best
 
 
 def apgd_t(
@@ -335,15 +337,13 @@ def apgd_t(
     best = x.clone()
     standing = torch.arange(len(x), device=x.device)
     for rank in range(order.shape[1]):
-        end = _restarted(
+        end, fell = _restarted(
             model, x[standing], y[standing], order[standing, rank], away_from, eps=eps, norm=norm,
             targeted=False, streams=None if streams is None else streams.select(standing),
             steps=steps, restarts=1, tag=f"apgd-t/{rank}",
         )  # fmt: skip
         best[standing] = end
-        if rank + 1 < order.shape[1]:
-            fell = fooled(logits_of(model, end), y[standing], targeted=False)
-            standing = standing[~fell]
+        standing = standing[~fell]
         if not len(standing):
             break
     return best
@@ -363,12 +363,13 @@ def _restarted(
     steps: int,
     restarts: int,
     tag: str,
-) -> Images:
+) -> tuple[Images, Bool[Tensor, " batch"]]:
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
     streams = streams or Streams.of(0, "apgd", list(range(len(x))))
     best = x.clone()
     standing = torch.arange(len(x), device=x.device)
+    fallen = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for restart in range(restarts):
         origin = x[standing]
         mine = streams.select(standing)
@@ -382,7 +383,8 @@ def _restarted(
         standing = standing[~fell]
         if not len(standing):
             break
-    return best
+    fallen[standing] = False
+    return best, fallen
 
 
 def walks(

@@ -10,10 +10,20 @@ from assaymark.robustness.deepfool import deepfool
 from assaymark.robustness.elastic_net import ead
 from assaymark.robustness.fab import fab, fab_t
 from assaymark.robustness.fmn import fmn
+from assaymark.robustness.gradient_estimates import nes, spsa
 from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
+from assaymark.robustness.simba import simba
 from assaymark.robustness.sparse import jsma, sigma_zero
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square
+from assaymark.robustness.transfer import (
+    di_fgsm,
+    mi_fgsm,
+    ni_fgsm,
+    si_ni_fgsm,
+    ti_fgsm,
+    vmi_fgsm,
+)
 from assaymark.robustness.types import Attack, Norm
 
 Knowledge = Literal["white-box", "transfer", "scores", "labels", "none"]
@@ -153,5 +163,59 @@ ATTACKS: dict[str, AttackCard] = {
         norms=("l0",),
         paper="Papernot et al. 2016, arXiv 1511.07528",
         goal="nearest",
+    ),
+    "nes": AttackCard(
+        run=nes,
+        knowledge="scores",
+        norms=("linf", "l2"),
+        paper="Ilyas et al. 2018, arXiv 1804.08598",
+    ),
+    "spsa": AttackCard(
+        run=spsa,
+        knowledge="scores",
+        norms=("linf", "l2"),
+        paper="Uesato et al. 2018, arXiv 1802.05666",
+    ),
+    "simba": AttackCard(
+        run=simba,
+        knowledge="scores",
+        norms=("l2", "linf"),
+        paper="Guo et al. 2019, arXiv 1905.07121",
+    ),
+    "mi-fgsm": AttackCard(
+        run=mi_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Dong et al. 2018, arXiv 1710.06081",
+    ),
+    "ni-fgsm": AttackCard(
+        run=ni_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Lin et al. 2020, arXiv 1908.06281",
+    ),
+    "si-ni-fgsm": AttackCard(
+        run=si_ni_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Lin et al. 2020, arXiv 1908.06281",
+    ),
+    "di-fgsm": AttackCard(
+        run=di_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Xie et al. 2019, arXiv 1803.06978",
+    ),
+    "ti-fgsm": AttackCard(
+        run=ti_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Dong et al. 2019, arXiv 1904.02884",
+    ),
+    "vmi-fgsm": AttackCard(
+        run=vmi_fgsm,
+        knowledge="transfer",
+        norms=("linf", "l2"),
+        paper="Wang and He 2021, arXiv 2103.15571",
     ),
 }

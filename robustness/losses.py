@@ -35,7 +35,7 @@ def damped_cross_entropy(logits: Logits, y: Labels) -> Loss:
     return cross_entropy(logits * (_SPREAD / spread.clamp_min(_SPREAD)), y)
 
 
-def log_odds(logits: Logits, y: Labels) -> Loss:
+def level_log_odds(logits: Logits, y: Labels) -> Loss:
     """log((1 - p) / p) for the probability p of class y, from logits whose spread is brought to 20.
 
     Its gradient points where that of the cross-entropy does and never vanishes, on either side of the
@@ -47,6 +47,16 @@ def log_odds(logits: Logits, y: Labels) -> Loss:
     level = logits * (_LEVEL / spread.clamp_min(_TINY))
     own = level.gather(1, y[:, None]).squeeze(1)
     return level.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
+
+
+def log_odds(logits: Logits, y: Labels) -> Loss:
+    """Logarithm of the odds against y.
+
+    The cross-entropy is log(1 + exp(log_odds)), so both gradients point the same way, and this one
+    does not vanish however confident the model is: the one to take where only its direction counts.
+    """
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    return logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
 
 
 def margin(logits: Logits, y: Labels) -> Loss:

@@ -25,6 +25,13 @@ _BLOCK = 64
 """Queries whose random numbers are drawn together, where they take no more memory than an image."""
 
 
+def score_of(logits: Logits, y: Labels, targeted: bool, score: Score | None) -> Loss:
+    """What is climbed; by default the margin, and the cross-entropy of the target when targeted."""
+    score = score or ("cross-entropy" if targeted else "margin")
+    value = margin(logits, y) if score == "margin" else cross_entropy(logits, y)
+    return -value if targeted else value
+
+
 class Draws:
     """Uniform numbers in [0, 1) for one query after the other, drawn many queries at a time.
 
@@ -98,7 +105,7 @@ def search(
             before.append((places, here.gather(1, places)))
             here.scatter_(1, places, values)
         logits = logits_of(model, here.view(-1, *shape))
-        reached = _score(logits, y, targeted, score)
+        reached = score_of(logits, y, targeted, score)
         down = fooled(logits, y, targeted=targeted)
         better = (reached > best) | down
         for places, values in reversed(before):
@@ -148,9 +155,3 @@ def check_budget(queries: int, restarts: int) -> None:
     """Raises ValueError for a search that would do nothing."""
     if queries < 1 or restarts < 1:
         raise ValueError(f"queries and restarts must be at least 1, got {queries} and {restarts}")
-
-
-def _score(logits: Logits, y: Labels, targeted: bool, score: Score | None) -> Loss:
-    score = score or ("cross-entropy" if targeted else "margin")
-    value = margin(logits, y) if score == "margin" else cross_entropy(logits, y)
-    return -value if targeted else value

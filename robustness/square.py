@@ -127,7 +127,8 @@ class _Windows:
         share = self._p_init / 2**passed
         side = max(round(math.sqrt(share * self.height * self.width)), 1)
         if odd:
-            side = max(side, 3) // 2 * 2 + 1
+            # bumps need three pixels; a small image is better searched value by value
+            side = max(side, min(3, self.height // 3, self.width // 3)) // 2 * 2 + 1
         return min(side, self.height), min(side, self.width)
 
     def corner(

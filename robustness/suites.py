@@ -18,6 +18,8 @@ from torch import Tensor
 from assaymark.reports.errors import InputError
 from assaymark.robustness.apgd import (
     Objective,
+    apgd_ce,
+    apgd_t,
     away_from,
     climb,
     plain_difference,
@@ -25,6 +27,7 @@ from assaymark.robustness.apgd import (
     towards_ce,
 )
 from assaymark.robustness.balls import per_image
+from assaymark.robustness.fab import fab_t
 from assaymark.robustness.losses import Loss, margin, other_classes
 from assaymark.robustness.oracle import logits_of
 from assaymark.robustness.square import square, square_from
@@ -272,15 +275,46 @@ def _gradient_suite(
     return stages
 
 
+def _autoattack(norm: Norm) -> dict[str, Attack]:
+    """APGD-CE, APGD-T, FAB-T and Square with the budgets of AutoAttack standard (2003.01690)."""
+    if norm == "l0":
+        raise InputError(
+            "autoattack has no l0 form: name attacks, such as sigma-zero and sparse-rs"
+        )
+    restarts, targets = (5, 5) if norm == "l1" else (1, 9)
+    return {
+        "apgd-ce": partial(apgd_ce, restarts=restarts),
+        "apgd-t": partial(apgd_t, targets=targets),
+        "fab-t": partial(fab_t, targets=9),
+        "square": partial(square, queries=5001),  # a start and 5,000 proposals
+    }
+
+
+def _exhaustive(norm: Norm) -> dict[str, Attack]:
+    longer = _gradient_suite(norm, short=(20, 9), long=(100, 9), queries=2000, steps=50)
+    return longer | _autoattack(norm)
+
+
 SUITES: dict[str, Suite] = {
     "quick": Suite(
         build=partial(_gradient_suite, short=(10, 4), long=(20, 1), queries=50, steps=10),
-        about="a first answer in CI: 70 backward and 140 forward passes a point at most",
+        about="a first answer in CI: at most 70 backward and 140 forward passes a point",
         queries=500,
     ),
     "standard": Suite(
         build=partial(_gradient_suite, short=(10, 9), long=(40, 4), queries=300, steps=20),
-        about="the verdict of AutoAttack or a lower one, at a seventh of its backward passes",
+        about="the strength of AutoAttack at a seventh of its backward passes (10 classes)",
         queries=5000,
+    ),
+    "autoattack": Suite(
+        build=_autoattack,
+        about="the attacks and budgets of AutoAttack standard, for comparison",
+        queries=5000,
+        papers=_PAPERS[:1],
+    ),
+    "exhaustive": Suite(
+        build=_exhaustive,
+        about="standard with six times its steps, then all of autoattack",
+        queries=20_000,
     ),
 }

@@ -71,7 +71,11 @@ def exact(x: Tensor, goal: Tensor, norm: str, classes: int, *, targeted: bool) -
         [
             _least(image.double(), [int(own)], norm, classes)
             if targeted
-            else min(_least(image.double(), [t, int(own)], norm, classes) for t in range(classes) if t != own)
+            else min(
+                _least(image.double(), [t, int(own)], norm, classes)
+                for t in range(classes)
+                if t != own
+            )
             for image, own in zip(x, goal, strict=True)
         ]
     )
@@ -121,7 +125,8 @@ def _least(x: Tensor, aim: list[int], norm: str, classes: int) -> float:
             scipy.optimize.LinearConstraint(reach, lb=needed),
         ],
         bounds=scipy.optimize.Bounds(
-            numpy.concatenate([low, numpy.zeros(extra)]), numpy.concatenate([high, numpy.ones(extra)])
+            numpy.concatenate([low, numpy.zeros(extra)]),
+            numpy.concatenate([high, numpy.ones(extra)]),
         ),
         integrality=numpy.concatenate([numpy.zeros(size), numpy.full(extra, norm == "l0")]),
     )

@@ -1,5 +1,6 @@
 """Attacks against a truth that is not our code: the exact margins of a linear model."""
 
+import inspect
 from functools import partial
 
 import linear
@@ -14,7 +15,7 @@ from assaymark.robustness.catalogue import find
 from assaymark.robustness.gradient_steps import pgd
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.streams import Streams
-from assaymark.robustness.types import Norm
+from assaymark.robustness.types import Attack, Norm
 
 # With two classes the steepest step of the cross-entropy is the exact one; with more, an ascent of
 # the cross-entropy may end beside the nearest class, so there only the other half is certain: no
@@ -95,6 +96,12 @@ def test_targeted_attacks_reach_the_target_at_its_exact_distance(
     assert len(hits) == 16
 
 
+def brief(name: str, norm: Norm) -> Attack:
+    """An attack with few queries, where it takes a number of them."""
+    takes = inspect.signature(ATTACKS[name].run).parameters
+    return find(name, {"queries": 60} if "queries" in takes else {}, norm)
+
+
 @pytest.mark.parametrize(
     ("name", "norm"), [(name, norm) for name, card in ATTACKS.items() for norm in card.norms]
 )
@@ -105,7 +112,7 @@ def test_every_attack_keeps_ball_range_shape_and_input(name: str, norm: Norm) ->
     x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # channels last
     before, y = x.clone(), torch.arange(7) % linear.CLASSES
     network = linear.model()
-    moved = ATTACKS[name].run(network, x, y, eps=0.3, norm=norm, targeted=False, streams=None)
+    moved = brief(name, norm)(network, x, y, eps=0.3, norm=norm, targeted=False, streams=None)
     assert moved.shape == x.shape
     assert within(x, moved, 0.3, BALLS[norm]).all()
     assert torch.equal(x, before)
@@ -116,9 +123,9 @@ def test_every_attack_keeps_ball_range_shape_and_input(name: str, norm: Norm) ->
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_takes_an_empty_batch(name: str) -> None:
     x, y = torch.empty(0, *linear.SHAPE), torch.empty(0, dtype=torch.long)
-    card = ATTACKS[name]
-    moved = card.run(
-        linear.model(), x, y, eps=0.1, norm=card.norms[0], targeted=False, streams=None
+    norm = ATTACKS[name].norms[0]
+    moved = brief(name, norm)(
+        linear.model(), x, y, eps=0.1, norm=norm, targeted=False, streams=None
     )
     assert moved.shape == x.shape
 
