@@ -1,7 +1,7 @@
 """Models by name: one grammar for every command.
 
 x.onnx · x.pt2 (torch.export) · x.ts or TorchScript .pt · x.safetensors or a .pt state dict with an
-architecture · package.module:factory · demo:NAME.
+architecture · package.module:factory · demo:NAME · x.defended.json (a model behind defenses).
 """
 
 import hashlib
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError, IntegrityError
-from assaymark.robustness import demo, formats
+from assaymark.robustness import demo, descriptions, formats
+from assaymark.robustness.detectors import Guarded
 from assaymark.robustness.onnx_graph import OnnxModel
 from assaymark.robustness.types import Images, Logits
 
@@ -29,6 +30,8 @@ class Loaded:
     sha256: str | None
     classes: int
     note: str = ""
+    rejects: bool = False
+    """Whether it has one output more than classes, the last, which says "rejected"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,7 @@ def load(
     Raises InputError when it is missing, unreadable, needs code to unpickle or does not answer the
     sample with one row of logits an image; IntegrityError when its digest is not `sha256`.
     """
-    digest = None
+    digest, note = None, ""
     if spec.startswith("demo:"):
         path = demo.weights(spec.removeprefix("demo:"))
         network: nn.Module = demo.network()
@@ -137,12 +140,21 @@ def load(
         path = folder / spec
         if not path.is_file():
             raise InputError(
-                f"no model at {spec}: expected a file ending in {', '.join(formats.SUFFIXES)}"
+                f"no model at {spec}: expected a file ending in {', '.join(formats.SUFFIXES)}, "
+                f"{descriptions.SUFFIX}"
             )
         digest = _sha256(path)
         if path.suffix.lower() != ".onnx":  # its weights may lie in more files than this one
             _check_approved(spec, digest, sha256)
-        network = formats.read(path, arch, folder)
+        if spec.endswith(descriptions.SUFFIX):
+            if preprocessing not in (None, Preprocessing()):
+                raise InputError(
+                    f"{path.name} says itself how pixels are normalized: leave out normalize and "
+                    "input_range"
+                )
+            network, note = _described(spec, sample, arch, folder, device)
+        else:
+            network = formats.read(path, arch, folder)
         if isinstance(network, OnnxModel) and network.files:
             digest = _sha256(path, *network.files)
     _check_approved(spec, digest, sha256)
@@ -151,12 +163,39 @@ def load(
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     classes = _try(module, sample.to(device), spec)
-    note = ""
     graph = network.network if isinstance(network, FixedBatch) else network
     if isinstance(graph, OnnxModel):
         difference = graph.verify(module.preprocess(sample.to(device)))
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
-    return Loaded(name=spec, module=module, sha256=digest, classes=classes, note=note)
+    rejects = isinstance(network, Guarded)
+    return Loaded(
+        name=spec,
+        module=module,
+        sha256=digest,
+        classes=classes - rejects,
+        note=note,
+        rejects=rejects,
+    )
+
+
+def _described(
+    spec: str, sample: Images, arch: str | None, folder: Path, device: torch.device | str
+) -> tuple[nn.Module, str]:
+    """The model that x.defended.json describes, and what was noted about its network."""
+    said = descriptions.read(folder / spec)
+    beside = said.network
+    if not beside.startswith("demo:"):
+        beside = (Path(spec).parent / said.network).as_posix()
+    inner = load(
+        beside,
+        sample,
+        arch=arch,
+        folder=folder,
+        preprocessing=Preprocessing(input_range=said.input_range, mean=said.mean, std=said.std),
+        sha256=said.sha256,
+        device=device,
+    )
+    return said.around(inner.module), inner.note
 
 
 def _try(module: nn.Module, sample: Images, spec: str) -> int:
@@ -193,7 +232,7 @@ def _try(module: nn.Module, sample: Images, spec: str) -> int:
 def _check_approved(spec: str, digest: str | None, sha256: str | None) -> None:
     if sha256 is not None and digest != sha256:
         raise IntegrityError(
-            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, the policy expects {sha256}: "
+            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, expected {sha256}: "
             "the model is not the one that was approved"
         )
 

@@ -220,17 +220,11 @@ class DefenseCard:
     paper: str
     differentiable: bool
     random: bool
-    options: Mapping[str, type]
 
 
 def _card(kind: type[Transform], paper: str) -> DefenseCard:
-    parameters = inspect.signature(kind).parameters
     return DefenseCard(
-        make=kind,
-        paper=paper,
-        differentiable=kind.differentiable,
-        random=kind.random,
-        options={key: value.annotation for key, value in parameters.items() if key != "seed"},
+        make=kind, paper=paper, differentiable=kind.differentiable, random=kind.random
     )
 
 
@@ -249,15 +243,25 @@ def defense(name: str, options: Mapping[str, Any]) -> Transform:
     """The transform a name and its options stand for; raises InputError when they are wrong."""
     if name not in DEFENSES:
         raise InputError(f'unknown defense "{name}"{nearest(name, DEFENSES)}')
-    card = DEFENSES[name]
-    for option in options:
-        if option not in card.options:
-            raise InputError(f'{name} has no option "{option}"; it takes {", ".join(card.options)}')
+    kind = DEFENSES[name].make
     try:
-        typed = {key: _typed(key, value, card.options[key]) for key, value in options.items()}
-        return card.make(**typed)
+        return kind(**fitting_options(kind, options))
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def fitting_options(kind: Callable[..., object], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a transform or detector as their types; raises InputError for what does not fit."""
+    known = _options(kind)
+    for option in options:
+        if option not in known:
+            raise InputError(f'it has no option "{option}"; it takes {", ".join(known)}')
+    return {option: _typed(option, value, known[option]) for option, value in options.items()}
+
+
+def _options(kind: Callable[..., object]) -> dict[str, type]:
+    parameters = inspect.signature(kind).parameters
+    return {key: value.annotation for key, value in parameters.items() if key != "seed"}
 
 
 def _as_it_is(values: Tensor) -> Tensor:

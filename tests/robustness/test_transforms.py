@@ -171,7 +171,7 @@ def test_lower_precision_around_a_defense_does_not_change_it(name: str) -> None:
     ("name", "options", "expected"),
     [
         ("jpg", {}, 'unknown defense "jpg": did you mean "jpeg"?'),
-        ("jpeg", {"qualty": 3}, 'jpeg has no option "qualty"; it takes quality'),
+        ("jpeg", {"qualty": 3}, 'jpeg: it has no option "qualty"; it takes quality'),
         ("jpeg", {"quality": 0}, "jpeg: quality is a whole number from 1 to 100, got 0"),
         ("jpeg", {"quality": True}, "got True"),
         ("bit-depth", {"bits": 2.5}, "bit-depth: bits is a whole number, got 2.5"),
@@ -179,7 +179,7 @@ def test_lower_precision_around_a_defense_does_not_change_it(name: str) -> None:
         ("tv", {"weight": 0}, "weight is a number above 0, at most 10, got 0"),
         ("random-resize", {"least": "x"}, "least is a number, got 'x'"),
         ("noise", {"sigma": float("nan")}, "sigma is a number above 0"),
-        ("noise", {"seed": 1}, 'noise has no option "seed"'),
+        ("noise", {"seed": 1}, 'noise: it has no option "seed"'),
     ],
 )
 def test_a_wrong_defense_is_explained(name: str, options: dict[str, object], expected: str) -> None:
