@@ -31,7 +31,8 @@ ModelName = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="x.onnx, x.pt2, x.ts, x.safetensors with --arch, package.module:factory, demo:digits",
+        help="x.onnx, x.pt2, x.ts, x.safetensors with --arch, x.defended.json, "
+        "package.module:factory, demo:digits",
     ),
 ]
 DataName = Annotated[

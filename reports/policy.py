@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from assaymark.reports.policy_robustness import CorruptionCheck, RobustnessCheck
+from assaymark.reports.policy_robustness import CorruptionCheck, DefenseCheck, RobustnessCheck
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
@@ -28,6 +28,13 @@ METRICS: dict[str, dict[str, Metric]] = {
         "clean_accuracy": Metric(good="high", interval=True),
         "mean_corruption_error": Metric(good="low", interval=True, share=False),
         "relative_mean_corruption_error": Metric(good="low", interval=True, share=False),
+    },
+    "robustness.defense": {
+        "robust_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
+        "robust_gain": Metric(good="high", interval=True),
+        "clean_cost": Metric(good="low", interval=True),
+        "false_positive_rate": Metric(good="low", interval=True),
     },
     "bias.table": {
         "demographic_parity_difference": _GAP,
@@ -81,12 +88,13 @@ class ProvenanceCheck(Check):
 
 
 AnyCheck = Annotated[
-    RobustnessCheck | CorruptionCheck | BiasTableCheck | ProvenanceCheck,
+    RobustnessCheck | CorruptionCheck | DefenseCheck | BiasTableCheck | ProvenanceCheck,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
     "corruption": CorruptionCheck,
+    "robustness.defense": DefenseCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }

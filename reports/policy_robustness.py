@@ -66,15 +66,18 @@ class ModelCheck(Check):
         return self
 
 
+Attacks = Annotated[
+    tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+    BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
+    Field(min_length=1, strict=False),
+]
+
+
 class RobustnessCheck(ModelCheck):
     """Attack an image classifier."""
 
     kind: Literal["robustness"]
-    attack: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
-        BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
-        Field(min_length=1, strict=False),
-    ]
+    attack: Attacks
     norm: Literal["linf", "l2", "l1", "l0"]
     eps: Annotated[Number, Field(gt=0)]
     target: Text | None = None
@@ -103,11 +106,7 @@ class RobustnessCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        if self.norm == "linf" and self.eps > 1:
-            raise ValueError(
-                f"eps = {self.eps:g} is larger than the whole pixel range [0, 1]: "
-                f'write eps = "{self.eps:g}/255" for 8-bit units'
-            )
+        _inside_the_range(self.norm, self.eps)
         if self.norm == "l0" and self.eps != int(self.eps):
             raise ValueError(
                 f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
@@ -147,3 +146,28 @@ class CorruptionCheck(ModelCheck):
         if self.reference_arch is not None and self.reference is None:
             raise ValueError("reference_arch makes the network of reference, which is not named")
         return self
+
+
+class DefenseCheck(ModelCheck):
+    """One model before (`model`) and after (`defended`) it was defended."""
+
+    kind: Literal["robustness.defense"]
+    defended: Text
+    defended_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    held_out: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    attack: Attacks
+    norm: Literal["linf", "l2"]
+    eps: Annotated[Number, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _linf_unit(self) -> Self:
+        _inside_the_range(self.norm, self.eps)
+        return self
+
+
+def _inside_the_range(norm: str, eps: float) -> None:
+    if norm == "linf" and eps > 1:
+        raise ValueError(
+            f"eps = {eps:g} is larger than the whole pixel range [0, 1]: "
+            f'write eps = "{eps:g}/255" for 8-bit units'
+        )

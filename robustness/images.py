@@ -50,9 +50,10 @@ def load(
     (height, width) to which files are resized. Raises InputError for anything that cannot be used.
     """
     if spec.startswith("demo:"):
-        if spec != "demo:digits":
-            raise InputError(f'no demo images "{spec}"{nearest(spec, ["demo:digits"])}')
-        images, labels = demo.digits()
+        known = ["demo:digits", "demo:digits-train"]
+        if spec not in known:
+            raise InputError(f'no demo images "{spec}"{nearest(spec, known)}')
+        images, labels = demo.digits(train=spec == "demo:digits-train")
         found = ImageData(
             name=spec, images=images, labels=labels, classes=tuple(str(i) for i in range(10))
         )

@@ -28,6 +28,7 @@ from assaymark.robustness.types import Images, Labels, Logits
 
 Choosing = tuple[Float[Tensor, "held channels height width"], Int[Tensor, " held"]]
 """Images and labels that are not trained on."""
+SCHEDULES = ("one-cycle", "cosine")
 _JUDGE_STEPS = 10
 _COLLAPSE = 0.5
 """Robust accuracy below this share of the best epoch's: catastrophic overfitting."""
@@ -48,7 +49,7 @@ class Recipe:
     epochs: int = 30
     batch_size: int = 128
     lr: float = 0.05
-    schedule: Literal["one-cycle", "cosine"] = "one-cycle"
+    schedule: str = "one-cycle"
     momentum: float = 0.9
     weight_decay: float = 5e-4
     steps: int = 10
@@ -65,6 +66,8 @@ class Recipe:
             raise InputError(
                 f'unknown training method "{self.method}"{nearest(self.method, METHODS)}'
             )
+        if self.schedule not in SCHEDULES:
+            raise InputError(f'schedule is {" or ".join(SCHEDULES)}, got "{self.schedule}"')
         for name in ("epochs", "batch_size", "steps", "replays"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is at least 1, got {getattr(self, name)}")

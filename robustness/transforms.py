@@ -252,16 +252,17 @@ def defense(name: str, options: Mapping[str, Any]) -> Transform:
 
 def fitting_options(kind: Callable[..., object], options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a transform or detector as their types; raises InputError for what does not fit."""
-    known = _options(kind)
+    known = parameters(kind)
     for option in options:
         if option not in known:
             raise InputError(f'it has no option "{option}"; it takes {", ".join(known)}')
     return {option: _typed(option, value, known[option]) for option, value in options.items()}
 
 
-def _options(kind: Callable[..., object]) -> dict[str, type]:
-    parameters = inspect.signature(kind).parameters
-    return {key: value.annotation for key, value in parameters.items() if key != "seed"}
+def parameters(kind: Callable[..., object]) -> dict[str, type]:
+    """The options of a transform or detector and their types."""
+    taken = inspect.signature(kind).parameters
+    return {key: value.annotation for key, value in taken.items() if key != "seed"}
 
 
 def _as_it_is(values: Tensor) -> Tensor:

@@ -282,6 +282,7 @@ def test_what_is_held_out_is_never_trained_on() -> None:
         ({"epochs": 0}, "epochs is at least 1, got 0"),
         ({"lr": math.inf}, "lr is a number above 0, got inf"),
         ({"eps": 0.0}, "eps is a number above 0, got 0"),
+        ({"schedule": "linear"}, 'schedule is one-cycle or cosine, got "linear"'),
         ({"shift": -1}, "beta and shift are not below 0"),
     ],
 )
