@@ -28,6 +28,7 @@ from assaymark.robustness.streams import seed_of
 from assaymark.robustness.training import Epoch, Recipe
 from assaymark.robustness.training_losses import METHODS
 from assaymark.robustness.transforms import DEFENSES
+from assaymark.robustness.types import Images
 
 SMOOTHING = "smoothing"
 TRAINED = (".safetensors", ".pt2")
@@ -225,6 +226,19 @@ def wrap_and_write(
             detector=watcher,
             threshold=threshold,
         )
-        said.around(model.module)  # wrong options are told before anything is written
+        _try(said.around(model.module).to(device), data.images[:2].to(device), method)
         write_atomically(path, said.json())
     return said
+
+
+def _try(defended: nn.Module, sample: Images, method: str) -> None:
+    """What would not work is told before anything is written."""
+    try:
+        with torch.no_grad():
+            defended(sample)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"the network does not take what {method} gives it: {reason[0][:200]}; a code such as "
+            "thermometer needs a network that was trained on it"
+        ) from error
