@@ -168,6 +168,12 @@ def load(
         difference = graph.verify(module.preprocess(sample.to(device)))
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
     rejects = isinstance(network, Guarded)
+    if rejects:
+        note = (
+            "The model may reject: a point falls when it is answered with a wrong class and not "
+            "rejected, an unattacked image that is rejected or wrong does not count as robust, and "
+            "attacks, which see the detector, aim at the likeliest other classes in turn"
+        )
     return Loaded(
         name=spec,
         module=module,
