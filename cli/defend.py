@@ -51,7 +51,11 @@ def defend(
     ] = 0.2,
     name: Annotated[
         list[str] | None,
-        typer.Option("--attack", "-a", help="What measures both models; repeatable, default pgd."),
+        typer.Option(
+            "--attack",
+            "-a",
+            help="What measures both models; repeatable; default pgd, or eot-pgd for a random defense.",
+        ),
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     eps: Annotated[
@@ -99,6 +103,10 @@ def defend(
         if minimum is None
         else {"metric": "robust_accuracy", "min": minimum, "on": "lower", "severity": "critical"},
     }
+    from assaymark.robustness.defend import answers_at_random
+
+    if name is None and answers_at_random(method):
+        check["attack"] = ["eot-pgd"]
     needs = _make(check, method, settings or [], files, reports, held_out, seed, device)
     if test is not None:
         check["data"] = test

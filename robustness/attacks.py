@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assaymark.robustness.apgd import apgd_ce, apgd_dlr, apgd_t
+from assaymark.robustness.expectation import eot_pgd
 from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square
@@ -82,5 +83,11 @@ ATTACKS: dict[str, AttackCard] = {
         norms=("linf", "l2", "l1"),
         paper="Croce and Hein 2020, arXiv 2003.01690; L1: 2021, arXiv 2103.01208",
         targeted=False,
+    ),
+    "eot-pgd": AttackCard(
+        run=eot_pgd,
+        knowledge="white-box",
+        norms=("linf", "l2"),
+        paper="Athalye et al. 2018, arXiv 1707.07397",
     ),
 }

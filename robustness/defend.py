@@ -50,6 +50,11 @@ def learns(method: str) -> bool:
     return method in METHODS or method in DETECTORS
 
 
+def answers_at_random(method: str) -> bool:
+    """Whether a model with this defense may answer the same image differently."""
+    return method == SMOOTHING or (method in DEFENSES and DEFENSES[method].random)
+
+
 def options_of(method: str) -> dict[str, type]:
     """The options of a method and their types; raises InputError for an unknown method."""
     if method in METHODS:

@@ -30,10 +30,11 @@ class Defended(nn.Module):
 class Smoothed(nn.Module):
     """The vote of a network over `samples` images with normal noise (https://arxiv.org/abs/1902.02918).
 
-    Logits are the logarithms of the shares of the vote, with one vote more that is spread evenly, so
-    that they are finite. Votes have no gradient: unless `masked`, that of the logarithm of the mean
-    probability stands in, over the same noise (https://arxiv.org/abs/1906.04584, section 2.2). sigma
-    in pixel units; noise comes from torch's global generator, or with `seed` is the same at every
+    Logits are the logarithms of the shares of the vote, with one vote more that is spread as the mean
+    probability, so that they are finite and say which class is next. Votes have no gradient: unless
+    `masked`, that of the mean logits over the same noise stands in, which unlike the mean probability
+    (https://arxiv.org/abs/1906.04584, section 2.2) is not flat where a draw is sure. sigma in pixel
+    units; noise comes from torch's global generator, or with `seed` is the same at every
     call.
     """
 
@@ -53,17 +54,17 @@ class Smoothed(nn.Module):
         generator = None
         if self.seed is not None:
             generator = torch.Generator(x.device).manual_seed(self.seed)
-        votes = mean = torch.zeros((), device=x.device)
+        votes = mean = probability = torch.zeros((), device=x.device)
         for _ in range(self.samples):
             noise = torch.randn(x.shape, device=x.device, dtype=x.dtype, generator=generator)
             logits = self.network(x + self.sigma * noise).float()
             votes = votes + one_hot(logits.argmax(1), logits.shape[1])
-            mean = mean + logits.softmax(1) / self.samples
-        classes = votes.shape[1]
-        shares = ((votes + 1 / classes) / (self.samples + 1)).log()
+            probability = probability + logits.detach().softmax(1) / self.samples
+            mean = mean + logits / self.samples
+        shares = ((votes + probability.clamp_min(1e-30)) / (self.samples + 1)).log()
         if self.masked or not mean.requires_grad:
             return shares
-        return straight_through(shares, mean.clamp_min(1e-30).log())
+        return straight_through(shares, mean)
 
 
 class Adaptive(nn.Module):
