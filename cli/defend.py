@@ -54,7 +54,7 @@ def defend(
         typer.Option(
             "--attack",
             "-a",
-            help="What measures both models; repeatable; default pgd, or eot-pgd for a random defense.",
+            help="What measures both models; repeatable. Default: pgd, of a random defense eot-pgd.",
         ),
     ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
@@ -94,7 +94,7 @@ def defend(
     )  # fmt: skip
     check: Table = {
         "id": "defend",
-        "kind": "robustness.defense",
+        "kind": "defense",
         **keys,
         "attack": list(name or ["pgd"]),
         "norm": norm,

@@ -29,7 +29,7 @@ METRICS: dict[str, dict[str, Metric]] = {
         "mean_corruption_error": Metric(good="low", interval=True, share=False),
         "relative_mean_corruption_error": Metric(good="low", interval=True, share=False),
     },
-    "robustness.defense": {
+    "defense": {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "robust_gain": Metric(good="high", interval=True),
@@ -94,7 +94,7 @@ AnyCheck = Annotated[
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
     "corruption": CorruptionCheck,
-    "robustness.defense": DefenseCheck,
+    "defense": DefenseCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }

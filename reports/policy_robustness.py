@@ -151,7 +151,7 @@ class CorruptionCheck(ModelCheck):
 class DefenseCheck(ModelCheck):
     """One model before (`model`) and after (`defended`) it was defended."""
 
-    kind: Literal["robustness.defense"]
+    kind: Literal["defense"]
     defended: Text
     defended_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     held_out: Annotated[Number, Field(gt=0, lt=1)] | None = None

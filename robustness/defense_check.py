@@ -29,7 +29,7 @@ from assaymark.reports.model import (
     Table,
 )
 from assaymark.robustness import catalogue
-from assaymark.robustness.check import Threat
+from assaymark.robustness.check import Threat, class_names
 from assaymark.robustness.defended import adaptive
 from assaymark.robustness.detectors import evaluate_guarded
 from assaymark.robustness.evaluate import Evaluation, Search, evaluate, subset
@@ -81,22 +81,21 @@ def check_defense(
     comes from the images on which the two disagree. record: what the file of weights says about its
     training. Raises InputError when the two models and the data do not fit together.
     """
-    if before.classes != after.classes or int(data.labels.max()) >= after.classes:
+    classes = class_names(after, data)
+    if before.classes != after.classes:
         raise InputError(
-            f"{before.name} answers {before.classes} classes, {after.name} {after.classes}, and "
-            f"{data.name} has labels up to {int(data.labels.max())}: expected the same classes"
+            f"{before.name} answers {before.classes} classes and {after.name} {after.classes}: expected "
+            "the same classes"
         )
     if before.rejects:
         raise InputError(
             f"{before.name} may reject: name the undefended model first, and this one as the defended"
         )
     chosen = subset(len(data.images), examples, seed, check)
-    attacks = {
-        name: catalogue.find(name, dict(options), threat.norm) for name, options in threat.attacks
-    }
     found = []
     for place, model in enumerate((before, after)):
         view: nn.Module = adaptive(model.module)
+        attacks = catalogue.build(threat.attacks, threat.norm)
         common: dict[str, Any] = {
             "eps": threat.eps,
             "norm": threat.norm,
@@ -120,7 +119,6 @@ def check_defense(
         found.append(_Measured(evaluation=result, rejected=rejected, samples=samples))
     first, second = found
     numbers = _numbers(before, after, first, second, threat)
-    classes = data.classes or tuple(f"class {i}" for i in range(after.classes))
     evidence = _evidence(before, after, first, second, record or {}, classes)
     findings = []
     for number in numbers:
@@ -298,7 +296,7 @@ def _evidence(
         "answer fools.",
     )  # fmt: skip
     chart = Estimates(title="Accuracy before and after", estimates=tuple(estimates))
-    pictures = [trio(example, (*classes, "rejected")) for example in second.evaluation.examples]
+    pictures = [trio(example, classes) for example in second.evaluation.examples]
     return (chart, table, *_training(record), *pictures)
 
 

@@ -17,6 +17,7 @@ from assaymark.reports.errors import InputError
 from assaymark.robustness import demo, formats
 from assaymark.robustness.defended import Defended, Smoothed, adaptive, is_random, masked
 from assaymark.robustness.evaluate import evaluate
+from assaymark.robustness.expectation import eot_pgd
 from assaymark.robustness.gradient_steps import pgd
 from assaymark.robustness.transforms import (
     DEFENSES,
@@ -30,6 +31,7 @@ from assaymark.robustness.transforms import (
     Transform,
     defense,
 )
+from assaymark.robustness.types import Attack
 
 SHAPE_KEEPING = [name for name in DEFENSES if name != "thermometer"]
 
@@ -214,12 +216,33 @@ def test_the_stand_in_exposes_a_masked_gradient(
     assert robust(masked(model, to=False), x, y) < 0.3
 
 
-def test_averaging_over_noise_finds_more(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
+def test_random_models_are_not_left_at_the_first_lucky_answer(
+    digits: tuple[nn.Module, Tensor, Tensor],
+) -> None:
     network, x, y = digits
-    model = Defended(network, [GaussianNoise(0.1)])
+    model = Defended(network, [GaussianNoise(0.2)])
     assert is_random(model)
-    assert not is_random(Defended(network, [GaussianNoise(0.1, seed=0), Jpeg()]))
-    assert robust(adaptive(model), x, y) < robust(model, x, y) - 0.1
+    assert not is_random(Defended(network, [GaussianNoise(0.2, seed=0), Jpeg()]))
+    for view in (adaptive(model), Smoothed(network, 0.2, 16)):
+        standing: dict[str, float] = {}
+        runs: dict[str, Attack] = {"pgd": partial(pgd, steps=30), "eot": partial(eot_pgd, steps=30)}
+        for name, run in runs.items():
+            torch.manual_seed(0)
+            found = evaluate(view, x[:40], y[:40], {name: run}, eps=0.15, norm="linf")
+            standing[name] = float(found.robust.float().mean())
+        assert standing["eot"] < min(standing["pgd"] - 0.2, 0.45)
+
+
+def test_where_nothing_is_random_all_steps_find_as_much(
+    digits: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    network, x, y = digits
+    standing = []
+    runs: tuple[Attack, ...] = (partial(pgd, steps=20), partial(eot_pgd, steps=20))
+    for run in runs:
+        found = evaluate(network, x, y, {"attack": run}, eps=0.15, norm="linf")
+        standing.append(float(found.robust.float().mean()))
+    assert abs(standing[0] - standing[1]) < 0.05
 
 
 def test_the_view_shares_the_model_and_answers_as_it_does(
