@@ -229,7 +229,7 @@ def test_the_schema_for_editors_knows_every_key() -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, schema)
     assert set(Policy.model_fields) >= {"check", "waiver", "seed"}
-    assert set(METRICS) == {"robustness", "corruption", "bias.table", "provenance"}
+    assert set(METRICS) == {"robustness", "corruption", "defense", "bias.table", "provenance"}
 
 
 keys = st.from_regex(r"[A-Za-z0-9_-]{1,6}", fullmatch=True)
