@@ -6,20 +6,29 @@ from typing import Annotated
 import typer
 
 from assaymark.cli.options import (
+    Access,
     Arch,
     BatchSize,
     Classes,
     DataName,
     DataRange,
     Device,
+    EndpointOf,
     Examples,
     ExitZero,
+    ImageColumn,
     ImageSize,
     InputRange,
+    LabelColumn,
+    LabelsFile,
+    MaxQueries,
     Mean,
     ModelName,
+    NumClasses,
     Outputs,
+    Queries,
     SeedOfCommand,
+    Split,
     Std,
     command_line,
     debug,
@@ -47,20 +56,30 @@ def attack(
         list[str] | None,
         typer.Option(help="KEY=VALUE for the one attack named, such as steps=200; repeatable."),
     ] = None,
-    norm: Annotated[str, typer.Option(help="linf, l2, l1 or l0.")] = "linf",
+    norm: Annotated[str | None, typer.Option(help="linf (the default), l2, l1 or l0.")] = None,
     eps: Annotated[
-        str, typer.Option(help='Radius with pixels in [0, 1], such as 0.03 or "8/255".')
-    ] = "8/255",
+        str | None,
+        typer.Option(help='Radius with pixels in [0, 1], such as 0.03 or "8/255", the default.'),
+    ] = None,
     target: Annotated[
         str | None, typer.Option(help="Targeted: next, least-likely or a class name.")
     ] = None,
     arch: Arch = None,
+    access: Access = None,
+    num_classes: NumClasses = None,
+    queries: Queries = None,
+    max_queries: MaxQueries = None,
+    endpoint: EndpointOf = None,
     classes: Classes = None,
     mean: Mean = None,
     std: Std = None,
     input_range: InputRange = None,
     data_range: DataRange = None,
     image_size: ImageSize = None,
+    labels: LabelsFile = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    split: Split = None,
     examples: Examples = None,
     batch_size: BatchSize = 250,
     minimum: Annotated[
@@ -77,7 +96,8 @@ def attack(
         str, typer.Option(help="float32, or bfloat16 for a faster search.")
     ] = "float32",
     save: Annotated[
-        str | None, typer.Option(help="A folder for the adversarial examples (.npz and PNG).")
+        str | None,
+        typer.Option(help="A folder for adversarial examples (.npz and PNG) or patches."),
     ] = None,
     on: Annotated[
         str, typer.Option(help="Hold --min on the estimate or the lower bound.")
@@ -93,9 +113,19 @@ def attack(
         return _list()
     if model is None or data is None:
         raise InputError("name a model and data: assaymark attack MODEL DATA (see --help)")
+    scene = _is_scene(name or [])
+    if scene and (norm is not None or eps is not None):
+        raise InputError(
+            "scenes have limits of their own in place of --norm and --eps: give those with --option, "
+            "such as --option max_rotation=10 (universal: --option eps=8/255)"
+        )
+    limits: Table = {} if scene else {"norm": norm or "linf", "eps": eps or "8/255"}
+    if not scene:
+        stops = minimum is not None and on == "lower" and not fixed
+        limits |= {"precision": precision, "sequential": True if stops else None}
     check: Table = {
         "id": "attack",
-        "kind": "robustness",
+        "kind": "scene" if scene else "robustness",
         **model_keys(
             model=model,
             data=data,
@@ -108,14 +138,20 @@ def attack(
             image_size=image_size,
             examples=examples,
             batch_size=batch_size,
+            access=access,
+            num_classes=num_classes,
+            queries=queries,
+            max_queries=max_queries,
+            endpoint=endpoint,
+            labels=labels,
+            image_column=image_column,
+            label_column=label_column,
+            split=split,
         ),
-        "attack": _attacks(name, suite, option),
-        "norm": norm,
-        "eps": eps,
+        "attack": _attacks(name or _usual(model, access, suite), suite, option),
         "target": target,
-        "sequential": True if minimum is not None and on == "lower" and not fixed else None,
-        "precision": precision,
         "save": save,
+        **limits,
         "gate": None
         if minimum is None
         else {"metric": "robust_accuracy", "min": minimum, "on": on, "severity": "critical"},
@@ -135,6 +171,14 @@ def attack(
     )
 
 
+def _usual(model: str, access: str | None, suite: str | None) -> list[str] | None:
+    """The attacks on a black box when none is named: what can be seen of it decides."""
+    address = model.startswith(("http://", "https://"))
+    seen = access or ("scores" if address else "white-box")
+    usual = {"scores": ["square"], "labels": ["foolbox:HopSkipJumpAttack"]}
+    return None if suite else usual.get(seen)
+
+
 def _attacks(names: list[str] | None, suite: str | None, options: list[str] | None) -> list[object]:
     """What the policy's `attack` says: a suite, or attacks, one of them with its options."""
     if suite and names:
@@ -150,13 +194,32 @@ def _attacks(names: list[str] | None, suite: str | None, options: list[str] | No
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise InputError(f"--option takes KEY=VALUE, got {text!r}")
-        (table[key],) = numbers(value) or [value]
+        truth: dict[str, object] = {"true": True, "false": False}
+        plain = value if "," in value else (numbers(value) or [value])[0]
+        table[key] = truth.get(value, plain)
     return [table]
+
+
+def _is_scene(names: list[str]) -> bool:
+    """Whether the attacks named are scenes, which is another kind of check."""
+    if not names:
+        return False
+    from assaymark.robustness.scenes import SCENES
+
+    scenes = [name for name in names if name in SCENES]
+    if scenes and len(scenes) < len(names):
+        other = next(name for name in names if name not in SCENES)
+        raise InputError(
+            f"{scenes[0]} has limits of its own and {other} has a ball: run them one after the other, "
+            "or write a policy with two checks"
+        )
+    return bool(scenes)
 
 
 def _list() -> None:
     from assaymark.robustness.attacks import ATTACKS
     from assaymark.robustness.borrowed import borrowed
+    from assaymark.robustness.scenes import SCENES
     from assaymark.robustness.suites import SUITES
 
     say("Suites")
@@ -165,6 +228,9 @@ def _list() -> None:
     say("Attacks: knowledge, norms, paper")
     for name, card in ATTACKS.items():
         say(f"  {name:<13} {card.knowledge:<10} {' '.join(card.norms):<14} {card.paper}")
+    say("Scenes, with limits of their own")
+    for name, scene in SCENES.items():
+        say(f"  {name:<15} {', '.join(scene.limits) or '-':<56} {scene.paper}")
     say("Attacks of the installed libraries")
     for entry in borrowed():
         norms = " ".join(entry.norms) or "-"

@@ -15,6 +15,7 @@ from assaymark.reports.policy_robustness import (
     DefenseCheck,
     ModelCheck,
     RobustnessCheck,
+    SceneCheck,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Context:
 def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
     """The image classifier and the images that a check names."""
     from assaymark.robustness import images
+    from assaymark.robustness.tables import Columns
 
     data = images.load(
         check.data,
@@ -42,6 +44,9 @@ def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "Imag
         classes=check.classes,
         data_range=check.data_range,
         image_size=check.image_size,
+        labels=check.labels,
+        columns=Columns(image=check.image_column, label=check.label_column),
+        split=check.split,
     )
     model = _model(check.model, check.arch, check.model_sha256, check, data, context)
     return model, data
@@ -56,9 +61,11 @@ def _model(
     context: Context,
 ) -> "Loaded":
     from assaymark.robustness import models
+    from assaymark.robustness.endpoint import Endpoint
 
     # beside the model of the check, a description says itself how pixels are normalized
     described = spec != check.model and spec.endswith(".defended.json")
+    own = spec == check.model  # a reference is asked as often as need be
     return models.load(
         spec,
         data.images[:4],
@@ -66,6 +73,14 @@ def _model(
         folder=context.folder,
         preprocessing=None if described else preprocessing(check),
         sha256=sha256,
+        answers=models.Answers(
+            access=check.access if own else None,
+            endpoint=Endpoint(**check.endpoint.model_dump()) if check.endpoint else Endpoint(),
+            classes=check.num_classes or len(data.classes or ()) or int(data.labels.max()) + 1,
+            names=data.classes,
+            queries=check.queries if own else None,
+            max_queries=check.max_queries if own else None,
+        ),
         device=context.device,
     )
 
@@ -176,6 +191,29 @@ def _defense(check: DefenseCheck, context: Context) -> CheckResult:
     )
 
 
+def _scene(check: SceneCheck, context: Context) -> CheckResult:
+    from assaymark.robustness.scene_check import check_scenes
+
+    model, data = model_and_data(check, context)
+    return check_scenes(
+        check.id,
+        model,
+        data,
+        tuple((attack.name, attack.options) for attack in check.attack),
+        target=check.target,
+        training_examples=check.training_examples,
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
+        folder=context.folder,
+        save=None if check.save is None else context.folder / check.save,
+        progress=context.progress,
+    )
+
+
 def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
     from assaymark.bias import predictions
     from assaymark.bias.check import check_bias_table
@@ -218,6 +256,7 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     RobustnessCheck: _robustness,
     CorruptionCheck: _corruption,
     DefenseCheck: _defense,
+    SceneCheck: _scene,
     BiasTableCheck: _bias_table,
     ProvenanceCheck: _provenance,
 }

@@ -103,6 +103,10 @@ def _onnx() -> str:
     return f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}"
 
 
+def _vision() -> str:
+    return f"transformers {version('transformers')}"
+
+
 def _parquet() -> str:
     return f"pyarrow {version('pyarrow')}"
 
@@ -118,4 +122,5 @@ PROBES: tuple[tuple[str, Probe, bool, str], ...] = (
     ("parquet", _parquet, True, "pip install pyarrow"),
     ("c2pa", _c2pa, True, "pip install c2pa-python cryptography"),
     ("onnx", _onnx, False, "pip install 'assaymark[onnx]'"),
+    ("vision", _vision, False, "pip install 'assaymark[vision]'"),
 )

@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+
+from assaymark.reports.errors import InputError
 
 Table = dict[str, object]
 
@@ -50,6 +53,15 @@ def model_keys(
     image_size: str | None,
     examples: int | None,
     batch_size: int,
+    access: str | None = None,
+    num_classes: int | None = None,
+    queries: int | None = None,
+    max_queries: int | None = None,
+    endpoint: list[str] | None = None,
+    labels: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
 ) -> Table:
     """The keys that every check of an image classifier shares, from the options of a command."""
     return {
@@ -63,7 +75,36 @@ def model_keys(
         "image_size": numbers(image_size),
         "examples": examples,
         "batch_size": batch_size,
+        "access": access,
+        "num_classes": num_classes,
+        "queries": queries,
+        "max_queries": max_queries,
+        "endpoint": _settings(endpoint) if endpoint else None,
+        "labels": labels,
+        "image_column": image_column,
+        "label_column": label_column,
+        "split": split,
     }
+
+
+def _settings(given: list[str]) -> Table:
+    """KEY=VALUE pairs; what is a number or a truth value in a policy becomes one.
+
+    >>> _settings(["images=png", "retries=2", "proxy=true"])
+    {'images': 'png', 'retries': 2, 'proxy': True}
+    """
+    table: Table = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+", key):
+            raise InputError(f"--endpoint {pair}: expected KEY=VALUE, such as images=png")
+        if key in ("time_limit", "retries"):
+            table[key] = (numbers(value) or [value])[0]
+        elif key == "proxy":
+            table[key] = {"true": True, "false": False}.get(value, value)
+        else:
+            table[key] = value
+    return table
 
 
 def numbers(text: str | None) -> list[object] | None:

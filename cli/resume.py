@@ -16,6 +16,7 @@ from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
 from assaymark.reports.policy import ProvenanceCheck
+from assaymark.reports.policy_robustness import ModelCheck
 from assaymark.reports.policy_types import Check
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def _stamp(path: Path) -> list[tuple[str, int, int]]:
 
 def resumable(check: Check) -> bool:
     """Whether all that a check reads is data: code may have changed unseen, so it runs again."""
-    if isinstance(check, ProvenanceCheck):
+    if isinstance(check, ProvenanceCheck) or getattr(check, "touches_files", False):
         return False
     specs = [getattr(check, key, None) for key in ("model", "reference", "defended", "data")]
     code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
     arches = [getattr(check, key, None) for key in ("arch", "reference_arch")]
-    # an .onnx file may keep its weights in files of any name, and a description names another file
+    # an .onnx file keeps its weights in files of any name, a table its pictures, a description a model
+    table = str(getattr(check, "data", None) or "").lower().endswith((".csv", ".parquet", ".npy"))
     scattered = any(str(spec).endswith((".onnx", ".defended.json")) for spec in specs)
+    scattered |= table and isinstance(check, ModelCheck)
     return not code and not any(arches) and not scattered
 
 

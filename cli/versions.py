@@ -5,7 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 _RECORDED = (
     "assaymark", "c2pa-python", "cleverhans", "cryptography", "fairlearn", "foolbox", "numpy", "onnx",
-    "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "torch",
+    "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch",
+    "transformers",
 )  # fmt: skip
 
 

@@ -110,11 +110,15 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a finding cost; passes are counted per example, not per batch."""
+    """What a finding cost; passes are counted per example, not per batch.
+
+    queries: images that a black box was asked about, all of them; None when the model is open.
+    """
 
     seconds: float | None = None
     forward: int | None = None
     backward: int | None = None
+    queries: int | None = None
 
 
 # Evidence is data, never markup; renderers draw it.
@@ -164,7 +168,10 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTrio:
-    """Original, adversarial, and their difference multiplied by `factor` around mid-grey."""
+    """Original, adversarial, and their difference multiplied by `factor` around mid-grey.
+
+    confidence: None of a model that answers labels only.
+    """
 
     title: str
     original: Picture
@@ -173,13 +180,30 @@ class ImageTrio:
     factor: float
     label: str
     prediction: str
-    confidence: float
+    confidence: float | None
     fooled_prediction: str
-    fooled_confidence: float
+    fooled_confidence: float | None
     linf: float
     l2: float
     attack: str
     type: Literal["image-trio"] = "image-trio"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioned:
+    """A picture with what a reader should know about it."""
+
+    caption: str
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures side by side, such as a patch that was learned."""
+
+    title: str
+    pictures: tuple[Captioned, ...]
+    type: Literal["pictures"] = "pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +228,7 @@ class Validation:
     type: Literal["validation"] = "validation"
 
 
-Evidence = Table | Estimates | ImageTrio | Validation
+Evidence = Table | Estimates | ImageTrio | Pictures | Validation
 
 
 @dataclass(frozen=True, kw_only=True)

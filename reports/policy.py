@@ -12,7 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from assaymark.reports.policy_robustness import CorruptionCheck, DefenseCheck, RobustnessCheck
+from assaymark.reports.policy_robustness import (
+    CorruptionCheck,
+    DefenseCheck,
+    RobustnessCheck,
+    SceneCheck,
+)
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
@@ -35,6 +40,11 @@ METRICS: dict[str, dict[str, Metric]] = {
         "robust_gain": Metric(good="high", interval=True),
         "clean_cost": Metric(good="low", interval=True),
         "false_positive_rate": Metric(good="low", interval=True),
+    },
+    "scene": {
+        "robust_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
+        "attack_success_rate": Metric(good="low", interval=True),
     },
     "bias.table": {
         "demographic_parity_difference": _GAP,
@@ -88,13 +98,19 @@ class ProvenanceCheck(Check):
 
 
 AnyCheck = Annotated[
-    RobustnessCheck | CorruptionCheck | DefenseCheck | BiasTableCheck | ProvenanceCheck,
+    RobustnessCheck
+    | CorruptionCheck
+    | DefenseCheck
+    | SceneCheck
+    | BiasTableCheck
+    | ProvenanceCheck,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
     "corruption": CorruptionCheck,
     "defense": DefenseCheck,
+    "scene": SceneCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }

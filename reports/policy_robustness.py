@@ -38,12 +38,30 @@ class Normalize(Strict):
         return self
 
 
+class EndpointSpec(Strict):
+    """How a model at an http(s) address wants to be asked."""
+
+    images: Literal["numbers", "png"] = "numbers"
+    layout: Literal["channels-first", "channels-last"] = "channels-first"
+    request: Text = "inputs"
+    answer: Text | None = None
+    time_limit: Annotated[Number, Field(gt=0)] = 60.0
+    retries: Annotated[int, Field(ge=0, le=20)] = 4
+    token_env: Text | None = None
+    proxy: bool = False
+
+
 class ModelCheck(Check):
     """An image classifier with the images it is tried on."""
 
     model: Text
     data: Text
     arch: Text | None = None
+    access: Literal["white-box", "scores", "labels"] | None = None
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    queries: Annotated[int, Field(ge=1)] | None = None
+    max_queries: Annotated[int, Field(ge=1)] | None = None
+    endpoint: EndpointSpec | None = None
     model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     examples: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 250
@@ -51,6 +69,10 @@ class ModelCheck(Check):
     normalize: Normalize | None = None
     input_range: Range | None = None
     data_range: Range | None = None
+    labels: Text | None = None
+    image_column: Text | None = None
+    label_column: Text | None = None
+    split: Text | None = None
     image_size: (
         Annotated[
             tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
@@ -65,12 +87,28 @@ class ModelCheck(Check):
             raise ValueError(f"classes names {twice[0]!r} twice: each output has its own name")
         return self
 
+    @model_validator(mode="after")
+    def _endpoint_of_an_address(self) -> Self:
+        if self.endpoint is not None and not self.model.startswith(("http://", "https://")):
+            raise ValueError(
+                f'endpoint says how to ask an http(s) address, and the model is "{self.model}"'
+            )
+        if None not in (self.classes, self.num_classes) and len(self.classes or ()) != (
+            self.num_classes
+        ):
+            raise ValueError(
+                f"classes names {len(self.classes or ())} classes and num_classes says "
+                f"{self.num_classes}: give one of the two"
+            )
+        return self
+
 
 Attacks = Annotated[
     tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
     BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
     Field(min_length=1, strict=False),
 ]
+"""A name, a table with options, or a list of them."""
 
 
 class RobustnessCheck(ModelCheck):
@@ -163,6 +201,21 @@ class DefenseCheck(ModelCheck):
     def _linf_unit(self) -> Self:
         _inside_the_range(self.norm, self.eps)
         return self
+
+
+class SceneCheck(ModelCheck):
+    """Rotations, colours, patches and universal perturbations, with limits of their own."""
+
+    kind: Literal["scene"]
+    attack: Attacks
+    target: Text | None = None
+    training_examples: Annotated[int, Field(ge=1)] | None = None
+    save: Text | None = None
+
+    @property
+    def touches_files(self) -> bool:
+        """Whether it reads or writes files beside model and data."""
+        return self.save is not None or any("palette" in attack.options for attack in self.attack)
 
 
 def _inside_the_range(norm: str, eps: float) -> None:

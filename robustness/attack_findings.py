@@ -12,6 +12,7 @@ from assaymark.reports.model import (
     Finding,
     Gate,
     Interval,
+    Limit,
     Method,
     Table,
 )
@@ -66,8 +67,7 @@ def _findings(
     classes: tuple[str, ...],
     looks: dict[Gate, Interval] | None,
 ) -> list[Finding]:
-    hits, n = counts(result.correct, result.robust)[measure]
-    value = hits / n if n else None
+    low, high, n = _counts(result, measure)
     doubt = None if measure == "clean_accuracy" else masking.doubt
     mine: tuple[Gate | None, ...] = tuple(gate for gate in gates if gate.metric == measure)
     if not mine and measure != "attack_success_rate":
@@ -76,23 +76,26 @@ def _findings(
     for gate in mine:
         confidence = gate.confidence if gate else 0.95
         limit = gate.limit if gate else None
-        interval = clopper_pearson(hits, n, confidence)
-        if looks is not None:
-            kept = looks.get(gate) if gate else None
-            interval = kept or betting(hits, n, confidence)
+        value = _value(low, high, n, measure, limit)
+        bounds = clopper_pearson if looks is None else betting
+        interval = _span(bounds(low, n, confidence), bounds(high, n, confidence))
+        if looks is not None and gate is not None and low == high:
+            interval = looks.get(gate) or interval
         finding = Finding(
             check=check,
             target=model.name,
             measure=measure,
-            summary=_summary(measure, hits, n, threat)
+            summary=_summary(measure, low, high, n, threat)
             + (f" A good number is not to be relied on: {doubt}." if doubt else ""),
             unreliable=doubt,
             value=value,
-            interval=interval,
+            interval=interval if value is not None else None,
             n=n,
             limit=limit,
             severity=gate.severity if gate else "low",
-            evidence=_evidence(result, threat, masking, limit, classes)
+            evidence=_evidence(
+                result, threat, masking, limit, classes, confident=model.access != "labels"
+            )
             if measure == "robust_accuracy" and not findings
             else (),
             references=tags,
@@ -100,6 +103,7 @@ def _findings(
                 seconds=result.seconds,
                 forward=result.passes.forward,
                 backward=result.passes.backward,
+                queries=model.budget.spent if model.budget else None,
             )
             if measure == "robust_accuracy"
             else Cost(),
@@ -115,21 +119,50 @@ def _findings(
                 limit,
                 confidence,
                 more_than=n,
-                method=clopper_pearson if looks is None else betting,
+                method=bounds,
             )
-            finding = replace(finding, needs_n=needs)
+            # where the budget left points unknown, more images would not decide
+            finding = replace(finding, needs_n=needs if low == high else None)
         findings.append(finding)
     return findings
 
 
-def _summary(measure: str, hits: int, n: int, threat: "Threat") -> str:
-    return {
+def _counts(result: Evaluation, measure: str) -> tuple[int, int, int]:
+    """At least and at most how many of how many; they differ by what the budget left unknown."""
+    least, n = counts(result.correct, result.robust)[measure]
+    most, _ = counts(result.correct, result.robust | result.unknown)[measure]
+    return min(least, most), max(least, most), n
+
+
+def _span(low: Interval | None, high: Interval | None) -> Interval | None:
+    """Of a rate, whichever of two counts is the true one."""
+    return replace(low, high=high.high) if low is not None and high is not None else None
+
+
+def _value(low: int, high: int, n: int, measure: str, limit: Limit | None) -> float | None:
+    """What is unknown counts against the model; None where the limit would hang on it."""
+    if not n:
+        return None
+    if low != high and (
+        limit is None
+        or (limit.on == "estimate" and limit.judge(low / n, None) != limit.judge(high / n, None))
+    ):
+        return None
+    return (high if measure == "attack_success_rate" else low) / n
+
+
+def _summary(measure: str, low: int, high: int, n: int, threat: "Threat") -> str:
+    hits = f"{low}" if low == high else f"Between {low} and {high}"
+    said = {
         "robust_accuracy": f"{hits} of {n} images are classified correctly under every attack "
         f"({threat}).",
         "clean_accuracy": f"{hits} of {n} images are classified correctly without an attack.",
         "attack_success_rate": f"{hits} of the {n} images classified correctly fall to an attack "
         f"({threat}).",
     }[measure]
+    if low == high:
+        return said
+    return f"{said} {high - low} were not attacked in full before the queries were spent."
 
 
 def _evidence(
@@ -138,6 +171,8 @@ def _evidence(
     masking: Masking,
     limit: object,
     classes: tuple[str, ...],
+    *,
+    confident: bool,
 ) -> tuple[Evidence, ...]:
     standing = int(result.correct.sum())
     stages = [("no attack", standing)]
@@ -158,6 +193,9 @@ def _evidence(
                 round(outcome.seconds, 2),
             )
         )
+    unknown = int(result.unknown.sum())
+    if unknown:
+        stages.append(("attacked in full and standing", standing - unknown))
     estimates = []
     for label, hits in stages:
         interval = clopper_pearson(hits, result.n)
@@ -187,7 +225,12 @@ def _evidence(
         rows=tuple(rows),
         note="Each attack is given the points that still stand. A point counts as fooled only after "
         "the answer has been checked again, alone and in float32: inside the ball, inside [0, 1], and "
-        "misclassified.",
+        "misclassified."
+        + (
+            f" {unknown} points were not attacked in full: the queries were spent."
+            if unknown
+            else ""
+        ),
     )
     signs = Table(
         title="Signs of a hidden gradient",
@@ -197,7 +240,18 @@ def _evidence(
         + "".join(f" Here {repair}." for repair in masking.repairs),
     )
     evidence = (chart, table, signs) if masking.signs else (chart, table)
-    return (*evidence, *(trio(example, classes) for example in result.examples))
+    return (
+        *evidence,
+        *(trio(example, classes, confident=confident) for example in result.examples),
+    )
+
+
+def _seen(model: Loaded) -> str:
+    if model.budget is None:
+        return model.access
+    each = model.budget.per_point
+    asked = f", at most {each} queries for each attack on an image" if each is not None else ""
+    return f"only {model.access} are seen{asked}"
 
 
 def method(
@@ -236,6 +290,14 @@ def method(
             f"{len(data.skipped)} files of {data.name} that are no pictures by their name, such as "
             f"{data.skipped[0]}"
         )
+    unknown = int(result.unknown.sum())
+    if unknown and model.budget is not None:
+        untested.append(
+            f"{unknown} of {result.n} images that were not attacked in full before the queries allowed "
+            f"({model.budget.total}) were spent: they do not count as robust"
+        )
+    if model.access != "white-box":
+        untested.append("attacks that see the model's gradients: whoever has the model can do more")
     if result.n < len(data.images):
         untested.append(
             f"{len(data.images) - result.n} of {len(data.images)} images of {data.name}, which were "
@@ -247,7 +309,7 @@ def method(
     if sequential:
         how = f", taken in random order with seed {seed}"
     steps = [
-        f"{result.n} images of {data.name}{how}; threat model {threat}, white-box, pixels in [0, 1].",
+        f"{result.n} images of {data.name}{how}; threat model {threat}, {_seen(model)}, pixels in [0, 1].",
         f"Attacks in this order: {'; '.join(described)}. A point leaves when it falls.",
         "Robust accuracy counts the images that are classified correctly and that no attack moved to "
         + ("the target class." if threat.target else "another class."),

@@ -17,6 +17,7 @@ import numpy
 import torch
 
 from assaymark.reports.errors import InputError, nearest
+from assaymark.robustness.budget import CannotRun
 from assaymark.robustness.oracle import Oracle
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Model, Norm
@@ -95,6 +96,11 @@ def borrowed() -> list[Borrowed]:
         norms = tuple(norm for norm in _FOOLBOX_ORDER if norm in words.split())
         found.append(_described(f"cleverhans:{name}", norms, ""))
     return found
+
+
+def knowledge_of(name: str) -> str:
+    """What an attack of another library must see of a model."""
+    return next(row[1] for row in _ABOUT if row[0] in name)
 
 
 def _described(name: str, norms: tuple[Norm, ...], missing: str) -> Borrowed:
@@ -220,7 +226,7 @@ def _run_foolbox(
         aim = "targeted" if targeted else "untargeted"
         first = str(error).strip().splitlines()
         reason = first[0] if first else type(error).__name__
-        raise InputError(f"foolbox:{name} cannot run {aim} here: {reason}") from error
+        raise CannotRun(f"foolbox:{name} cannot run {aim} here: {reason}") from error
     return torch.as_tensor(clipped.raw if hasattr(clipped, "raw") else clipped)
 
 

@@ -7,11 +7,22 @@ from typing import Any
 
 from assaymark.reports.errors import InputError, nearest
 from assaymark.robustness.attacks import ATTACKS
-from assaymark.robustness.borrowed import check_options, find_cleverhans, find_foolbox
+from assaymark.robustness.black_box import Access
+from assaymark.robustness.borrowed import (
+    check_options,
+    find_cleverhans,
+    find_foolbox,
+    knowledge_of,
+)
 from assaymark.robustness.suites import SUITES
 from assaymark.robustness.types import Attack, Norm
 
 _CONTRACT = {"model", "x", "y", "eps", "norm", "targeted", "streams"}
+_ENOUGH: dict[Access, tuple[str, ...]] = {
+    "white-box": ("white-box", "transfer", "scores", "labels", "none"),
+    "scores": ("scores", "labels", "none"),
+    "labels": ("labels", "none"),
+}
 
 
 def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
@@ -63,3 +74,28 @@ def build(
             times = len([key for key in runs if key.split(" #")[0] == label])
             runs[f"{label} #{times + 1}" if times else label] = run
     return runs
+
+
+def knowledge(name: str) -> str:
+    """What an attack must see of a model; suites and what is not known see all of it."""
+    if ":" in name:
+        return knowledge_of(name)
+    return ATTACKS[name].knowledge if name in ATTACKS else "white-box"
+
+
+def can_see(name: str, access: Access, norm: Norm, model: str) -> None:
+    """Raises InputError when an attack needs more of a model than can be seen of it."""
+    needs = knowledge(name)
+    if needs in _ENOUGH[access]:
+        return
+    ours = [
+        key
+        for key, card in ATTACKS.items()
+        if card.knowledge in _ENOUGH[access] and norm in card.norms
+    ]
+    theirs = {"linf": ["HopSkipJumpAttack"], "l2": ["HopSkipJumpAttack", "BoundaryAttack"]}
+    works = [*ours, *(f"foolbox:{key}" for key in theirs.get(norm, ["PointwiseAttack"]))]
+    raise InputError(
+        f"{name} needs {'scores' if needs == 'scores' else 'gradients'}, and of {model} only {access} "
+        f"are seen: attack it with {', '.join(works)}"
+    )

@@ -65,12 +65,14 @@ def check_robustness(
     """
     search = search or Search()
     classes = class_names(model, data)
+    for name, _ in threat.attacks:
+        catalogue.can_see(name, model.access, threat.norm, model.name)
     chosen = subset(len(data.images), examples, seed, check)
     if sequential:
         chosen = shuffled(len(data.images), seed, check)[:examples]
     targets = None
     if threat.target is not None:
-        every = _targets(model, data, threat.target, classes, search.batch_size, device)
+        every = targets_of(model, data, threat.target, classes, search.batch_size, device)
         chosen = [i for i in chosen if int(every[i]) != int(data.labels[i])]
         if not chosen:
             raise InputError(
@@ -78,7 +80,9 @@ def check_robustness(
             )
         targets = every[chosen]
     looks = Looks(gates) if sequential and gates else None
-    masking, view = _examined(model, data, chosen, search, seed, check, device)
+    masking, view = Masking(signs=()), View(model=model.module)
+    if model.access == "white-box":  # a black box has no gradient to hide
+        masking, view = _examined(model, data, chosen, search, seed, check, device)
     attacks = catalogue.build(threat.attacks, threat.norm, gradient=masking.gradient)
     if model.rejects and (targets is not None or looks is not None or save is not None):
         raise InputError(
@@ -86,7 +90,12 @@ def check_robustness(
             "out target, sequential and save"
         )
     whole = partial(
-        evaluate, targets=targets, view=view.model, collect=save is not None, decided=looks
+        evaluate,
+        targets=targets,
+        view=view.model,
+        budget=model.budget,
+        collect=save is not None,
+        decided=looks,
     )
     result = (rejecting if model.rejects else whole)(
         model.module,
@@ -171,7 +180,7 @@ def class_names(model: Loaded, data: ImageData) -> tuple[str, ...]:
     return (*names, "rejected") if model.rejects else names
 
 
-def _targets(
+def targets_of(
     model: Loaded,
     data: ImageData,
     target: str,

@@ -87,6 +87,11 @@ def check_defense(
             f"{before.name} answers {before.classes} classes and {after.name} {after.classes}: expected "
             "the same classes"
         )
+    if before.access != "white-box" or after.access != "white-box":
+        raise InputError(
+            f"{before.name} and {after.name} are compared with gradients, so both have to be open: leave "
+            "out access, and name networks instead of addresses"
+        )
     if before.rejects:
         raise InputError(
             f"{before.name} may reject: name the undefended model first, and this one as the defended"

@@ -220,6 +220,7 @@ def evaluate_guarded(
     found = Evaluation(
         correct=correct,
         robust=robust,
+        unknown=torch.zeros_like(robust),
         outcomes=tuple(tallies.values()),
         examples=tuple(examples),
         passes=passes,

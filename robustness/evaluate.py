@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
 from assaymark.robustness.balls import BALLS, per_image, within
+from assaymark.robustness.budget import Budget, attack_within
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.oracle import Oracle, Passes, logits_of
 from assaymark.robustness.streams import Streams, seed_of
@@ -46,6 +48,8 @@ class AttackOutcome:
     """Answers that fooled the search and not the model in float32, one image at a time."""
     unmoved: int
     """Answers that are the image itself."""
+    unfinished: int
+    """Points that still stand and were not attacked in full: the budget did not suffice."""
     seconds: float
     passes: Passes
 
@@ -69,11 +73,13 @@ class Example:
 class Evaluation:
     """n points: which the model got right, and which still stand after every attack.
 
+    unknown: right and not fooled, but not attacked in full by every attack; they are not robust.
     adversarial: what fooled each point, the image itself where it stands; only when asked for.
     """
 
     correct: Bool[Tensor, " n"]
     robust: Bool[Tensor, " n"]
+    unknown: Bool[Tensor, " n"]
     outcomes: tuple[AttackOutcome, ...]
     examples: tuple[Example, ...]
     passes: Passes
@@ -92,6 +98,7 @@ class _Tally:
     outside: int = 0
     unconfirmed: int = 0
     unmoved: int = 0
+    unfinished: int = 0
     seconds: float = 0.0
     passes: Passes = field(default_factory=Passes)
 
@@ -106,6 +113,7 @@ class _Task:
     eps: float
     norm: Norm
     targeted: bool
+    budget: Budget | None = None
 
 
 def evaluate(
@@ -121,6 +129,7 @@ def evaluate(
     targets: Labels | None = None,
     indices: list[int] | None = None,
     search: Search | None = None,
+    budget: Budget | None = None,
     device: torch.device | str = "cpu",
     keep: int = 6,
     collect: bool = False,
@@ -132,9 +141,10 @@ def evaluate(
 
     images: n×C×H×W in [0, 1]; labels: n class numbers. targets: with them the attack is targeted,
     and a point falls when the model answers its target. indices: the points' numbers in the data
-    set, by default 0 to n - 1; they choose the random streams. keep: how many adversarial examples to
-    keep, spread over the classes; view: the model as the attacks shall see it, where that is not as it
-    answers; collect: keep the moved image of every point. decided: asked after
+    set, by default 0 to n - 1; they choose the random streams. budget: what may be asked of a black box;
+    points it does not pay for are unknown. keep: how many adversarial examples to keep, spread over the
+    classes; view: the model as the attacks shall see it, where that is not as it answers; collect: keep
+    the moved image of every point. decided: asked after
     each round about the points so far, which are correct and which robust; where it says yes, the
     rest is left out.
     Random numbers of our own attacks depend on (seed, check, example) only; those of other libraries
@@ -150,20 +160,25 @@ def evaluate(
         eps=eps,
         norm=norm,
         targeted=targets is not None,
+        budget=budget if budget is not None and budget.limited else None,
     )
     clean_oracle = Oracle(model, batch_size=task.search.batch_size, samples=task.search.samples)
-    correct, robust = torch.zeros(len(images), dtype=torch.bool), torch.zeros(len(images)).bool()
+    correct, robust, unknown = torch.zeros(3, len(images), dtype=torch.bool)
     tallies = {name: _Tally() for name in attacks}
     examples: list[Example] = []
     numbers = list(range(len(images))) if indices is None else indices
     adversarial = images.clone() if collect else None
     done = 0
+    if task.budget is not None:
+        task.budget.pays_for(len(images))
     with frozen(model):
-        for rows in _rounds(images, task.search.batch_size, grow=decided is not None):
+        for rows in rounds(images, task.search.batch_size, grow=decided is not None):
             x, y = images[rows].to(device), labels[rows].to(device)
-            clean = _finite(logits_of(clean_oracle, x))
+            clean = finite(logits_of(clean_oracle, x))
+            if task.budget is not None:
+                task.budget.reserved = len(images) - min(rows.stop, len(images))
             right = clean.argmax(1) == y
-            standing = right.clone()
+            standing, unsure = right.clone(), torch.zeros_like(right)
             goal = y if targets is None else targets[rows].to(device)
             streams = Streams.of(seed, check, numbers[rows])
             torch.manual_seed(int(streams.keys[0]))  # for models that answer at random
@@ -171,10 +186,11 @@ def evaluate(
                 if not standing.any():
                     break
                 places = standing.nonzero().flatten()
-                moved, fell, answers = _attack(
+                moved, fell, full, answers = _attack(
                     name, attack, task, x[places], goal[places], streams.select(places),
                     tallies[name],
                 )  # fmt: skip
+                unsure[places[~full]] = True
                 places = places[fell]
                 for place, found, answer in zip(places.tolist(), moved[fell], answers, strict=True):
                     if adversarial is not None:
@@ -182,20 +198,23 @@ def evaluate(
                     taken = sum(example.label == int(y[place]) for example in examples)
                     if len(examples) < keep and taken <= len(examples) // clean.shape[1]:
                         examples.append(
-                            _example(numbers[rows.start + place], name, x[place], found, y[place],
+                            example_of(numbers[rows.start + place], name, x[place], found, y[place],
                                      clean[place], answer)
                         )  # fmt: skip
                 standing[places] = False
-            correct[rows], robust[rows] = right.cpu(), standing.cpu()
+            correct[rows], robust[rows] = right.cpu(), (standing & ~unsure).cpu()
+            unknown[rows] = (standing & unsure).cpu()
             done = rows.stop
             progress(done, len(images))
-            if decided is not None and decided(correct[:done], robust[:done]):
+            known = not unknown[:done].any()  # what the budget left open decides nothing
+            if decided is not None and known and decided(correct[:done], robust[:done]):
                 break
     for name, tally in tallies.items():
         _tested_something(name, tally, eps, norm)
     return Evaluation(
         correct=correct[:done],
         robust=robust[:done],
+        unknown=unknown[:done],
         outcomes=tuple(AttackOutcome(name=name, **vars(tally)) for name, tally in tallies.items()),
         examples=tuple(examples),
         passes=sum((tally.passes for tally in tallies.values()), clean_oracle.passes),
@@ -204,7 +223,7 @@ def evaluate(
     )
 
 
-def _rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
+def rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
     """Which points are attacked together: as many as fit, or few at first where few may decide."""
     size = max(batch_size, _POOL_BYTES // max(images[:1].numel() * 4, 1))
     begin, take = 0, min(_FIRST_ROUND, size) if grow else size
@@ -223,20 +242,22 @@ def _attack(
     goal: Labels,
     streams: Streams,
     tally: _Tally,
-) -> tuple[Images, Bool[Tensor, " batch"], Float[Tensor, "fallen classes"]]:
-    """The moved points, which of them fooled under a check from scratch, and the answers to those."""
+) -> tuple[Images, Bool[Tensor, " batch"], Bool[Tensor, " batch"], Float[Tensor, "fallen classes"]]:
+    """The moved points, which fooled under a check from scratch, which were attacked in full, answers.
+
+    The answers are those to the points that fooled.
+    """
     oracle = Oracle(task.view, **vars(task.search), passes=tally.passes)
     began = time.perf_counter()
+    rules: dict[str, Any] = {"eps": task.eps, "norm": task.norm, "targeted": task.targeted}
+    full = torch.ones(len(x), dtype=torch.bool, device=x.device)
     try:
-        moved = attack(
-            oracle,
-            x,
-            goal,
-            eps=task.eps,
-            norm=task.norm,
-            targeted=task.targeted,
-            streams=streams,
-        )
+        if task.budget is None:
+            moved = attack(oracle, x, goal, streams=streams, **rules)
+        else:
+            moved, full = attack_within(
+                task.budget, attack, oracle, x, goal, streams=streams, **rules
+            )
     except (TypeError, ValueError, ZeroDivisionError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name} cannot run with these options: {first}") from error
@@ -256,22 +277,28 @@ def _attack(
         )
     inside = within(x, moved, task.eps, BALLS[task.norm])
     moved = torch.where(per_image(inside), moved, x)
-    search = fooled(_finite(logits_of(oracle, moved)), goal, targeted=task.targeted) & inside
-    fell = torch.zeros_like(search)
+    # a point that no attack was paid for is not asked about either
+    tried = full | (moved != x).flatten(1).any(1)
+    search, fell = torch.zeros_like(full), torch.zeros_like(full)
+    logits = finite(logits_of(oracle, moved[tried]))
+    search[tried] = fooled(logits, goal[tried], targeted=task.targeted)
+    search &= inside
     answers = []
     alone = Oracle(task.model, batch_size=1, samples=task.search.samples, passes=tally.passes)
     for place in search.nonzero().flatten().tolist():
-        answer = _finite(logits_of(alone, moved[place : place + 1]))
+        answer = finite(logits_of(alone, moved[place : place + 1]))
         if fooled(answer, goal[place : place + 1], targeted=task.targeted):
             fell[place] = True
             answers.append(answer)
     tally.seconds += time.perf_counter() - began
-    tally.tried += len(x)
+    full |= fell
+    tally.tried += int(full.sum())
+    tally.unfinished += int((~full).sum())
     tally.fooled += int(fell.sum())
-    tally.outside += int((~inside).sum())
+    tally.outside += int((~inside & full).sum())
     tally.unconfirmed += int((search & ~fell).sum())
-    tally.unmoved += int(((moved == x).flatten(1).all(1) & inside).sum())
-    return moved, fell, torch.cat(answers) if answers else torch.empty(0, 1)
+    tally.unmoved += int(((moved == x).flatten(1).all(1) & inside & full).sum())
+    return moved, fell, full, torch.cat(answers) if answers else torch.empty(0, 1)
 
 
 def _tested_something(name: str, tally: _Tally, eps: float, norm: Norm) -> None:
@@ -309,7 +336,8 @@ def frozen(model: nn.Module | Model) -> Iterator[None]:
             numpy.random.set_state(numpy_state)
 
 
-def _finite(logits: Logits) -> Logits:
+def finite(logits: Logits) -> Logits:
+    """The logits; raises InputError where one is NaN or infinite."""
     if not torch.isfinite(logits).all():
         bad = int((~torch.isfinite(logits)).any(1).sum())
         raise InputError(
@@ -319,7 +347,7 @@ def _finite(logits: Logits) -> Logits:
     return logits
 
 
-def _example(
+def example_of(
     index: int,
     attack: str,
     x: Tensor,
@@ -328,6 +356,7 @@ def _example(
     clean: Tensor,
     answer: Tensor,
 ) -> Example:
+    """An example to show, from an image, what became of it, and the logits of both."""
     before, after = clean.softmax(0), answer.softmax(0)
     return Example(
         index=index,

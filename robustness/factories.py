@@ -42,7 +42,8 @@ def call(factory: Callable[..., object], spec: str) -> object:
         inspect.signature(factory).bind()
     except TypeError as error:
         raise InputError(
-            f"{spec} needs arguments: expected a factory that is called with none"
+            f"{spec} needs arguments: expected a factory that is called with none (a function of images "
+            'that answers is named with access = "scores" or "labels")'
         ) from error
     except ValueError:
         pass  # a builtin without a signature: calling it will tell

@@ -1,4 +1,8 @@
-"""Image data by name: folder by class · .npz · package.module:factory · demo:digits."""
+"""Image data by name.
+
+Folder by class · .npz · .npy with labels · .parquet or .csv · Hugging Face dataset folder ·
+package.module:factory · demo:digits.
+"""
 
 import contextlib
 import re
@@ -9,12 +13,13 @@ from typing import Any
 import numpy
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from assaymark.reports.errors import InputError, nearest
 from assaymark.robustness import demo
-from assaymark.robustness.factories import call, resolve
+from assaymark.robustness.decode import labels_of, picture, pictures_of, stacked
+from assaymark.robustness.factories import call, first_line, resolve
+from assaymark.robustness.tables import SUFFIXES, Cells, Columns, dataset, is_dataset, table
 from assaymark.robustness.types import Images, Labels
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -42,31 +47,46 @@ def load(
     classes: tuple[str, ...] | None = None,
     data_range: tuple[float, float] | None = None,
     image_size: tuple[int, int] | None = None,
+    labels: str | None = None,
+    columns: Columns | None = None,
+    split: str | None = None,
 ) -> ImageData:
     """The labelled images a spec names.
 
     classes: names in the order of the model's outputs; an image folder's class folders are matched
     with it. data_range: what the values of a float array span, when it is not [0, 1]. image_size:
-    (height, width) to which files are resized. Raises InputError for anything that cannot be used.
+    (height, width) to which files are resized. labels: the .npy file with the labels of another. columns
+    and split: of a table and of a dataset folder. Raises InputError for anything that cannot be used.
     """
+    columns = columns or Columns()
     if spec.startswith("demo:"):
         known = ["demo:digits", "demo:digits-train"]
         if spec not in known:
             raise InputError(f'no demo images "{spec}"{nearest(spec, known)}')
-        images, labels = demo.digits(train=spec == "demo:digits-train")
+        images, numbers = demo.digits(train=spec == "demo:digits-train")
         found = ImageData(
-            name=spec, images=images, labels=labels, classes=tuple(str(i) for i in range(10))
+            name=spec, images=images, labels=numbers, classes=tuple(str(i) for i in range(10))
         )
     elif re.fullmatch(r"[\w.]+:[\w.]+", spec):
         found = _from_factory(spec, folder, data_range)
+    elif (folder / spec).is_dir() and is_dataset(folder / spec):
+        cells, chosen = dataset(folder / spec, spec, split, columns)
+        called = f"{spec}, split {chosen}"
+        found = _table(cells, called, folder / spec, classes, image_size, data_range)
     elif (folder / spec).is_dir():
         found = _folder(folder / spec, spec, classes, image_size)
     elif (folder / spec).is_file() and spec.endswith(".npz"):
         found = _npz(folder / spec, spec, data_range)
+    elif (folder / spec).is_file() and spec.endswith(".npy"):
+        found = _npy(folder / spec, spec, labels, folder, data_range)
+    elif (folder / spec).is_file() and spec.lower().endswith(SUFFIXES):
+        cells, root = table(folder / spec, spec, columns), (folder / spec).parent
+        found = _table(cells, spec, root, classes, image_size, data_range)
     else:
         raise InputError(
-            f"no image data at {spec}: expected a folder with one sub-folder a class, an .npz with "
-            "arrays x and y, package.module:factory or demo:digits"
+            f"no image data at {spec}: expected a folder with one sub-folder a class or with parquet "
+            "files, an .npz with arrays x and y, an .npy with labels beside it, a .parquet or .csv table, "
+            "package.module:factory or demo:digits"
         )
     if classes is not None:
         found = replace(found, classes=classes)
@@ -104,7 +124,7 @@ def _folder(
     for path in folders:
         for file in sorted(path.iterdir()):
             if file.suffix.lower() in EXTENSIONS:
-                arrays.append(_picture(file, f"{name}/{path.name}/{file.name}", size))
+                arrays.append(picture(file, f"{name}/{path.name}/{file.name}", size))
                 labels.append(names.index(path.name))
             elif not file.name.startswith("."):
                 skipped.append(f"{path.name}/{file.name}")
@@ -113,47 +133,59 @@ def _folder(
             f"{name} holds no images in its class folders: expected files ending in "
             f"{', '.join(sorted(EXTENSIONS))}"
         )
-    if any(array.shape[0] == 3 for array in arrays):  # grey pictures among colour ones
-        arrays = [array.expand(3, *array.shape[1:]) for array in arrays]
-    shapes = {array.shape for array in arrays}
-    if len(shapes) > 1:
-        seen = ", ".join(
-            "×".join(map(str, s)) for s in sorted(shapes, key=lambda s: tuple(map(int, s)))[:3]
-        )
-        raise InputError(f"{name} mixes image shapes ({seen}): give image_size = [height, width]")
     return ImageData(
         name=name,
-        images=torch.stack(arrays),
+        images=stacked(arrays, name),
         labels=torch.tensor(labels),
         classes=names,
         skipped=tuple(skipped),
     )
 
 
-def _picture(path: Path, name: str, size: tuple[int, int] | None) -> Tensor:
-    try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError(
-                    f"mode {picture.mode} has more than 8 bits; use .npz for such data"
-                )
-            grey = picture.mode in ("1", "L", "LA")
-            converted = picture.convert("L" if grey else "RGB")
-            if size is not None:
-                converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-            array = numpy.asarray(converted, dtype=numpy.float32) / 255
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
+def _table(
+    cells: Cells,
+    name: str,
+    root: Path,
+    classes: tuple[str, ...] | None,
+    size: tuple[int, int] | None,
+    data_range: tuple[float, float] | None,
+) -> ImageData:
+    read = pictures_of(cells.images, name, root, size)
+    y, names = labels_of(cells.labels, name, classes)
+    if isinstance(read, Tensor):
+        found = ImageData(name=name, images=read, labels=torch.from_numpy(y), classes=None)
+    else:
+        found = _arrays(name, read, y, data_range)
+    return replace(found, classes=names or cells.classes)
+
+
+def _npy(
+    path: Path, name: str, labels: str | None, folder: Path, data_range: tuple[float, float] | None
+) -> ImageData:
+    beside = [
+        path.with_name(f"{path.stem[: -len(x)]}{y}.npy") for x, y in _KEYS if path.stem.endswith(x)
+    ]
+    found = folder / labels if labels else next((p for p in beside if p.is_file()), None)
+    if found is None or not found.is_file():
+        usual = beside[-1].name if beside else "y.npy"
         raise InputError(
-            f"cannot read the image {name}: {error}; replace it or take it out of the data"
+            f"{name} holds images, and {labels or f'no {usual} beside it'} holds their labels: name an .npy "
+            "file of class numbers with labels"
+        )
+    return _arrays(name, _one_array(path, name), _one_array(found, found.name), data_range)
+
+
+def _one_array(path: Path, name: str) -> NDArray[Any]:
+    try:
+        # mapped, so that a header which promises more than the file holds costs no memory
+        array = numpy.load(path, allow_pickle=False, mmap_mode="r")
+    except Exception as error:
+        raise InputError(
+            f"cannot read {name}: {first_line(error)}; write it with numpy.save"
         ) from error
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+    if not isinstance(array, numpy.ndarray):
+        raise InputError(f"{name} holds several arrays: call it .npz, or write one with numpy.save")
+    return array
 
 
 def _npz(path: Path, name: str, data_range: tuple[float, float] | None) -> ImageData:

@@ -1,20 +1,25 @@
 """Models by name: one grammar for every command.
 
 x.onnx · x.pt2 (torch.export) · x.ts or TorchScript .pt · x.safetensors or a .pt state dict with an
-architecture · package.module:factory · demo:NAME · x.defended.json (a model behind defenses).
+architecture · package.module:factory · hf:… · timm:… · demo:NAME · x.defended.json (a model behind
+defenses) · an http(s) address, or a package.module:function that answers scores or labels.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError, IntegrityError
-from assaymark.robustness import demo, descriptions, formats
+from assaymark.robustness import black_box, demo, descriptions, formats, vision_hubs
+from assaymark.robustness.black_box import Access, Ask, BlackBox
+from assaymark.robustness.budget import Budget
 from assaymark.robustness.detectors import Guarded
+from assaymark.robustness.endpoint import Endpoint, of_address
+from assaymark.robustness.factories import resolve
 from assaymark.robustness.onnx_graph import OnnxModel
 from assaymark.robustness.types import Images, Logits
 
@@ -23,15 +28,36 @@ _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A model ready to attack: images in [0, 1] to logits."""
+    """A model ready to attack: images in [0, 1] to logits.
+
+    access: what an attacker sees of it. budget: what may still be asked of one that only answers.
+    """
 
     name: str
     module: nn.Module
     sha256: str | None
     classes: int
     note: str = ""
+    access: Access = "white-box"
+    budget: Budget | None = None
     rejects: bool = False
     """Whether it has one output more than classes, the last, which says "rejected"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """How a model that only answers is asked.
+
+    access: by default what can be seen: all of a network, the scores of an address. classes: how many
+    there are, which labels do not say; names: what a server calls them.
+    """
+
+    access: Access | None = None
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    classes: int | None = None
+    names: tuple[str, ...] | None = None
+    queries: int | None = None
+    max_queries: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +146,7 @@ def load(
     folder: Path = Path(),
     preprocessing: Preprocessing | None = None,
     sha256: str | None = None,
+    answers: Answers | None = None,
     device: torch.device | str = "cpu",
 ) -> Loaded:
     """The model a spec names, tried on `sample` (a few images in [0, 1]).
@@ -127,12 +154,23 @@ def load(
     Raises InputError when it is missing, unreadable, needs code to unpickle or does not answer the
     sample with one row of logits an image; IntegrityError when its digest is not `sha256`.
     """
+    answers = answers or Answers()
     digest, note = None, ""
+    asked = _asked(spec, folder, answers)
+    if asked is not None:
+        _check_approved(spec, None, sha256)
+        return _answering(spec, asked, sample.to(device), preprocessing, answers)
     if spec.startswith("demo:"):
         path = demo.weights(spec.removeprefix("demo:"))
         network: nn.Module = demo.network()
         formats.fill(network, formats.safetensors(path), path.name)
         digest = _sha256(path)
+    elif vision_hubs.is_hub(spec):
+        mapped = preprocessing is not None and (
+            preprocessing.mean is not None or preprocessing.input_range is not None
+        )
+        found = vision_hubs.read(spec, folder, normalized=mapped)
+        network, note, digest = found.network, found.note, _sha256(*found.files)
     elif re.fullmatch(r"[\w.]+:[\w.]+", spec):
         _check_approved(spec, None, sha256)  # code has no digest: it is not run to find out
         network = formats.build(spec, folder)
@@ -168,6 +206,19 @@ def load(
         difference = graph.verify(module.preprocess(sample.to(device)))
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
     rejects = isinstance(network, Guarded)
+    if rejects and answers.access not in (None, "white-box"):
+        raise InputError(
+            f"{spec} may reject, which is attacked with gradients only: leave out access"
+        )
+    if answers.access not in (None, "white-box"):
+        known = replace(answers, classes=classes)
+        closed = _answering(spec, module, sample.to(device), None, known)
+        return replace(closed, sha256=digest, note="; ".join(filter(None, (note, closed.note))))
+    if answers.queries is not None or answers.max_queries is not None:
+        raise InputError(
+            f"queries and max_queries limit what is asked of a black box, and {spec} is open: set "
+            'access = "scores" or "labels" to attack it from outside'
+        )
     if rejects:
         note = (
             "The model may reject: a point falls when it is answered with a wrong class and not "
@@ -202,6 +253,47 @@ def _described(
         device=device,
     )
     return said.around(inner.module), inner.note
+
+
+def _asked(spec: str, folder: Path, answers: Answers) -> Ask | None:
+    """What answers for an address or a function of images; None for a network that is opened."""
+    if black_box.is_address(spec):
+        if answers.access == "white-box":
+            raise InputError(
+                f'{spec} only answers, so it is no white box: set access = "scores" or "labels"'
+            )
+        return of_address(spec, answers.endpoint, answers.access or "scores", answers.names)
+    if answers.access in (None, "white-box") or not re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        return None
+    if spec.startswith(("demo:", "hf:", "timm:")):
+        return None
+    function = resolve(spec, folder)
+    return black_box.of_function(function, spec) if black_box.takes_images(function) else None
+
+
+def _answering(
+    spec: str, ask: Ask, sample: Images, preprocessing: Preprocessing | None, answers: Answers
+) -> Loaded:
+    """A model of which only the answers are seen."""
+    access = answers.access or "scores"
+    budget = Budget(per_point=answers.queries, total=answers.max_queries)
+    box = BlackBox(ask, spec, access, budget, answers.classes if access == "labels" else None)
+    module = Prepared(box, preprocessing or Preprocessing()).eval().to(sample.device)
+    classes = _try(module, sample, spec)
+    note = f"{spec} answers {access} only; no gradient of it is used"
+    if box.probabilities:
+        note += "; its probabilities are attacked as their logarithms"
+    if black_box.is_address(spec) and answers.endpoint.images == "png":
+        note += "; it is sent PNG pictures, so pixels are rounded to 8 bits on the way"
+    return Loaded(
+        name=spec,
+        module=module,
+        sha256=None,
+        classes=classes,
+        note=note,
+        access=access,
+        budget=budget,
+    )
 
 
 def _try(module: nn.Module, sample: Images, spec: str) -> int:

@@ -16,8 +16,11 @@ _LARGEST = 144
 _LOSSLESS = 64
 
 
-def trio(example: Example, classes: tuple[str, ...]) -> ImageTrio:
-    """The three pictures of an adversarial example, with both answers and the distances."""
+def trio(example: Example, classes: tuple[str, ...], *, confident: bool = True) -> ImageTrio:
+    """The three pictures of an adversarial example, with both answers and the distances.
+
+    confident: whether the model says how sure it is; one that answers labels does not.
+    """
     delta = (example.adversarial - example.original).double()
     linf, l2 = float(delta.abs().max()), float(delta.norm())
     factor = _readable(0.5 / linf) if linf else 1.0
@@ -29,9 +32,9 @@ def trio(example: Example, classes: tuple[str, ...]) -> ImageTrio:
         factor=factor,
         label=classes[example.label],
         prediction=classes[example.prediction],
-        confidence=example.confidence,
+        confidence=example.confidence if confident else None,
         fooled_prediction=classes[example.fooled_prediction],
-        fooled_confidence=example.fooled_confidence,
+        fooled_confidence=example.fooled_confidence if confident else None,
         linf=linf,
         l2=l2,
         attack=example.attack,
