@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
 from assaymark.reports.policy_robustness import (
+    ALPHA,
+    SAMPLES,
+    CertificateCheck,
     CorruptionCheck,
     DefenseCheck,
     ModelCheck,
@@ -214,6 +217,37 @@ def _scene(check: SceneCheck, context: Context) -> CheckResult:
     )
 
 
+def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
+    from assaymark.robustness.certify_check import Claim, check_certificate
+    from assaymark.robustness.smoothing import Smoothing
+
+    model, data = model_and_data(check, context)
+    smoothing = None
+    if check.sigma is not None:
+        smoothing = Smoothing(
+            sigma=check.sigma, samples=check.samples or SAMPLES, alpha=check.alpha or ALPHA
+        )
+    return check_certificate(
+        check.id,
+        model,
+        data,
+        Claim(
+            methods=tuple(method for method in check.method if method != "smoothing"),
+            smoothing=smoothing,
+            norm=check.norm,
+            eps=check.eps,
+            attacks=tuple((attack.name, attack.options) for attack in check.attack),
+        ),
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
+        progress=context.progress,
+    )
+
+
 def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
     from assaymark.bias import predictions
     from assaymark.bias.check import check_bias_table
@@ -257,6 +291,7 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     CorruptionCheck: _corruption,
     DefenseCheck: _defense,
     SceneCheck: _scene,
+    CertificateCheck: _certificate,
     BiasTableCheck: _bias_table,
     ProvenanceCheck: _provenance,
 }

@@ -1,9 +1,10 @@
-"""The errors a user can mend. Everything else is a bug.
+"""The errors raised on purpose: those a user can mend, and one that says the bug is ours.
 
 AssaymarkError
-├── InputError          a model, data set, file or argument is not what the check needs
-│   └── PolicyError     the policy is wrong; knows the line
-└── IntegrityError      a digest or signature that must hold does not
+├── InputError              a model, data set, file or argument is not what the check needs
+│   └── PolicyError         the policy is wrong; knows the line
+├── IntegrityError          a digest or signature that must hold does not
+└── InternalContradiction   two of our own results cannot both be true
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,10 @@ class InputError(AssaymarkError):
 
 class IntegrityError(AssaymarkError):
     """A digest or a signature that must hold does not."""
+
+
+class InternalContradiction(AssaymarkError):
+    """Two of our own results cannot both be true: a bug of ours, so neither is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)

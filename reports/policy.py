@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from assaymark.reports.policy_robustness import (
+    CertificateCheck,
     CorruptionCheck,
     DefenseCheck,
     RobustnessCheck,
@@ -45,6 +46,10 @@ METRICS: dict[str, dict[str, Metric]] = {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "attack_success_rate": Metric(good="low", interval=True),
+    },
+    "certificate": {
+        "certified_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
     },
     "bias.table": {
         "demographic_parity_difference": _GAP,
@@ -99,6 +104,7 @@ class ProvenanceCheck(Check):
 
 AnyCheck = Annotated[
     RobustnessCheck
+    | CertificateCheck
     | CorruptionCheck
     | DefenseCheck
     | SceneCheck
@@ -111,6 +117,7 @@ KINDS: dict[str, type[Check]] = {
     "corruption": CorruptionCheck,
     "defense": DefenseCheck,
     "scene": SceneCheck,
+    "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,
 }

@@ -1,11 +1,15 @@
 """The checks of image classifiers, as a policy writes them."""
 
 from collections import Counter
+from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from assaymark.reports.policy_types import Check, Number, Range, Strict, Text, Texts, listed
+
+SAMPLES, ALPHA = 1000, 0.001
+"""Votes an image and chance of a wrong certificate, where a check by smoothing names none."""
 
 
 class AttackSpec(Strict):
@@ -144,10 +148,62 @@ class RobustnessCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _inside_the_range(self.norm, self.eps)
+        _check_unit(self.norm, self.eps)
         if self.norm == "l0" and self.eps != int(self.eps):
             raise ValueError(
                 f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
+            )
+        return self
+
+
+class CertificateCheck(ModelCheck):
+    """Prove that an image classifier keeps its answers inside a ball."""
+
+    kind: Literal["certificate"]
+    method: Annotated[
+        tuple[Literal["ibp", "crown-ibp", "crown", "alpha-crown", "smoothing"], ...],
+        BeforeValidator(listed, json_schema_input_type=Text | list[Text]),
+        Field(min_length=1, strict=False),
+    ]
+    norm: Literal["linf", "l2", "l1"]
+    eps: Annotated[Number, Field(gt=0)]
+    sigma: Annotated[Number, Field(gt=0)] | None = None
+    samples: Annotated[int, Field(ge=1)] | None = None
+    alpha: Annotated[Number, Field(gt=0, lt=0.5)] | None = None
+    attack: Annotated[
+        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+        BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
+        Field(strict=False),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _linf_unit(self) -> Self:
+        _check_unit(self.norm, self.eps)
+        return self
+
+    @model_validator(mode="after")
+    def _smoothing(self) -> Self:
+        if "smoothing" not in self.method:
+            for key in ("sigma", "samples", "alpha"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f'{key} is a key of method = "smoothing"')
+            return self
+        if len(self.method) > 1:
+            raise ValueError(
+                "smoothing certifies the smoothed classifier, which is another model: give it a check "
+                "of its own"
+            )
+        if self.norm != "l2" or self.sigma is None:
+            raise ValueError(
+                'method = "smoothing" needs norm = "l2" and sigma, the noise in pixels'
+            )
+        # when all votes agree, their share is above alpha^(1 / samples)
+        share = (self.alpha or ALPHA) ** (1 / (self.samples or SAMPLES))
+        largest = self.sigma * NormalDist().inv_cdf(share) if share > 0.5 else 0.0
+        if self.eps > largest:
+            raise ValueError(
+                f"eps = {self.eps:g} is beyond {largest:.3g}, the largest radius that so many samples "
+                "can certify with this sigma: raise samples or sigma"
             )
         return self
 
@@ -199,7 +255,7 @@ class DefenseCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _inside_the_range(self.norm, self.eps)
+        _check_unit(self.norm, self.eps)
         return self
 
 
@@ -218,7 +274,7 @@ class SceneCheck(ModelCheck):
         return self.save is not None or any("palette" in attack.options for attack in self.attack)
 
 
-def _inside_the_range(norm: str, eps: float) -> None:
+def _check_unit(norm: str, eps: float) -> None:
     if norm == "linf" and eps > 1:
         raise ValueError(
             f"eps = {eps:g} is larger than the whole pixel range [0, 1]: "

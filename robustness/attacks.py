@@ -4,8 +4,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assaymark.robustness.apgd import apgd_ce, apgd_dlr, apgd_t
+from assaymark.robustness.carlini_wagner import carlini_wagner
+from assaymark.robustness.ddn import ddn
+from assaymark.robustness.deepfool import deepfool
+from assaymark.robustness.elastic_net import ead
 from assaymark.robustness.expectation import eot_pgd
+from assaymark.robustness.fab import fab, fab_t
+from assaymark.robustness.fmn import fmn
 from assaymark.robustness.gradient_steps import bim, fgsm, pgd, rfgsm
+from assaymark.robustness.sparse import jsma, sigma_zero
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square
 from assaymark.robustness.types import Attack, Norm
@@ -89,5 +96,69 @@ ATTACKS: dict[str, AttackCard] = {
         knowledge="white-box",
         norms=("linf", "l2"),
         paper="Athalye et al. 2018, arXiv 1707.07397",
+    ),
+    "fab": AttackCard(
+        run=fab,
+        knowledge="white-box",
+        norms=("linf", "l2", "l1"),
+        paper="Croce and Hein 2020, arXiv 1907.02044",
+        goal="nearest",
+    ),
+    "fab-t": AttackCard(
+        run=fab_t,
+        knowledge="white-box",
+        norms=("linf", "l2", "l1"),
+        paper="Croce and Hein 2020, arXiv 2003.01690",
+        goal="nearest",
+    ),
+    "deepfool": AttackCard(
+        run=deepfool,
+        knowledge="white-box",
+        norms=("linf", "l2"),
+        paper="Moosavi-Dezfooli et al. 2016, arXiv 1511.04599",
+        goal="nearest",
+        targeted=False,
+    ),
+    "ddn": AttackCard(
+        run=ddn,
+        knowledge="white-box",
+        norms=("l2",),
+        paper="Rony et al. 2019, arXiv 1811.09600",
+        goal="nearest",
+    ),
+    "fmn": AttackCard(
+        run=fmn,
+        knowledge="white-box",
+        norms=("linf", "l2", "l1", "l0"),
+        paper="Pintor et al. 2021, arXiv 2102.12827",
+        goal="nearest",
+    ),
+    "carlini-wagner": AttackCard(
+        run=carlini_wagner,
+        knowledge="white-box",
+        norms=("l2",),
+        paper="Carlini and Wagner 2017, arXiv 1608.04644",
+        goal="nearest",
+    ),
+    "ead": AttackCard(
+        run=ead,
+        knowledge="white-box",
+        norms=("l1",),
+        paper="Chen et al. 2018, arXiv 1709.04114",
+        goal="nearest",
+    ),
+    "sigma-zero": AttackCard(
+        run=sigma_zero,
+        knowledge="white-box",
+        norms=("l0",),
+        paper="Cinà et al. 2025, arXiv 2402.01879",
+        goal="nearest",
+    ),
+    "jsma": AttackCard(
+        run=jsma,
+        knowledge="white-box",
+        norms=("l0",),
+        paper="Papernot et al. 2016, arXiv 1511.07528",
+        goal="nearest",
     ),
 }

@@ -9,6 +9,7 @@ from assaymark.robustness.types import Labels, Logits
 
 Loss = Float[Tensor, " batch"]
 _SPREAD = 10.0
+_LEVEL = 20.0
 _TINY = 1e-12
 
 
@@ -34,11 +35,30 @@ def damped_cross_entropy(logits: Logits, y: Labels) -> Loss:
     return cross_entropy(logits * (_SPREAD / spread.clamp_min(_SPREAD)), y)
 
 
+def log_odds(logits: Logits, y: Labels) -> Loss:
+    """log((1 - p) / p) for the probability p of class y, from logits whose spread is brought to 20.
+
+    Its gradient points where that of the cross-entropy does and never vanishes, on either side of the
+    boundary. It does not depend on the scale of the logits, so an attack that needs a direction only
+    finds the same one on a shy and on a very confident model.
+    """
+    seen = logits.detach()
+    spread = seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True)
+    level = logits * (_LEVEL / spread.clamp_min(_TINY))
+    own = level.gather(1, y[:, None]).squeeze(1)
+    return level.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
+
+
 def margin(logits: Logits, y: Labels) -> Loss:
     """How far the best other class is above y; above 0, y is not the answer."""
     own = logits.gather(1, y[:, None]).squeeze(1)
     others = logits.scatter(1, y[:, None], -torch.inf)
     return others.amax(1) - own
+
+
+def advantage(logits: Logits, y: Labels, *, targeted: bool) -> Loss:
+    """How far the attacker is ahead; above 0 it has what it wants, as `fooled` says."""
+    return -margin(logits, y) if targeted else margin(logits, y)
 
 
 def difference(logits: Logits, y: Labels, target: Labels) -> Loss:

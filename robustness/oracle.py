@@ -13,6 +13,8 @@ from assaymark.robustness.types import Images, Logits, Model
 
 LossOf = Callable[[Logits, slice], Float[Tensor, " rows"]]
 """The loss of each of some rows of a batch, from their logits."""
+LossesOf = Callable[[Logits, slice], Float[Tensor, "rows losses"]]
+"""Several losses of each of some rows of a batch."""
 
 
 @dataclass
@@ -91,27 +93,59 @@ def ascent(
             part = x[rows].detach().requires_grad_()
             logits = model(part)
             losses = loss(logits, rows)
-            if not losses.requires_grad:
-                raise InputError(
-                    "the model's answer does not depend on the image in a way that can be "
-                    "differentiated: attack it with scores or labels only (square, "
-                    '"foolbox:HopSkipJumpAttack")'
-                )
+            _refuse_without_gradient(losses)
             (gradient,) = torch.autograd.grad(losses.sum(), part)
         return logits.detach(), losses.detach(), gradient
 
     logits, losses, gradient = _in_parts(model, x, ask)
+    _refuse_nan(gradient)
+    return logits, losses, gradient
+
+
+def slopes(
+    model: Model, x: Images, losses: LossesOf
+) -> tuple[Logits, Float[Tensor, "batch losses"], Float[Tensor, "batch losses channels h w"]]:
+    """As `ascent`, for several losses of each image: one forward pass, one backward pass a loss."""
+
+    def ask(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            part = x[rows].detach().requires_grad_()
+            logits = model(part)
+            values = losses(logits, rows)
+            _refuse_without_gradient(values)
+            columns = values.sum(0)
+            last = len(columns) - 1
+            gradients = [
+                torch.autograd.grad(column, part, retain_graph=place < last)[0]
+                for place, column in enumerate(columns)
+            ]
+        return logits.detach(), values.detach(), torch.stack(gradients, 1)
+
+    logits, values, gradients = _in_parts(model, x, ask)
+    _refuse_nan(gradients)
+    return logits, values, gradients
+
+
+def _refuse_without_gradient(losses: Tensor) -> None:
+    if not losses.requires_grad:
+        raise InputError(
+            "the model's answer does not depend on the image in a way that can be "
+            "differentiated: attack it with scores or labels only (square, "
+            '"foolbox:HopSkipJumpAttack")'
+        )
+
+
+def _refuse_nan(gradient: Tensor) -> None:
     finite = torch.isfinite(gradient.flatten(1).sum(1))
     if not finite.all():
         # a sum may overflow where its terms do not
         finite = torch.isfinite(gradient.flatten(1)).all(1)
     if not finite.all():
         raise InputError(
-            f"the model's gradient is NaN or infinite for {int((~finite).sum())} of {len(x)} images, "
+            f"the model's gradient is NaN or infinite for {int((~finite).sum())} of {len(gradient)} images, "
             "so they cannot be attacked: look for powers, roots or logarithms at 0, or attack with "
             'labels only ("foolbox:HopSkipJumpAttack")'
         )
-    return logits, losses, gradient
 
 
 def _in_parts(

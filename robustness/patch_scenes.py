@@ -113,7 +113,7 @@ def eyeglasses(
     streams: Streams | None = None,
     width: float = 0.8,
     rim_height: float = 0.35,
-    thickness: float = 0.1,
+    thickness: float = 0.06,
     centre_across: float = 0.5,
     centre_down: float = 0.4,
     max_shift: float = 0.02,
@@ -164,7 +164,7 @@ def eyeglasses_each(
     streams: Streams | None = None,
     width: float = 0.8,
     rim_height: float = 0.35,
-    thickness: float = 0.1,
+    thickness: float = 0.06,
     centre_across: float = 0.5,
     centre_down: float = 0.4,
     max_shift: float = 0.02,
@@ -199,7 +199,7 @@ def eyeglasses_each(
     )  # fmt: skip
 
 
-def frames(rim_height: float = 0.35, thickness: float = 0.1) -> Shape:
+def frames(rim_height: float = 0.35, thickness: float = 0.06) -> Shape:
     """The outline of eyeglasses: two rims, a bridge between them and a stub of each temple.
 
     rim_height and thickness: fractions of the whole width. Each rim is the band between two rounded

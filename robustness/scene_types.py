@@ -34,7 +34,9 @@ class Change:
     render: Render
     shown: Float[Tensor, "batch numbers"] | None = None
 
-    def images(self, x: Images, rows: Int[Tensor, " rows"] | slice = slice(None)) -> Images:
+    def images(
+        self, x: Images, rows: Int[Tensor, " rows"] | slice = slice(None)
+    ) -> Float[Tensor, "rows channels height width"]:
         """The changed images of some rows of the batch, made from the recorded numbers alone."""
         moved = self.render(x[rows], self.parameters[rows])
         return moved.clamp(0, 1)

@@ -5,6 +5,8 @@ at distance (z_y - z_t) / ||w_t - w_y||_q with q the dual norm: 1 for L-infinity
 for L1.
 """
 
+import numpy
+import scipy.optimize
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,21 @@ def points(n: int = 24, classes: int = CLASSES, seed: int = 1) -> tuple[Tensor, 
         return x, model(classes)(x).argmax(1)
 
 
+def wide_points(n: int, classes: int = CLASSES, seed: int = 2) -> tuple[Tensor, Tensor]:
+    """Points all over the pixel range, some values at its ends, far inside the class that they have.
+
+    The nearest other class is several values away, and the range binds on the way to it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network = model(classes)
+    weight = network[1].weight.detach()  # type: ignore[index]
+    own = torch.arange(n) % classes
+    apart = (weight[own] - weight.mean(0)).view(n, *SHAPE)
+    x = (1.3 * torch.rand(n, *SHAPE, generator=generator) - 0.15 + 0.2 * apart.sign()).clamp(0, 1)
+    with torch.no_grad():
+        return x, network(x).argmax(1)
+
+
 def distances(x: Tensor, y: Tensor, norm: str, classes: int = CLASSES) -> Tensor:
     """Exact distance of every point to every class; infinite to its own."""
     linear = model(classes)[1]  # type: ignore[index]
@@ -43,3 +60,75 @@ def distances(x: Tensor, y: Tensor, norm: str, classes: int = CLASSES) -> Tensor
     result: Tensor = gap / length.clamp_min(1e-12)
     result[torch.arange(len(y)), y] = torch.inf
     return result
+
+
+def exact(x: Tensor, goal: Tensor, norm: str, classes: int, *, targeted: bool) -> Tensor:
+    """The least change inside the pixel range that makes another class, or the goal, the answer.
+
+    From solvers of linear, whole-number and (L2) quadratic programs; no closed form is used.
+    """
+    return torch.tensor(
+        [
+            _least(image.double(), [int(own)], norm, classes)
+            if targeted
+            else min(
+                _least(image.double(), [t, int(own)], norm, classes)
+                for t in range(classes)
+                if t != own
+            )
+            for image, own in zip(x, goal, strict=True)
+        ]
+    )
+
+
+def nearest_class(x: Tensor, y: Tensor, norm: str, classes: int) -> Tensor:
+    """The other class that takes the least change to reach."""
+    goals = [torch.full_like(y, goal) for goal in range(classes)]
+    each = torch.stack([exact(x, goal, norm, classes, targeted=True) for goal in goals], 1)
+    each[torch.arange(len(y)), y] = torch.inf
+    return each.argmin(1)
+
+
+def _least(x: Tensor, aim: list[int], norm: str, classes: int) -> float:
+    """The least change with which class aim[0] is at least as high as aim[1], or as all others."""
+    linear = model(classes)[1].double()  # type: ignore[index]
+    flat = x.flatten()
+    logits, w = linear(flat).detach(), linear.weight.detach()
+    rivals = aim[1:] or [other for other in range(classes) if other != aim[0]]
+    rows = (w[aim[0]] - w[rivals]).numpy()
+    needed = (logits[rivals] - logits[aim[0]]).numpy()
+    size, low, high = len(flat), -flat.numpy(), 1 - flat.numpy()
+    if norm == "l2":
+        found = scipy.optimize.minimize(
+            lambda d: d @ d,
+            numpy.zeros(size),
+            jac=lambda d: 2 * d,
+            bounds=list(zip(low, high, strict=True)),
+            constraints={"type": "ineq", "fun": lambda d: rows @ d - needed, "jac": lambda d: rows},
+            method="SLSQP",
+            options={"ftol": 1e-12},
+        )
+        assert found.success
+        return float(found.fun) ** 0.5
+    # variables: the change, and one bound (L-infinity), one size (L1) or one switch (L0) a value
+    extra = 1 if norm == "linf" else size
+    spread = numpy.ones((size, 1)) if norm == "linf" else numpy.eye(size)
+    upper, lower = (high, -low) if norm == "l0" else (1.0, 1.0)
+    above = numpy.hstack([numpy.eye(size), -spread * numpy.reshape(upper, (-1, 1))])
+    below = numpy.hstack([-numpy.eye(size), -spread * numpy.reshape(lower, (-1, 1))])
+    reach = numpy.hstack([rows, numpy.zeros((len(rivals), extra))])
+    solved = scipy.optimize.milp(
+        numpy.concatenate([numpy.zeros(size), numpy.ones(extra)]),
+        constraints=[
+            scipy.optimize.LinearConstraint(above, ub=0),
+            scipy.optimize.LinearConstraint(below, ub=0),
+            scipy.optimize.LinearConstraint(reach, lb=needed),
+        ],
+        bounds=scipy.optimize.Bounds(
+            numpy.concatenate([low, numpy.zeros(extra)]),
+            numpy.concatenate([high, numpy.ones(extra)]),
+        ),
+        integrality=numpy.concatenate([numpy.zeros(size), numpy.full(extra, norm == "l0")]),
+    )
+    assert solved.success
+    return float(solved.fun)

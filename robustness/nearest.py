@@ -1,0 +1,46 @@
+"""What every attack with the goal "nearest" keeps: the nearest adversarial example of each point."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from assaymark.robustness.balls import Ball, settle
+from assaymark.robustness.types import Images
+
+
+class Nearest:
+    """The nearest adversarial examples found so far, and which points may leave.
+
+    With a finite radius a point may leave once an adversarial example inside it is known; without
+    one, only a point that is adversarial as it stands.
+    """
+
+    def __init__(self, x: Images, ball: Ball, eps: float) -> None:
+        self.x, self.ball, self.eps = x, ball, eps
+        self.images = x.clone()
+        self.distance: Float[Tensor, " batch"] = torch.full((len(x),), torch.inf, device=x.device)
+
+    def offer(
+        self, places: Int[Tensor, " some"], candidates: Images, adversarial: Bool[Tensor, " some"]
+    ) -> Bool[Tensor, " some"]:
+        """Keep each adversarial candidate that is nearer than what is known; which points may leave.
+
+        places: the points' numbers, each at most once.
+        """
+        if bool(adversarial.any()):
+            places_down, down = places[adversarial], candidates[adversarial]
+            change = down - self.x[places_down]
+            if math.isfinite(self.eps):
+                change = change.double()  # the check of the answer is as strict
+            length = self.ball.distance(change).to(self.distance.dtype)
+            near = length < self.distance[places_down]
+            self.images[places_down[near]] = down[near]
+            self.distance[places_down[near]] = length[near]
+        return self.distance[places] <= (self.eps if math.isfinite(self.eps) else 0.0)
+
+    def answer(self) -> Images:
+        """The nearest found; x where none was, or on the way to it as far as the radius allows."""
+        found = torch.isfinite(self.distance)
+        return settle(self.x, self.images, found, self.eps, self.ball)
