@@ -15,6 +15,7 @@ from assaymark.reports.policy_robustness import (
     SAMPLES,
     CertificateCheck,
     CorruptionCheck,
+    DefenseCheck,
     ModelCheck,
     RobustnessCheck,
     SceneCheck,
@@ -22,7 +23,7 @@ from assaymark.reports.policy_robustness import (
 
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
-    from assaymark.robustness.models import Loaded
+    from assaymark.robustness.models import Loaded, Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +66,15 @@ def _model(
     from assaymark.robustness import models
     from assaymark.robustness.endpoint import Endpoint
 
+    # beside the model of the check, a description says itself how pixels are normalized
+    described = spec != check.model and spec.endswith(".defended.json")
     own = spec == check.model  # a reference is asked as often as need be
-    steps = models.Preprocessing(
-        input_range=check.input_range,
-        mean=check.normalize.mean if check.normalize else None,
-        std=check.normalize.std if check.normalize else None,
-    )
     return models.load(
         spec,
         data.images[:4],
         arch=arch,
         folder=context.folder,
-        preprocessing=steps,
+        preprocessing=None if described else preprocessing(check),
         sha256=sha256,
         answers=models.Answers(
             access=check.access if own else None,
@@ -87,6 +85,17 @@ def _model(
             max_queries=check.max_queries if own else None,
         ),
         device=context.device,
+    )
+
+
+def preprocessing(check: ModelCheck) -> "Preprocessing":
+    """What a check says about the way from pixels to the model's input."""
+    from assaymark.robustness.models import Preprocessing
+
+    return Preprocessing(
+        input_range=check.input_range,
+        mean=check.normalize.mean if check.normalize else None,
+        std=check.normalize.std if check.normalize else None,
     )
 
 
@@ -139,6 +148,44 @@ def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
         reference=reference,
         gates=check.gates,
         tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
+        progress=context.progress,
+    )
+
+
+def _defense(check: DefenseCheck, context: Context) -> CheckResult:
+    from dataclasses import replace
+
+    from assaymark.robustness import checkpoints, training
+    from assaymark.robustness.check import Threat
+    from assaymark.robustness.defense_check import check_defense
+
+    model, data = model_and_data(check, context)
+    after = _model(check.defended, check.arch, check.defended_sha256, check, data, context)
+    if check.held_out is not None:
+        rows = training.parts(len(data.images), check.held_out, context.seed)[2]
+        data = replace(
+            data,
+            name=f"{data.name} (held out)",
+            images=data.images[rows],
+            labels=data.labels[rows],
+        )
+    return check_defense(
+        check.id,
+        model,
+        after,
+        data,
+        Threat(
+            attacks=tuple((attack.name, attack.options) for attack in check.attack),
+            norm=check.norm,
+            eps=check.eps,
+        ),
+        gates=check.gates,
+        tags=check.tags,
+        record=checkpoints.record_of(context.folder / check.defended),
         examples=check.examples,
         batch_size=check.batch_size,
         seed=context.seed,
@@ -242,6 +289,7 @@ def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
 RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     RobustnessCheck: _robustness,
     CorruptionCheck: _corruption,
+    DefenseCheck: _defense,
     SceneCheck: _scene,
     CertificateCheck: _certificate,
     BiasTableCheck: _bias_table,

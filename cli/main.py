@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from assaymark.cli import attack, audit, bias, certify, corrupt, demo, doctor, provenance, report
+from assaymark.cli import (
+    attack,
+    audit,
+    bias,
+    certify,
+    corrupt,
+    defend,
+    demo,
+    doctor,
+    provenance,
+    report,
+)
 from assaymark.cli.exit import EPILOG, ExitCode, Interrupted
 from assaymark.cli.terminal import tell
 from assaymark.reports.errors import AssaymarkError, IntegrityError, PolicyError
@@ -51,6 +62,7 @@ app.command("doctor")(doctor.doctor)
 app.command("audit", epilog=EPILOG)(audit.audit)
 app.command("attack", epilog=EPILOG)(attack.attack)
 app.command("corrupt", epilog=EPILOG)(corrupt.corrupt)
+app.command("defend", epilog=EPILOG)(defend.defend)
 app.command("certify", epilog=EPILOG)(certify.certify)
 app.add_typer(bias.app, name="bias")
 app.add_typer(provenance.keys_app, name="keys")

@@ -31,8 +31,9 @@ ModelName = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="x.onnx, x.pt2, x.ts, x.safetensors with --arch, package.module:factory, hf:FOLDER, "
-        "timm:NAME, demo:digits, or a black box: http(s)://HOST/PATH, package.module:function with --access",
+        help="x.onnx, x.pt2, x.ts, x.safetensors with --arch, x.defended.json, package.module:factory, "
+        "hf:FOLDER, timm:NAME, demo:digits, or a black box: http(s)://HOST/PATH, package.module:function "
+        "with --access",
     ),
 ]
 DataName = Annotated[

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from assaymark.reports.policy_robustness import (
     CertificateCheck,
     CorruptionCheck,
+    DefenseCheck,
     RobustnessCheck,
     SceneCheck,
 )
@@ -33,6 +34,13 @@ METRICS: dict[str, dict[str, Metric]] = {
         "clean_accuracy": Metric(good="high", interval=True),
         "mean_corruption_error": Metric(good="low", interval=True, share=False),
         "relative_mean_corruption_error": Metric(good="low", interval=True, share=False),
+    },
+    "defense": {
+        "robust_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
+        "robust_gain": Metric(good="high", interval=True),
+        "clean_cost": Metric(good="low", interval=True),
+        "false_positive_rate": Metric(good="low", interval=True),
     },
     "scene": {
         "robust_accuracy": Metric(good="high", interval=True),
@@ -98,6 +106,7 @@ AnyCheck = Annotated[
     RobustnessCheck
     | CertificateCheck
     | CorruptionCheck
+    | DefenseCheck
     | SceneCheck
     | BiasTableCheck
     | ProvenanceCheck,
@@ -106,6 +115,7 @@ AnyCheck = Annotated[
 KINDS: dict[str, type[Check]] = {
     "robustness": RobustnessCheck,
     "corruption": CorruptionCheck,
+    "defense": DefenseCheck,
     "scene": SceneCheck,
     "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,

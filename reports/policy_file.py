@@ -159,7 +159,7 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
 
 def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
     for i, check in enumerate(policy.check):
-        for key in ("model", "reference", "data"):
+        for key in ("model", "reference", "defended", "data"):
             spec = getattr(check, key, None)
             if spec is None or re.match(r"[a-z]+:", spec) or _is_factory(spec):
                 continue

@@ -242,6 +242,23 @@ class CorruptionCheck(ModelCheck):
         return self
 
 
+class DefenseCheck(ModelCheck):
+    """One model before (`model`) and after (`defended`) it was defended."""
+
+    kind: Literal["defense"]
+    defended: Text
+    defended_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    held_out: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    attack: Attacks
+    norm: Literal["linf", "l2"]
+    eps: Annotated[Number, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _linf_unit(self) -> Self:
+        _check_unit(self.norm, self.eps)
+        return self
+
+
 class SceneCheck(ModelCheck):
     """Rotations, colours, patches and universal perturbations, with limits of their own."""
 

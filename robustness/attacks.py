@@ -8,6 +8,7 @@ from assaymark.robustness.carlini_wagner import carlini_wagner
 from assaymark.robustness.ddn import ddn
 from assaymark.robustness.deepfool import deepfool
 from assaymark.robustness.elastic_net import ead
+from assaymark.robustness.expectation import eot_pgd
 from assaymark.robustness.fab import fab, fab_t
 from assaymark.robustness.fmn import fmn
 from assaymark.robustness.gradient_estimates import nes, spsa
@@ -99,6 +100,12 @@ ATTACKS: dict[str, AttackCard] = {
         norms=("linf", "l2", "l1"),
         paper="Croce and Hein 2020, arXiv 2003.01690; L1: 2021, arXiv 2103.01208",
         targeted=False,
+    ),
+    "eot-pgd": AttackCard(
+        run=eot_pgd,
+        knowledge="white-box",
+        norms=("linf", "l2"),
+        paper="Athalye et al. 2018, arXiv 1707.07397",
     ),
     "fab": AttackCard(
         run=fab,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import CheckResult, Gate
 from assaymark.robustness import attack_findings, catalogue
+from assaymark.robustness.detectors import rejecting
 from assaymark.robustness.evaluate import Search, evaluate, frozen, shuffled, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.masking import POINTS, Masking, View, examine
@@ -82,7 +84,20 @@ def check_robustness(
     if model.access == "white-box":  # a black box has no gradient to hide
         masking, view = _examined(model, data, chosen, search, seed, check, device)
     attacks = catalogue.build(threat.attacks, threat.norm, gradient=masking.gradient)
-    result = evaluate(
+    if model.rejects and (targets is not None or looks is not None or save is not None):
+        raise InputError(
+            f"{model.name} may reject: it is attacked towards every class, all images at once, so leave "
+            "out target, sequential and save"
+        )
+    whole = partial(
+        evaluate,
+        targets=targets,
+        view=view.model,
+        budget=model.budget,
+        collect=save is not None,
+        decided=looks,
+    )
+    result = (rejecting if model.rejects else whole)(
         model.module,
         data.images[chosen],
         data.labels[chosen],
@@ -91,15 +106,10 @@ def check_robustness(
         norm=threat.norm,
         seed=seed,
         check=check,
-        targets=targets,
         indices=chosen,
         search=replace(search, samples=max(search.samples, view.samples)),
-        view=view.model,
-        budget=model.budget,
         device=device,
         keep=keep,
-        collect=save is not None,
-        decided=looks,
         progress=progress,
     )
     masking = masking.after(result)
@@ -166,7 +176,8 @@ def class_names(model: Loaded, data: ImageData) -> tuple[str, ...]:
             f"{data.name} has the label {int(data.labels.max())}, but {model.name} answers only "
             f"{model.classes} classes (0 to {model.classes - 1})"
         )
-    return data.classes or tuple(f"class {i}" for i in range(model.classes))
+    names = data.classes or tuple(f"class {i}" for i in range(model.classes))
+    return (*names, "rejected") if model.rejects else names
 
 
 def targets_of(

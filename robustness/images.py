@@ -60,9 +60,10 @@ def load(
     """
     columns = columns or Columns()
     if spec.startswith("demo:"):
-        if spec != "demo:digits":
-            raise InputError(f'no demo images "{spec}"{nearest(spec, ["demo:digits"])}')
-        images, numbers = demo.digits()
+        known = ["demo:digits", "demo:digits-train"]
+        if spec not in known:
+            raise InputError(f'no demo images "{spec}"{nearest(spec, known)}')
+        images, numbers = demo.digits(train=spec == "demo:digits-train")
         found = ImageData(
             name=spec, images=images, labels=numbers, classes=tuple(str(i) for i in range(10))
         )

@@ -1,8 +1,8 @@
 """Models by name: one grammar for every command.
 
 x.onnx · x.pt2 (torch.export) · x.ts or TorchScript .pt · x.safetensors or a .pt state dict with an
-architecture · package.module:factory · hf:… · timm:… · demo:NAME · an http(s) address, or a
-package.module:function that answers scores or labels.
+architecture · package.module:factory · hf:… · timm:… · demo:NAME · x.defended.json (a model behind
+defenses) · an http(s) address, or a package.module:function that answers scores or labels.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError, IntegrityError
-from assaymark.robustness import black_box, demo, formats, vision_hubs
+from assaymark.robustness import black_box, demo, descriptions, formats, vision_hubs
 from assaymark.robustness.black_box import Access, Ask, BlackBox
 from assaymark.robustness.budget import Budget
+from assaymark.robustness.detectors import Guarded
 from assaymark.robustness.endpoint import Endpoint, of_address
 from assaymark.robustness.factories import resolve
 from assaymark.robustness.onnx_graph import OnnxModel
@@ -39,6 +40,8 @@ class Loaded:
     note: str = ""
     access: Access = "white-box"
     budget: Budget | None = None
+    rejects: bool = False
+    """Whether it has one output more than classes, the last, which says "rejected"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,12 +178,21 @@ def load(
         path = folder / spec
         if not path.is_file():
             raise InputError(
-                f"no model at {spec}: expected a file ending in {', '.join(formats.SUFFIXES)}"
+                f"no model at {spec}: expected a file ending in {', '.join(formats.SUFFIXES)}, "
+                f"{descriptions.SUFFIX}"
             )
         digest = _sha256(path)
         if path.suffix.lower() != ".onnx":  # its weights may lie in more files than this one
             _check_approved(spec, digest, sha256)
-        network = formats.read(path, arch, folder)
+        if spec.endswith(descriptions.SUFFIX):
+            if preprocessing not in (None, Preprocessing()):
+                raise InputError(
+                    f"{path.name} says itself how pixels are normalized: leave out normalize and "
+                    "input_range"
+                )
+            network, note = _described(spec, sample, arch, folder, device)
+        else:
+            network = formats.read(path, arch, folder)
         if isinstance(network, OnnxModel) and network.files:
             digest = _sha256(path, *network.files)
     _check_approved(spec, digest, sha256)
@@ -193,6 +205,11 @@ def load(
     if isinstance(graph, OnnxModel):
         difference = graph.verify(module.preprocess(sample.to(device)))
         note = f"ONNX graph agrees with a second engine to {difference:.1e} of the largest logit"
+    rejects = isinstance(network, Guarded)
+    if rejects and answers.access not in (None, "white-box"):
+        raise InputError(
+            f"{spec} may reject, which is attacked with gradients only: leave out access"
+        )
     if answers.access not in (None, "white-box"):
         known = replace(answers, classes=classes)
         closed = _answering(spec, module, sample.to(device), None, known)
@@ -202,7 +219,40 @@ def load(
             f"queries and max_queries limit what is asked of a black box, and {spec} is open: set "
             'access = "scores" or "labels" to attack it from outside'
         )
-    return Loaded(name=spec, module=module, sha256=digest, classes=classes, note=note)
+    if rejects:
+        note = (
+            "The model may reject: a point falls when it is answered with a wrong class and not "
+            "rejected, an unattacked image that is rejected or wrong does not count as robust, and "
+            "attacks, which see the detector, aim at the likeliest other classes in turn"
+        )
+    return Loaded(
+        name=spec,
+        module=module,
+        sha256=digest,
+        classes=classes - rejects,
+        note=note,
+        rejects=rejects,
+    )
+
+
+def _described(
+    spec: str, sample: Images, arch: str | None, folder: Path, device: torch.device | str
+) -> tuple[nn.Module, str]:
+    """The model that x.defended.json describes, and what was noted about its network."""
+    said = descriptions.read(folder / spec)
+    beside = said.network
+    if not beside.startswith("demo:"):
+        beside = (Path(spec).parent / said.network).as_posix()
+    inner = load(
+        beside,
+        sample,
+        arch=arch,
+        folder=folder,
+        preprocessing=Preprocessing(input_range=said.input_range, mean=said.mean, std=said.std),
+        sha256=said.sha256,
+        device=device,
+    )
+    return said.around(inner.module), inner.note
 
 
 def _asked(spec: str, folder: Path, answers: Answers) -> Ask | None:
@@ -280,7 +330,7 @@ def _try(module: nn.Module, sample: Images, spec: str) -> int:
 def _check_approved(spec: str, digest: str | None, sha256: str | None) -> None:
     if sha256 is not None and digest != sha256:
         raise IntegrityError(
-            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, the policy expects {sha256}: "
+            f"{spec} has SHA-256 {digest or 'unknown (it is code)'}, expected {sha256}: "
             "the model is not the one that was approved"
         )
 
