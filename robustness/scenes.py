@@ -138,9 +138,9 @@ def _typed(name: str, value: object, annotation: Any) -> object:
         raise InputError(f"{name} must be a text, got {value!r}")
     if int in wanted and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if float in wanted and not isinstance(value, bool):
+    if float in wanted:
         try:
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 return float(value)
             if isinstance(value, str) and len(value) <= 40 and "e" not in value.lower():
                 return float(Fraction(value.replace(" ", "")))

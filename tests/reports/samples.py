@@ -6,6 +6,7 @@ import io
 from PIL import Image
 
 from assaymark.reports.model import (
+    Captioned,
     Cost,
     Estimate,
     Estimates,
@@ -16,6 +17,7 @@ from assaymark.reports.model import (
     Method,
     Node,
     Picture,
+    Pictures,
     Report,
     Run,
     Table,
@@ -73,6 +75,7 @@ def sample(text: str = "plain") -> Report:
         ),
         limit=0.45,
     )
+    learned = Pictures(title=text, pictures=(Captioned(caption=text, picture=picture()),))
     validation = Validation(
         title=text,
         state="invalid",
@@ -93,7 +96,7 @@ def sample(text: str = "plain") -> Report:
                 n=40,
                 limit=Limit(minimum=0.7, on="lower"),
                 severity="critical",
-                evidence=(chart, table, trio),
+                evidence=(chart, table, learned, trio),
                 cost=Cost(seconds=1.5, forward=100, backward=50),
                 **common,  # type: ignore[arg-type]
             ),
