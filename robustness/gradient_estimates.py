@@ -107,7 +107,7 @@ def affordable(queries: int, samples: int) -> int:
     """Forward passes of a point that never falls: steps of `samples` and one look, the last shorter.
 
     >>> affordable(1000, 50), affordable(102, 50), affordable(106, 50)
-    (999, 102, 105)
+    (1000, 102, 105)
     """
     full, left = divmod(queries, samples + 1)
     return full * (samples + 1) + (2 * ((left - 1) // 2) + 1 if left >= 3 else 0)

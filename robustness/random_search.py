@@ -100,18 +100,19 @@ def search(
     here = start.flatten(1).clone(memory_format=torch.contiguous_format)
     best = torch.full((len(start),), -torch.inf, device=start.device)
     for query in range(queries):
+        patches = moves.propose(here, query) if query else ()
         before = []
-        for places, values in moves.propose(here, query) if query else ():
-            before.append((places, here.gather(1, places)))
+        for places, values in patches:
+            before.append(here.gather(1, places))
             here.scatter_(1, places, values)
         logits = logits_of(model, here.view(-1, *shape))
         reached = score_of(logits, y, targeted, score)
         down = fooled(logits, y, targeted=targeted) & certain(model)
         better = (reached > best) | down
-        for places, values in reversed(before):
-            # patches may overlap, so what was kept is read and not written again
-            now = here.gather(1, places)
-            here.scatter_(1, places, torch.where(better[:, None], now, values))
+        for (places, values), old in zip(reversed(patches), reversed(before), strict=True):
+            # patches may overlap: of several, what is kept is read and not written again
+            kept = values if len(patches) == 1 else here.gather(1, places)
+            here.scatter_(1, places, torch.where(better[:, None], kept, old))
         best = torch.where(better, reached, best)
         if query:
             moves.judge(better)

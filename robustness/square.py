@@ -119,7 +119,8 @@ class _Windows:
         self.channels, self.height, self.width = x.shape[1:]
         self._p_init, self._queries, self._rescale = p_init, queries, rescale
         self._device = x.device
-        self._size, self._offsets = (0, 0), torch.empty(0)
+        self._size = (0, 0)
+        self._prepare((1, 1))
 
     def size(self, query: int, *, odd: bool = False) -> tuple[int, int]:
         """Rows and columns; a square, but where it is longer than the image."""
@@ -135,23 +136,28 @@ class _Windows:
         self, drawn: Float[Tensor, "batch two"], size: tuple[int, int]
     ) -> Int[Tensor, "batch two"]:
         """Top and left of a window from two uniform numbers; every place has the same chance."""
-        room = torch.tensor(
-            [self.height - size[0] + 1, self.width - size[1] + 1], device=drawn.device
-        )
-        return (drawn * room).long()
+        self._prepare(size)
+        return (drawn * self._room).long()
 
     def places(
         self, corner: Int[Tensor, "batch two"], size: tuple[int, int]
     ) -> Int[Tensor, "batch touched"]:
         """Where the values of the window stand in a flat image: by channel, row and column."""
-        if size != self._size:
-            channel, row, column = torch.meshgrid(
-                *(torch.arange(n, device=self._device) for n in (self.channels, *size)),
-                indexing="ij",
-            )
-            offsets = (channel * self.height + row) * self.width + column
-            self._size, self._offsets = size, offsets.flatten()
+        self._prepare(size)
         return (corner[:, :1] * self.width + corner[:, 1:]) + self._offsets
+
+    def _prepare(self, size: tuple[int, int]) -> None:
+        """What all windows of a size share, kept until the size changes."""
+        if size == self._size:
+            return
+        channel, row, column = torch.meshgrid(
+            *(torch.arange(n, device=self._device) for n in (self.channels, *size)),
+            indexing="ij",
+        )
+        offsets = (channel * self.height + row) * self.width + column
+        room = [self.height - size[0] + 1, self.width - size[1] + 1]
+        self._size, self._offsets = size, offsets.flatten()
+        self._room = torch.tensor(room, device=self._device)
 
 
 class _Corners:
@@ -160,6 +166,7 @@ class _Corners:
     def __init__(self, low: Images, high: Images, windows: _Windows, draws: Draws) -> None:
         self._low, self._high = low.flatten(1), high.flatten(1)
         self._windows, self._draws = windows, draws
+        self._channel = torch.arange(windows.channels, device=low.device)
 
     def propose(self, here: Flat, query: int) -> Sequence[Patch]:
         channels, size = self._windows.channels, self._windows.size(query)
@@ -169,7 +176,7 @@ class _Corners:
         up = drawn[:, 3:] < 0.5
         # where nothing would change, one channel is turned over
         same = (self._spread(up, low, high) == old).all(1, keepdim=True)
-        turned = (drawn[:, 2:3] * channels).long() == torch.arange(channels, device=here.device)
+        turned = (drawn[:, 2:3] * channels).long() == self._channel
         return ((places, self._spread(up ^ (same & turned), low, high)),)
 
     def _spread(self, up: Bool[Tensor, "batch channels"], low: Tensor, high: Tensor) -> Tensor:
@@ -199,9 +206,11 @@ class _Masses:
     ) -> None:
         self._x, self._power, self._total = x.flatten(1), power, eps**power
         self._windows, self._draws = windows, draws
-        self._used = self._new_used = self._size((start - x).flatten(1).double())
+        self._used = self._new_used = self._sum((start - x).flatten(1).double())
+        self._size = (0, 0)
+        self._bumps = self._x[:0]
 
-    def _size(self, change: Tensor) -> Tensor:
+    def _sum(self, change: Tensor) -> Tensor:
         return (change.square() if self._power == 2 else change.abs()).sum(-1)
 
     def propose(self, here: Flat, query: int) -> Sequence[Patch]:
@@ -218,22 +227,28 @@ class _Masses:
         taken = taken.masked_fill(_overlap(to, source, size)[:, None], 0)
         # below 0 by rounding, which is then taken back
         free = (self._total - self._used)[:, None] / channels
-        mine, theirs = self._size(old), self._size(taken)
+        mine, theirs = self._sum(old), self._sum(taken)
         available = (mine + theirs + free.to(here.dtype)).clamp_min(0) ** (1 / self._power)
         signs = torch.where(drawn[:, 5:] < 0.5, -1.0, 1.0).to(here.dtype)
         across = drawn[:, 4, None] < 0.5
-        shapes = [_bumps(*size, self._power, turned).to(here).flatten() for turned in (0, 1)]
+        shapes = self._shapes(size)
         bump = signs[:, :, None] * torch.where(across, shapes[1], shapes[0])[:, None]
         mixed = bump + old / (mine ** (1 / self._power) + _TINY)[..., None]
-        length = self._size(mixed) ** (1 / self._power)
+        length = self._sum(mixed) ** (1 / self._power)
         change = (mixed * (available / (length + _TINY))[..., None]).flatten(1)
         if self._power == 1:
             # made too large and cut again, which leaves it sparse
             change = _cut(change * max(channels, 2), x_to, available.sum(1, keepdim=True))
         values = (x_to + change).clamp(0, 1)
         gone = (mine + theirs).sum(1).double()
-        self._new_used = self._used - gone + self._size((values - x_to).double())
+        self._new_used = self._used - gone + self._sum((values - x_to).double())
         return ((source_places, x_source), (to_places, values))
+
+    def _shapes(self, size: tuple[int, int]) -> Float[Tensor, "two window"]:
+        if size != self._size:
+            both = [_bumps(*size, self._power, turned).flatten() for turned in (0, 1)]
+            self._size, self._bumps = size, torch.stack(both).to(self._x)
+        return self._bumps
 
     def judge(self, better: Bool[Tensor, " batch"]) -> None:
         self._used = torch.where(better, self._new_used, self._used)

@@ -77,10 +77,9 @@ def momentum_walk(
 
     decay: how much of the sum is kept (MI-FGSM, https://arxiv.org/abs/1710.06081, algorithm 1).
     look_ahead: the gradient is taken where the sum leads (NI-FGSM, https://arxiv.org/abs/1908.06281,
-    equation 6). scales: over how many copies, each half as bright as the one before, the
-    gradient is averaged
-    (SI-NI-FGSM, the same, equation 8). diversity, resize: the chance that an image is shrunk, to no
-    less than that share of its sides, and padded with 0 before it is asked about (DI-FGSM,
+    equation 6). scales: over how many copies, each half as bright as the one before, the gradient is
+    averaged (SI-NI-FGSM, the same, equation 8). diversity, resize: the chance that an image is shrunk,
+    to no less than that share of its sides, and padded with 0 before it is asked about (DI-FGSM,
     https://arxiv.org/abs/1803.06978, section 3.2). kernel: the odd width in pixels of the Gaussian
     that smooths the gradient (TI-FGSM, https://arxiv.org/abs/1904.02884, equation 7); 15 suits images of
     299 pixels, small ones need less. neighbours, reach: the gradients at so many points within

@@ -128,7 +128,12 @@ def fewest_values(x: Tensor, y: Tensor) -> Tensor:
 
 def test_sparse_rs_finds_the_fewest_values_and_never_fewer() -> None:
     generator = torch.Generator().manual_seed(5)
-    x = torch.rand(60, *linear.SHAPE, generator=generator)
+    # from undecided points to ones far inside their class
+    towards = linear.model()[1].weight.detach().sign().repeat(15, 1)  # type: ignore[index]
+    depth = 0.4 * torch.arange(60)[:, None] / 60
+    x = (0.5 + depth * towards + 0.1 * torch.rand(60, 18, generator=generator)).view(
+        60, *linear.SHAPE
+    )
     network = linear.model()
     y = network(x).argmax(1)
     fewest = fewest_values(x, y)
