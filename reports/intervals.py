@@ -55,7 +55,7 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
     )
 
 
-_STAKES = numpy.geomspace(0.05, 0.9, 20)
+_STAKES = numpy.geomspace(0.06, 0.7, 10)
 """Shares of the capital that are bet: small ones decide close calls, large ones clear cases."""
 
 
@@ -69,7 +69,7 @@ def betting(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
 
     >>> interval = betting(80, 100)
     >>> round(interval.low, 3), round(interval.high, 3)
-    (0.656, 0.903)
+    (0.658, 0.903)
     """
     _check(hits, n, confidence)
     if n == 0:
@@ -80,6 +80,22 @@ def betting(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
         confidence=confidence,
         method="betting (anytime-valid)",
     )
+
+
+def betting_evidence(hits: numpy.ndarray, n: numpy.ndarray, proportion: float) -> numpy.ndarray:
+    """How strongly each pair of hits and n speaks against a proportion, on either side.
+
+    The logarithm of what the better of two gamblers has won, one betting on hits, the other on misses;
+    `betting` excludes the proportion where it reaches log(2 / (1 - confidence)).
+    """
+    if not 0 < proportion < 1:
+        return numpy.zeros(len(n))
+    best = numpy.full(len(n), -numpy.inf)
+    for wins, share in ((hits, proportion), (n - hits, 1 - proportion)):
+        won = numpy.multiply.outer(wins, numpy.log1p(_STAKES * (1 - share) / share))
+        lost = numpy.multiply.outer(n - wins, numpy.log1p(-_STAKES))
+        best = numpy.maximum(best, logsumexp(won + lost, axis=1) - math.log(len(_STAKES)))
+    return best
 
 
 def _betting_low(hits: int, n: int, confidence: float) -> float:

@@ -230,8 +230,8 @@ def rounds(images: Images, batch_size: int, *, grow: bool) -> Iterator[slice]:
     while begin < len(images):
         yield slice(begin, min(begin + take, len(images)))
         begin += take
-        # few more each time than were seen: stopping late costs at most an eighth
-        take = min(size, max(_FIRST_ROUND, begin // 8)) if grow else size
+        # few more each time than were seen: stopping late costs at most a sixteenth
+        take = min(size, max(_FIRST_ROUND // 2, begin // 16)) if grow else size
 
 
 def _attack(

@@ -14,7 +14,7 @@ def looks_at() -> list[int]:
     sizes, n = [], 8
     while n <= 10_000:
         sizes.append(n)
-        n += max(8, n // 8)
+        n += max(4, n // 16)
     return sizes
 
 
