@@ -142,7 +142,7 @@ def _keep_largest(
     """The largest changes, as many as each image may have."""
     size = delta.abs()
     most = int(count.clamp(1, size.shape[1]).max()) if len(count) else 0
-    largest, order = size.topk(most, 1)
+    order = size.topk(most, 1).indices
     rank = torch.arange(most, device=delta.device)
     kept = delta.gather(1, order) * (rank < count[:, None])
     return torch.zeros_like(delta).scatter_(1, order, kept)
