@@ -14,6 +14,9 @@ from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
 
+_PATIENCE = 2
+"""Looks without progress that end a round: momentum makes the cost rise and fall."""
+
 
 def ead(
     model: Model,
@@ -55,6 +58,7 @@ def ead(
         number = torch.arange(len(places), device=x.device)
         won = torch.zeros(len(places), dtype=torch.bool, device=x.device)
         gone = torch.zeros_like(won)
+        stale = torch.zeros(len(places), dtype=torch.long, device=x.device)
         before = torch.full((len(places),), torch.inf, device=x.device)
         for step in range(steps):
             goal = y[places[number]]
@@ -71,13 +75,14 @@ def ead(
             if ends_round(step, steps):
                 flat = delta.flatten(1)
                 cost = weight * loss + flat.square().sum(1) + beta * flat.abs().sum(1)
-                left |= cost > before * WORTH
-                before = cost
+                stale = torch.where(cost > before * WORTH, stale + 1, 0)
+                left |= stale >= _PATIENCE
+                before = torch.minimum(before, cost)
             if bool(left.any()):
                 stay = ~left
                 number, weight, before = number[stay], weight[stay], before[stay]
                 origin, ahead, last = origin[stay], ahead[stay], last[stay]
-                gradient, delta = gradient[stay], delta[stay]
+                gradient, delta, stale = gradient[stay], delta[stay], stale[stay]
                 if not len(number):
                     break
             gradient = gradient.mul_(per_image(weight)).add_(delta, alpha=2)

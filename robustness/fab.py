@@ -82,7 +82,7 @@ def fab(
         return values[rows, chosen], gradients[rows, chosen]
 
     planes = [_to_class(model, y) if targeted else plane]
-    return _search(x, eps, streams, walk, planes, restarts)
+    return _search(x, eps, streams, walk, planes, restarts, logits_of(model, x))
 
 
 def fab_t(
@@ -109,11 +109,10 @@ def fab_t(
     if targets < 1:
         raise ValueError(f"targets must be at least 1, got {targets}")
     walk = _settings(model, y, norm, targeted, steps, alpha_max, eta, beta)
-    if targeted:
-        return _search(x, eps, streams, walk, [_to_class(model, y)], restarts)
-    others = other_classes(logits_of(model, x), y)
-    planes = [_between(model, y, other) for other in others.unbind(1)[:targets]]
-    return _search(x, eps, streams, walk, planes, restarts)
+    logits = logits_of(model, x)
+    others = other_classes(logits, y).unbind(1)[:targets]
+    planes = [_to_class(model, y)] if targeted else [_between(model, y, other) for other in others]
+    return _search(x, eps, streams, walk, planes, restarts, logits)
 
 
 def _to_class(model: Model, target: Labels) -> Plane:
@@ -178,6 +177,7 @@ def _search(
     walk: _Walk,
     planes: list[Plane],
     restarts: int,
+    logits: Logits,
 ) -> Images:
     """One run for each boundary and restart, over the points that still stand."""
     if restarts < 1:
@@ -186,7 +186,7 @@ def _search(
     streams = streams or Streams.of(0, "fab", list(range(len(x))))
     nearest = Nearest(x, ball, eps)
     places = torch.arange(len(x), device=x.device)
-    down = fooled(logits_of(walk.model, x), walk.y, targeted=walk.targeted)
+    down = fooled(logits, walk.y, targeted=walk.targeted)
     places = places[~nearest.offer(places, x, down)]
     for restart in range(restarts):
         for number, plane in enumerate(planes):

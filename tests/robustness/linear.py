@@ -5,6 +5,8 @@ at distance (z_y - z_t) / ||w_t - w_y||_q with q the dual norm: 1 for L-infinity
 for L1.
 """
 
+import math
+
 import numpy
 import scipy.optimize
 import torch
@@ -62,13 +64,14 @@ def distances(x: Tensor, y: Tensor, norm: str, classes: int = CLASSES) -> Tensor
     return result
 
 
-def exact(x: Tensor, goal: Tensor, norm: str, classes: int, *, targeted: bool) -> Tensor:
-    """The least change inside the pixel range that makes another class, or the goal, the answer.
+def to_each_class(x: Tensor, y: Tensor, norm: str, classes: int) -> Tensor:
+    """The least change inside the pixel range that reaches each class; infinite for a point's own.
 
     From solvers of linear, whole-number and (L2) quadratic programs; no closed form is used.
     """
     return torch.tensor(
         [
+<<<<<<< HEAD
             _least(image.double(), [int(own)], norm, classes)
             if targeted
             else min(
@@ -77,26 +80,28 @@ def exact(x: Tensor, goal: Tensor, norm: str, classes: int, *, targeted: bool) -
                 if t != own
             )
             for image, own in zip(x, goal, strict=True)
+=======
+            [
+                torch.inf if goal == own else _least(image.double(), goal, norm, classes)
+                for goal in range(classes)
+            ]
+            for image, own in zip(x, y.tolist(), strict=True)
+>>>>>>> 24c3e4322c8c5df714ce60ff3b935177f08cab7d
         ]
     )
 
 
-def nearest_class(x: Tensor, y: Tensor, norm: str, classes: int) -> Tensor:
-    """The other class that takes the least change to reach."""
-    goals = [torch.full_like(y, goal) for goal in range(classes)]
-    each = torch.stack([exact(x, goal, norm, classes, targeted=True) for goal in goals], 1)
-    each[torch.arange(len(y)), y] = torch.inf
-    return each.argmin(1)
-
-
-def _least(x: Tensor, aim: list[int], norm: str, classes: int) -> float:
-    """The least change with which class aim[0] is at least as high as aim[1], or as all others."""
+def _least(x: Tensor, goal: int, norm: str, classes: int) -> float:
     linear = model(classes)[1].double()  # type: ignore[index]
     flat = x.flatten()
     logits, w = linear(flat).detach(), linear.weight.detach()
-    rivals = aim[1:] or [other for other in range(classes) if other != aim[0]]
-    rows = (w[aim[0]] - w[rivals]).numpy()
-    needed = (logits[rivals] - logits[aim[0]]).numpy()
+    rivals = [other for other in range(classes) if other != goal]
+    return least_change(flat, w[goal] - w[rivals], logits[rivals] - logits[goal], norm)
+
+
+def least_change(flat: Tensor, weights: Tensor, gains: Tensor, norm: str) -> float:
+    """The least norm of a change d with weights · d ≥ gains and flat + d in [0, 1]."""
+    rows, needed = weights.numpy(), gains.numpy()
     size, low, high = len(flat), -flat.numpy(), 1 - flat.numpy()
     if norm == "l2":
         found = scipy.optimize.minimize(
@@ -109,14 +114,14 @@ def _least(x: Tensor, aim: list[int], norm: str, classes: int) -> float:
             options={"ftol": 1e-12},
         )
         assert found.success
-        return float(found.fun) ** 0.5
+        return math.sqrt(found.fun)
     # variables: the change, and one bound (L-infinity), one size (L1) or one switch (L0) a value
     extra = 1 if norm == "linf" else size
     spread = numpy.ones((size, 1)) if norm == "linf" else numpy.eye(size)
     upper, lower = (high, -low) if norm == "l0" else (1.0, 1.0)
     above = numpy.hstack([numpy.eye(size), -spread * numpy.reshape(upper, (-1, 1))])
     below = numpy.hstack([-numpy.eye(size), -spread * numpy.reshape(lower, (-1, 1))])
-    reach = numpy.hstack([rows, numpy.zeros((len(rivals), extra))])
+    reach = numpy.hstack([rows, numpy.zeros((len(rows), extra))])
     solved = scipy.optimize.milp(
         numpy.concatenate([numpy.zeros(size), numpy.ones(extra)]),
         constraints=[
