@@ -5,7 +5,7 @@ import math
 import torch
 
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
-from assaymark.robustness.losses import Loss, fooled, level_log_odds
+from assaymark.robustness.losses import Loss, fooled, log_odds
 from assaymark.robustness.nearest import Nearest
 from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.schedules import cosine
@@ -30,19 +30,11 @@ def ddn(
 ) -> Images:
     """Gradient steps on a sphere that shrinks where the point fools and grows where not (algorithm 1).
 
-        The radius begins at `start` (pixel units, L2) and changes by the factor 1 ± gamma; the step size
-    <<<<<<< HEAD
-        anneals from 1 to 0.01. The direction is that of the cross-entropy, of logits of a set spread. Pixels
-        are not rounded to 256 levels, as the paper does. steps ≥ 1, gamma in (0, 1), start above 0.
-        `streams` gives a direction where the gradient is 0. With a finite eps a
-        point leaves once an adversarial example inside it is found. Raises ValueError for settings outside
-        their range.
-    =======
-        anneals from 1 to 0.01. The direction is that of the cross-entropy, of logits of a set spread.
-        Pixels are not rounded to 256 levels, as the paper does. steps ≥ 1, gamma in (0, 1), start above 0.
-        `streams` gives a direction where the gradient is 0. With a finite eps a point leaves once an
-        adversarial example inside it is found. Raises ValueError for settings outside their range.
-    >>>>>>> 24c3e4322c8c5df714ce60ff3b935177f08cab7d
+    The radius begins at `start` (pixel units, L2) and changes by the factor 1 ± gamma; the step size
+    anneals from 1 to 0.01. The direction is that of the cross-entropy, of logits of a set spread.
+    Pixels are not rounded to 256 levels, as the paper does. steps ≥ 1, gamma in (0, 1), start above 0.
+    `streams` gives a direction where the gradient is 0. With a finite eps a point leaves once an
+    adversarial example inside it is found. Raises ValueError for settings outside their range.
     """
     if steps < 1 or not 0 < gamma < 1 or not start > 0:
         raise ValueError(
@@ -60,7 +52,7 @@ def ddn(
         goal, here = y[places], origin + delta
 
         def climb(logits: Logits, rows: slice, goal: Labels = goal) -> Loss:
-            return sign * level_log_odds(logits, goal[rows])
+            return sign * log_odds(logits, goal[rows])
 
         logits, _, gradient = ascent(model, here, climb)
         down = fooled(logits, goal, targeted=targeted)

@@ -56,7 +56,7 @@ def peer() -> Any:
 
     skimage.filters.gaussian = mended
     import cv2
-    import imagecorruptions  # type: ignore[import-untyped]
+    import imagecorruptions
 
     cv2.setNumThreads(1)
     return imagecorruptions

@@ -267,7 +267,7 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(
     )
     whole = runner.run(job)
     runner.forget(job)
-    real = runner._run_check
+    real = runner._guarded
 
     def stop(check: object, *rest: object) -> object:
         if getattr(check, "id", "") == "second":
@@ -275,12 +275,12 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(
         return real(check, *rest)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "_run_check", stop)
+        patch.setattr(runner, "_guarded", stop)
         with pytest.raises(Interrupted, match="after 1 of 2"):
             runner.run(job)
         patch.setattr(
             runner,
-            "_run_check",
+            "_guarded",
             lambda check, *rest: (
                 real(check, *rest) if check.id == "second" else pytest.fail("ran again")
             ),

@@ -71,22 +71,11 @@ def to_each_class(x: Tensor, y: Tensor, norm: str, classes: int) -> Tensor:
     """
     return torch.tensor(
         [
-<<<<<<< HEAD
-            _least(image.double(), [int(own)], norm, classes)
-            if targeted
-            else min(
-                _least(image.double(), [t, int(own)], norm, classes)
-                for t in range(classes)
-                if t != own
-            )
-            for image, own in zip(x, goal, strict=True)
-=======
             [
                 torch.inf if goal == own else _least(image.double(), goal, norm, classes)
                 for goal in range(classes)
             ]
             for image, own in zip(x, y.tolist(), strict=True)
->>>>>>> 24c3e4322c8c5df714ce60ff3b935177f08cab7d
         ]
     )
 

@@ -13,7 +13,7 @@ from assaymark.robustness.apgd import apgd_ce, apgd_t
 from assaymark.robustness.catalogue import build
 from assaymark.robustness.evaluate import Search, evaluate
 from assaymark.robustness.suites import SUITES
-from assaymark.robustness.types import Norm
+from assaymark.robustness.types import Attack, Norm
 
 GRADIENT = ["quick", "standard"]
 
@@ -40,7 +40,7 @@ def test_a_suite_finds_the_exact_margin_of_a_linear_model(name: str, norm: Norm)
 @pytest.mark.parametrize("weights", ["digits"])
 def test_standard_leaves_no_more_than_the_attacks_of_autoattack_do(weights: str) -> None:
     model, x, y = digits(weights)
-    theirs = {"apgd-ce": apgd_ce, "apgd-t": partial(apgd_t, steps=50)}
+    theirs: dict[str, Attack] = {"apgd-ce": apgd_ce, "apgd-t": partial(apgd_t, steps=50)}
     run = partial(evaluate, model, x, y, eps=0.1, norm="linf")
     ours, reference = run(SUITES["standard"].build("linf")), run(theirs)
     assert int(ours.robust.sum()) <= int(reference.robust.sum())
