@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint check bench gpu clean
+.PHONY: demo test long lint check bench gpu clean
 
 demo: $(VENV)/.ready
 	@$(BIN)/assaymark demo
 
+# One thread each: small tensors gain nothing from more, and the tests run side by side.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not long'
+
+long: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

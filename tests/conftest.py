@@ -1,5 +1,6 @@
 """What several tests need: the command line as a user runs it, and the shared data where present."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -66,3 +67,11 @@ def stranger() -> "Chain":
     from assaymark.provenance.keys import new_chain
 
     return new_chain("Somebody Else")
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Functions by their names: an address in memory differs from process to process."""
+    if isinstance(val, functools.partial):
+        settings = ",".join(f"{key}={value}" for key, value in val.keywords.items())
+        return f"{val.func.__name__}({settings})"
+    return getattr(val, "__name__", None) if callable(val) else None

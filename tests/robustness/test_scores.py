@@ -173,7 +173,6 @@ def test_sparse_rs_counts_pixels_when_asked() -> None:
         (partial(nes, queries=40, samples=50), "linf", 39),
         (partial(spsa, queries=3), "l2", 3),
     ],
-    ids=str,
 )
 def test_a_point_that_never_falls_costs_what_the_attack_says(
     attack: Attack, norm: Norm, expected: int
@@ -294,7 +293,6 @@ def test_square_wastes_no_query_on_a_window_that_is_set_already() -> None:
         (spsa, {"queries": 2}, "at least 3"),
         (simba, {"frequencies": 0.0}, "frequencies"),
     ],
-    ids=str,
 )
 def test_options_that_make_no_sense(attack: Attack, options: dict[str, Any], message: str) -> None:
     x, y = linear.points(2)

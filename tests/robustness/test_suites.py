@@ -64,7 +64,7 @@ def test_a_point_that_never_falls_costs_what_is_said(
     assert result.passes.backward == len(x) * backward
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_autoattack_has_the_budgets_of_its_paper() -> None:
     """1 + 101 + 909 + 1800 + 5001 forward and 100 + 900 + 900 backward passes, beside what orders
     targets (2) and what looks at the answers (1 an attack)."""

@@ -246,7 +246,6 @@ def test_surrogates_must_be_there_and_agree_on_the_classes() -> None:
         ({"neighbours": -1}, "neighbours"),
         ({"step_size": -1.0}, "step_size"),
     ],
-    ids=str,
 )
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     x, y = linear.points(2)
