@@ -5,7 +5,7 @@ import math
 import torch
 
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
-from assaymark.robustness.losses import Loss, fooled, log_odds
+from assaymark.robustness.losses import Loss, fooled, level_log_odds
 from assaymark.robustness.nearest import Nearest
 from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.schedules import cosine
@@ -52,7 +52,7 @@ def ddn(
         goal, here = y[places], origin + delta
 
         def climb(logits: Logits, rows: slice, goal: Labels = goal) -> Loss:
-            return sign * log_odds(logits, goal[rows])
+            return sign * level_log_odds(logits, goal[rows])
 
         logits, _, gradient = ascent(model, here, climb)
         down = fooled(logits, goal, targeted=targeted)

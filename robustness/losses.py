@@ -35,20 +35,6 @@ def damped_cross_entropy(logits: Logits, y: Labels) -> Loss:
     return cross_entropy(logits * (_SPREAD / spread.clamp_min(_SPREAD)), y)
 
 
-def level_log_odds(logits: Logits, y: Labels) -> Loss:
-    """log((1 - p) / p) for the probability p of class y, from logits whose spread is brought to 20.
-
-    Its gradient points where that of the cross-entropy does and never vanishes, on either side of the
-    boundary. It does not depend on the scale of the logits, so an attack that needs a direction only
-    finds the same one on a shy and on a very confident model.
-    """
-    seen = logits.detach()
-    spread = seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True)
-    level = logits * (_LEVEL / spread.clamp_min(_TINY))
-    own = level.gather(1, y[:, None]).squeeze(1)
-    return level.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
-
-
 def log_odds(logits: Logits, y: Labels) -> Loss:
     """Logarithm of the odds against y.
 
@@ -57,6 +43,17 @@ def log_odds(logits: Logits, y: Labels) -> Loss:
     """
     own = logits.gather(1, y[:, None]).squeeze(1)
     return logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own
+
+
+def level_log_odds(logits: Logits, y: Labels) -> Loss:
+    """`log_odds` of logits whose spread is brought to 20, up or down.
+
+    It does not depend on the scale of the logits, so an attack that needs a direction only finds the
+    same one on a shy and on a very confident model.
+    """
+    seen = logits.detach()
+    spread = seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True)
+    return log_odds(logits * (_LEVEL / spread.clamp_min(_TINY)), y)
 
 
 def margin(logits: Logits, y: Labels) -> Loss:

@@ -54,6 +54,7 @@ def sigma_zero(
     origin, delta = x, torch.zeros_like(x)
     mean, square = torch.zeros_like(x), torch.zeros_like(x)
     limit = torch.full((len(x),), threshold, dtype=x.dtype, device=x.device)
+    pull = 2 * sigma / max(math.prod(x.shape[1:]), 1)  # of the count, as a share of all values
     for step in range(steps - 1):
         goal, here = y[places], origin + delta
 
@@ -71,7 +72,7 @@ def sigma_zero(
             if not len(places):
                 return nearest.answer()
         room = delta.square().add_(sigma).square_()
-        gradient += delta.mul(2 * sigma / max(delta[0].numel(), 1)).div_(room)
+        gradient += delta.mul(pull).div_(room)
         gradient /= per_image(gradient.flatten(1).abs().amax(1).clamp_min(_TINY))
         mean = mean.lerp_(gradient, 1 - _DECAY[0])
         square = square.mul_(_DECAY[1]).addcmul_(gradient, gradient, value=1 - _DECAY[1])
