@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from assaymark.provenance.keys import Chain
+
+settings.register_profile("plain", deadline=None)  # a busy machine is no failure
+settings.load_profile("plain")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -85,7 +85,7 @@ def test_no_request_no_error_and_no_foreign_script(browser: Any, tmp_path: Path,
 def test_every_picture_is_shown(browser: Any, tmp_path: Path) -> None:
     visit(browser, tmp_path / "report.html", "plain")
     widths = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
-    assert widths == [8, 8, 8]
+    assert widths == [8, 8, 8, 8]
 
 
 def test_the_filter_hides_what_is_good_and_printing_shows_all(browser: Any, tmp_path: Path) -> None:

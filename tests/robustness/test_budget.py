@@ -235,4 +235,7 @@ def test_from_the_command_line(cli: Any, tmp_path: Path) -> None:
         asked = ["--endpoint", "request=instances", "--endpoint", "images=png"]
         refused = cli("attack", state.url, "demo:digits", "--attack", "pgd", *asked)
         assert refused.returncode == 3
-        assert "attack it with square, foolbox:HopSkipJumpAttack" in refused.stdout + refused.stderr
+        assert (
+            "attack it with square, nes, spsa, simba, foolbox:HopSkipJumpAttack"
+            in refused.stdout + refused.stderr
+        )
