@@ -94,7 +94,13 @@ def _findings(
             limit=limit,
             severity=gate.severity if gate else "low",
             evidence=_evidence(
-                result, threat, masking, limit, classes, confident=model.access != "labels"
+                result,
+                threat,
+                masking,
+                limit,
+                classes,
+                confident=model.access != "labels",
+                sequential=looks is not None,
             )
             if measure == "robust_accuracy" and not findings
             else (),
@@ -173,6 +179,7 @@ def _evidence(
     classes: tuple[str, ...],
     *,
     confident: bool,
+    sequential: bool,
 ) -> tuple[Evidence, ...]:
     standing = int(result.correct.sum())
     stages = [("no attack", standing)]
@@ -198,7 +205,7 @@ def _evidence(
         stages.append(("attacked in full and standing", standing - unknown))
     estimates = []
     for label, hits in stages:
-        interval = clopper_pearson(hits, result.n)
+        interval = (betting if sequential else clopper_pearson)(hits, result.n)
         assert interval is not None
         estimates.append(
             Estimate(

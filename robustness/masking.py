@@ -198,7 +198,7 @@ def _broken(oracle: Oracle, x: Images, y: Labels) -> Sign:
         name="the gradient does not foretell the change",
         found=wrong > len(x) / 2,
         measured=f"one 8-bit step along the gradient changes the margin by less than {_LEAST:g} or more "
-        f"than {1 / _LEAST:g} times what the gradient says at {wrong} of {len(x)} points (median "
+        f"than {1 / _LEAST:.1f} times what the gradient says at {wrong} of {len(x)} points (median "
         f"{float(ratio.median()):.2f} times)",
     )
 
