@@ -34,7 +34,7 @@ def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
     if not rest:
         if name not in ATTACKS:
             raise InputError(
-                f'unknown attack "{name}"{nearest(name, [*SUITES, *ATTACKS])}; known are the suites '
+                f'unknown attack "{name}"{_close(name)}; known are the suites '
                 f"{', '.join(SUITES)}, the attacks {', '.join(ATTACKS)}, and every attack of "
                 '"foolbox:…" and "cleverhans:…" (assaymark attack --list)'
             )
@@ -99,3 +99,9 @@ def can_see(name: str, access: Access, norm: Norm, model: str) -> None:
         f"{name} needs {'scores' if needs == 'scores' else 'gradients'}, and of {model} only {access} "
         f"are seen: attack it with {', '.join(works)}"
     )
+
+
+def _close(name: str) -> str:
+    """`: did you mean "x"?` where something is near; the list of all follows in any case."""
+    said = nearest(name, [*SUITES, *ATTACKS])
+    return said if said.startswith(":") else ""

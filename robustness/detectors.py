@@ -31,6 +31,7 @@ class Detector(nn.Module):
     """Suspicion of each image, in [0, 2]; what is above a threshold is rejected."""
 
     def score(self, network: nn.Module, x: Images, logits: Logits) -> Scores:
+        """What each detector is; this class has no score of its own."""
         raise NotImplementedError
 
 

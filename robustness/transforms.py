@@ -39,6 +39,7 @@ class Transform(nn.Module):
         self.seed: int | None = None
 
     def transform(self, x: Images) -> Tensor:
+        """What each transform is; this class has none of its own."""
         raise NotImplementedError
 
     def surrogate(self, x: Images) -> Tensor:
