@@ -235,6 +235,8 @@ class _Locator:
         """One mistake that pydantic found, in our words: seen, expected, next step."""
         location, kind, seen = item["loc"], item["type"], item["input"]
         leaf = str(location[-1]) if location else ""
+        if len(location) > 1 and isinstance(location[-1], int):
+            leaf = f"{location[-2]}[{leaf}]"
         if kind == "extra_forbidden":
             advice = nearest(leaf, _keys(location, document))
             return self.key(location), f'unknown key "{leaf}"{advice}'

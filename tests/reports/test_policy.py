@@ -290,3 +290,17 @@ def test_positions_agree_with_tomllib(top: dict[str, str], items: list[dict[str,
     check({key: value for key, value in document.items() if key != "item"}, ())
     for i, item in enumerate(document.get("item", [])):
         check(item, ("item", i))
+
+
+def test_an_item_of_a_list_is_named_by_its_key() -> None:
+    text = """
+[[check]]
+id = "c"
+kind = "corruption"
+model = "demo:digits"
+data = "demo:digits"
+severities = [1, 9]
+gate = { metric = "corruption_accuracy", min = 0.5 }
+"""
+    with pytest.raises(PolicyError, match=r"severities\[1\] = 9: input should be less"):
+        parse(text)
