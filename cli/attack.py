@@ -30,6 +30,7 @@ from assaymark.cli.options import (
     SeedOfCommand,
     Split,
     Std,
+    Workers,
     command_line,
     debug,
 )
@@ -105,6 +106,7 @@ def attack(
     seed: SeedOfCommand = 0,
     output: Outputs = None,
     device: Device = "auto",
+    workers: Workers = 1,
     exit_zero: ExitZero = False,
     show_list: Annotated[bool, typer.Option("--list", help="List every attack and stop.")] = False,
 ) -> None:
@@ -165,6 +167,7 @@ def attack(
         command=command_line(),
         outputs=output or [],
         device=device,
+        workers=workers,
         exit_zero=exit_zero,
         needs_gate=False,
         debug=debug(),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from assaymark.cli.options import Device, ExitZero, Outputs, Seed, command_line, debug
+from assaymark.cli.options import Device, ExitZero, Outputs, Seed, Workers, command_line, debug
 from assaymark.cli.terminal import say, tell
 from assaymark.reports.errors import InputError
 
@@ -21,6 +21,7 @@ def audit(
     ] = None,
     output: Outputs = None,
     device: Device = "auto",
+    workers: Workers = 1,
     seed: Seed = None,
     exit_zero: ExitZero = False,
 ) -> None:
@@ -44,6 +45,7 @@ def audit(
         command=command_line(),
         outputs=output or [],
         device=device,
+        workers=workers,
         seed=seed,
         exit_zero=exit_zero,
         debug=debug(),

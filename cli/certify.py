@@ -21,6 +21,7 @@ from assaymark.cli.options import (
     Outputs,
     SeedOfCommand,
     Std,
+    Workers,
     command_line,
     debug,
 )
@@ -76,6 +77,7 @@ def certify(
     seed: SeedOfCommand = 0,
     output: Outputs = None,
     device: Device = "auto",
+    workers: Workers = 1,
     exit_zero: ExitZero = False,
 ) -> None:
     """Prove how much of a data set no attack inside a ball can change."""
@@ -118,6 +120,7 @@ def certify(
         command=command_line(),
         outputs=output or [],
         device=device,
+        workers=workers,
         exit_zero=exit_zero,
         needs_gate=False,
         debug=debug(),

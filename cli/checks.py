@@ -24,6 +24,7 @@ from assaymark.reports.policy_robustness import (
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
     from assaymark.robustness.models import Loaded, Preprocessing
+    from assaymark.robustness.shards import Keep, Shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,9 @@ class Context:
     seed: int
     device: str
     progress: Callable[[int, int], None]
+    workers: int = 1
+    keep: "Keep | None" = None
+    """Where the finished parts of an attack are kept, where they may be."""
 
 
 def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
@@ -103,7 +107,7 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
     import torch
 
     from assaymark.robustness.check import Threat, check_robustness
-    from assaymark.robustness.evaluate import Search
+    from assaymark.robustness.shard import Search
 
     model, data = model_and_data(check, context)
     return check_robustness(
@@ -128,8 +132,15 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
         seed=context.seed,
         device=context.device,
         save=context.folder / check.save if check.save else None,
+        shards=_shards(context),
         progress=context.progress,
     )
+
+
+def _shards(context: Context) -> "Shards":
+    from assaymark.robustness.shards import Shards
+
+    return Shards(workers=context.workers, keep=context.keep)
 
 
 def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
@@ -190,6 +201,7 @@ def _defense(check: DefenseCheck, context: Context) -> CheckResult:
         batch_size=check.batch_size,
         seed=context.seed,
         device=context.device,
+        workers=context.workers,
         progress=context.progress,
     )
 
@@ -244,6 +256,7 @@ def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
         batch_size=check.batch_size,
         seed=context.seed,
         device=context.device,
+        workers=context.workers,
         progress=context.progress,
     )
 

@@ -21,6 +21,7 @@ from assaymark.cli.options import (
     Outputs,
     SeedOfCommand,
     Std,
+    Workers,
     command_line,
     debug,
 )
@@ -77,6 +78,7 @@ def defend(
     seed: SeedOfCommand = 0,
     output: Outputs = None,
     device: Device = "auto",
+    workers: Workers = 1,
     exit_zero: ExitZero = False,
     show_list: Annotated[bool, typer.Option("--list", help="List every method and stop.")] = False,
 ) -> None:
@@ -126,6 +128,7 @@ def defend(
         command=command_line(),
         outputs=reports,
         device=device,
+        workers=workers,
         exit_zero=exit_zero,
         needs_gate=False,
         debug=debug(),

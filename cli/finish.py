@@ -19,6 +19,7 @@ def run_and_exit(
     command: str,
     outputs: list[Path],
     device: str = "auto",
+    workers: int = 1,
     seed: int | None = None,
     exit_zero: bool = False,
     needs_gate: bool = True,
@@ -38,6 +39,7 @@ def run_and_exit(
         command=command,
         seed=seed,
         device=device,
+        workers=workers,
         debug=debug,
     )
     report = run(job)

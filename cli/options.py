@@ -18,6 +18,12 @@ Outputs = Annotated[
         "(.html .json .sarif .junit.xml .md).",
     ),
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, max=256, help="Processes that attack side by side on a CPU, one thread each."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 ExitZero = Annotated[
     bool, typer.Option("--exit-zero", help="Exit 0 where a broken limit would exit 1.")

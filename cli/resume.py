@@ -1,14 +1,17 @@
 """What an interrupted run measured, so that the same command goes on where it stopped.
 
 One JSON file in the user's own state folder (never beside the policy, where anybody could plant
-one), rewritten after each check and removed at the end. Its name is a digest of the policy and its
-place, seed, device, tool version and of the sizes and times of the files read, so that nothing
-stale is taken up. Signatures are always checked anew.
+one), rewritten after each check, with a folder of the finished shards of checks under way; both are
+removed at the end. Their name is a digest of the policy and its place, seed, device, tool version and of
+the sizes and times of the files read, so that nothing stale is taken up. Signatures are always checked
+anew.
 """
 
 import hashlib
 import json
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +84,52 @@ def kept(results: dict[str, CheckResult]) -> dict[str, CheckResult]:
     }
 
 
+_DAYS = 30
+"""After so long what an interrupted run left behind is removed."""
+
+
+class ShardFolder:
+    """The finished shards of one check; how many were taken up is counted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.loaded = folder, 0
+
+    def load(self, number: int) -> bytes | None:
+        try:
+            content = self._file(number).read_bytes()
+        except OSError:
+            return None
+        self.loaded += 1
+        return content
+
+    def save(self, number: int, content: bytes) -> None:
+        from assaymark.reports.files import write_atomically
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomically(self._file(number), content)
+        except (InputError, OSError):
+            return
+
+    @property
+    def any(self) -> bool:
+        return self.folder.is_dir()
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npz"
+
+
 class Store:
     """The kept results of one run. Keeping is a service: where it cannot write, it does not."""
 
     def __init__(self, name: str) -> None:
         self.path = state_folder() / "assaymark" / f"run-{name}.json"
+
+    def shards(self, check: str) -> ShardFolder:
+        """Where the finished shards of a check are kept until the run is over."""
+        return ShardFolder(
+            self.path.with_suffix("") / hashlib.sha256(check.encode()).hexdigest()[:16]
+        )
 
     def load(self) -> dict[str, CheckResult]:
         from assaymark.reports.store import from_json
@@ -126,7 +170,26 @@ class Store:
             return
 
     def clear(self) -> None:
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError:
-            return
+        """Remove what this run kept, and what runs left behind that nobody went on with."""
+        _remove(self.path)
+        _remove(self.path.with_suffix(""))
+        for path in self.path.parent.glob("run-*"):
+            if time.time() - _changed(path) > _DAYS * 86_400:
+                _remove(path)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _remove(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return

@@ -3,7 +3,6 @@
 import hashlib
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from assaymark.cli.exit import Interrupted
 from assaymark.cli.settle import accepted_report, regressions, waive, waiver_warnings
 from assaymark.cli.terminal import Progress
 from assaymark.cli.versions import versions
-from assaymark.reports.errors import AssaymarkError, IntegrityError
+from assaymark.reports.errors import AssaymarkError, InputError, IntegrityError
 from assaymark.reports.model import (
     CheckResult,
     Finding,
@@ -41,6 +40,7 @@ class Job:
     command: str
     seed: int | None = None
     device: str = "auto"
+    workers: int = 1
     debug: bool = False
 
 
@@ -64,11 +64,17 @@ def run(job: Job) -> Report:
     """
     started, clock = datetime.now(UTC), time.monotonic()
     seed, device = _seed_and_device(job)
+    if job.workers > 1 and device != "cpu":
+        raise InputError(
+            f"--workers {job.workers} run on the CPU and the device is {device}: add --device cpu, or "
+            "leave out --workers"
+        )
     accepted = accepted_report(job.policy, job.folder)
     store = resume.Store(resume.key(job, seed, device))
     kept = resume.kept(store.load())
     results = dict(kept)
     resumed = tuple(kept)
+    shards: dict[str, resume.ShardFolder] = {}
     progress = Progress(len(job.policy.check))
     try:
         for check in job.policy.check:
@@ -76,7 +82,19 @@ def run(job: Job) -> Report:
             if check.id in results:
                 progress.finish("kept from the interrupted run")
                 continue
-            result = _guarded(check, job, seed, device, progress)
+            shards[check.id] = store.shards(check.id)
+            result = _guarded(
+                check,
+                Context(
+                    folder=job.folder,
+                    seed=seed,
+                    device=device,
+                    progress=progress,
+                    workers=job.workers,
+                    keep=shards[check.id] if resume.resumable(check) else None,
+                ),
+                job.debug,
+            )
             results[check.id] = result
             if resume.resumable(check):
                 kept[check.id] = result
@@ -84,7 +102,8 @@ def run(job: Job) -> Report:
             progress.finish(_outcome(result))
     except KeyboardInterrupt:
         done = len(resume.kept(kept))
-        keeps = "what they measured is kept, and " if done else ""
+        some = done or any(folder.any for folder in shards.values())
+        keeps = "what was measured is kept, and " if some else ""
         raise Interrupted(
             f"interrupted after {done} of {len(job.policy.check)} checks; {keeps}the same command goes "
             "on from there"
@@ -102,6 +121,12 @@ def run(job: Job) -> Report:
             *(
                 f"{check} was measured by an earlier, interrupted run of the same command"
                 for check in resumed
+            ),
+            *(
+                f"{folder.loaded} of the shards of {check} were measured by an earlier, interrupted run "
+                "of the same command"
+                for check, folder in shards.items()
+                if folder.loaded
             ),
             *waiver_warnings(job.policy, today),
         ),
@@ -123,10 +148,7 @@ def run(job: Job) -> Report:
     )
 
 
-def _guarded(
-    check: Check, job: Job, seed: int, device: str, progress: Callable[[int, int], None]
-) -> CheckResult:
-    context = Context(folder=job.folder, seed=seed, device=device, progress=progress)
+def _guarded(check: Check, context: Context, debug: bool) -> CheckResult:
     try:
         return RUNNERS[type(check)](check, context)
     except IntegrityError as error:
@@ -147,14 +169,14 @@ def _guarded(
     except OSError as error:
         message = f"{error.filename or 'input or output'}: {error.strerror or error}"
     except (Exception, SystemExit) as error:  # a bug, or code that exits: the others still run
-        if job.debug:
+        if debug:
             raise
         first = str(error).strip().splitlines()
         message = (
             f"internal error, {type(error).__name__}: {first[0] if first else ''}; run again with "
             "--debug and report it"
         )
-    if job.debug:
+    if debug:
         import traceback
 
         traceback.print_exc()

@@ -33,11 +33,13 @@ from assaymark.robustness import catalogue
 from assaymark.robustness.balls import BALLS
 from assaymark.robustness.bounds import BoundMethod, certified
 from assaymark.robustness.check import NORM_NAMES, class_names
-from assaymark.robustness.evaluate import Evaluation, Search, evaluate, frozen, subset
+from assaymark.robustness.evaluate import Evaluation, evaluate, frozen, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.losses import Loss, cross_entropy
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, Passes, ascent, logits_of
+from assaymark.robustness.shard import Search
+from assaymark.robustness.shards import Shards
 from assaymark.robustness.smoothing import (
     ABSTAIN,
     Smoothing,
@@ -129,13 +131,14 @@ def check_certificate(
     batch_size: int = 250,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Certified accuracy, a lower bound of robust accuracy, and clean accuracy, with intervals.
 
-    examples: how many points to draw at random, by default all. Raises InputError when model and data
-    do not fit together or a step of the model cannot be bounded, InternalContradiction when an attack
-    fools what is certified.
+    examples: how many points to draw at random, by default all. workers: processes that attack side by
+    side. Raises InputError when model and data do not fit together or a step of the model cannot be
+    bounded, InternalContradiction when an attack fools what is certified.
     """
     class_names(model, data)
     attacks: dict[str, Attack] = {
@@ -153,7 +156,7 @@ def check_certificate(
             proof = _by_smoothing(model.module, x, y, claim, batch_size, streams, tell)
     run = partial(
         evaluate, attacks=attacks, eps=claim.eps, norm=claim.norm, seed=seed, check=check,
-        indices=chosen, device=device, keep=0,
+        indices=chosen, device=device, keep=0, shards=Shards(workers=workers),
     )  # fmt: skip
     if claim.smoothing is None:
         attacked = run(model.module, x, y, search=Search(batch_size=batch_size))

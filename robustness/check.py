@@ -12,13 +12,15 @@ from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import CheckResult, Gate
 from assaymark.robustness import attack_findings, catalogue
 from assaymark.robustness.detectors import rejecting
-from assaymark.robustness.evaluate import Search, evaluate, frozen, shuffled, subset
+from assaymark.robustness.evaluate import evaluate, frozen, shuffled, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.masking import POINTS, Masking, View, examine
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.save import save_adversarial
 from assaymark.robustness.sequential import Looks
+from assaymark.robustness.shard import Search
+from assaymark.robustness.shards import Shards
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Labels, Norm
 
@@ -54,13 +56,15 @@ def check_robustness(
     device: torch.device | str = "cpu",
     keep: int = 6,
     save: Path | None = None,
+    shards: Shards | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Clean accuracy, robust accuracy and attack success rate, each with its interval.
 
     examples: how many points to draw at random, by default all. sequential: take them in random order
     and stop once every gate is decided by an interval that is valid at any stop. keep: how many
-    adversarial examples go into the evidence; save: a folder for all of them. Raises InputError when
+    adversarial examples go into the evidence; save: a folder for all of them.
+    shards: in how many processes, and where finished parts are kept. Raises InputError when
     model and data do not fit together.
     """
     search = search or Search()
@@ -110,6 +114,7 @@ def check_robustness(
         search=replace(search, samples=max(search.samples, view.samples)),
         device=device,
         keep=keep,
+        shards=shards,
         progress=progress,
     )
     masking = masking.after(result)

@@ -16,11 +16,12 @@ from assaymark.reports.model import (
 )
 from assaymark.robustness.corruption_scores import Scores, corruption_error
 from assaymark.robustness.corruptions import CORRUPTIONS, corrupt
-from assaymark.robustness.evaluate import Example, frozen
+from assaymark.robustness.evaluate import frozen
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import logits_of
 from assaymark.robustness.pictures import trio
+from assaymark.robustness.shard import Example
 from assaymark.robustness.streams import Streams
 
 

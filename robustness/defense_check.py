@@ -32,10 +32,12 @@ from assaymark.robustness import catalogue
 from assaymark.robustness.check import Threat, class_names
 from assaymark.robustness.defended import adaptive
 from assaymark.robustness.detectors import evaluate_guarded
-from assaymark.robustness.evaluate import Evaluation, Search, evaluate, subset
+from assaymark.robustness.evaluate import Evaluation, evaluate, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.pictures import trio
+from assaymark.robustness.shard import Search
+from assaymark.robustness.shards import Shards
 from assaymark.robustness.streams import seed_of
 
 
@@ -73,6 +75,7 @@ def check_defense(
     seed: int = 0,
     device: torch.device | str = "cpu",
     keep: int = 6,
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Clean and robust accuracy before and after, what was gained and what it cost.
@@ -110,6 +113,7 @@ def check_defense(
             "search": Search(batch_size=batch_size),
             "device": device,
             "keep": keep if place else 0,
+            "shards": Shards(workers=workers),
             "progress": _half(progress, place),
         }
         images, labels = data.images[chosen], data.labels[chosen]

@@ -16,9 +16,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError, nearest
-from assaymark.robustness.evaluate import AttackOutcome, Evaluation, Example, Search, evaluate
+from assaymark.robustness.evaluate import Evaluation, evaluate
 from assaymark.robustness.losses import other_classes
 from assaymark.robustness.oracle import Oracle, Passes, logits_of
+from assaymark.robustness.shard import AttackOutcome, Example, Search
+from assaymark.robustness.shards import Shards
 from assaymark.robustness.transforms import BitDepth, Median, fitting_options, straight_through
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Norm
 
@@ -171,6 +173,7 @@ def evaluate_guarded(
     device: torch.device | str = "cpu",
     keep: int = 6,
     most: int = 9,
+    shards: Shards | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Evaluation, Bool[Tensor, " n"]]:
     """Attack a model whose last class is "rejected"; also says which clean images it rejects.
@@ -210,6 +213,7 @@ def evaluate_guarded(
             search=search,
             device=device,
             keep=keep - len(examples),
+            shards=Shards(workers=(shards or Shards()).workers),  # another count each time
         )
         robust[standing] = result.robust
         examples += result.examples

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from assaymark.reports.model import ImageTrio, Picture
-from assaymark.robustness.evaluate import Example
+from assaymark.robustness.shard import Example
 
 _LARGEST = 144
 """Longest side of a stored picture: 12 trios of noise stay under 600 KB of HTML."""

@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness.evaluate import Example, example_of, finite, frozen, rounds
+from assaymark.robustness.evaluate import frozen, rounds
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.oracle import Oracle, Passes, logits_of
 from assaymark.robustness.scene_types import Change, Learned, SceneAttack, chosen
 from assaymark.robustness.scenes import Bound
+from assaymark.robustness.shard import Example, example_of, finite
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Model
 

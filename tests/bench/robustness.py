@@ -25,8 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from assaymark.robustness import demo
-from assaymark.robustness.evaluate import Search, evaluate
+from assaymark.robustness.evaluate import evaluate
 from assaymark.robustness.gradient_steps import pgd
+from assaymark.robustness.shard import Search
 from assaymark.robustness.suites import SUITES
 
 EPS = {"digits_std": 0.1, "digits_at": 0.1}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -244,6 +245,40 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(cli: RunCli, tmp_
     assert "kept from the interrupted run" not in fresh.stderr
     assert kept_file.exists()
     assert fresh.returncode == 0
+
+
+def test_a_killed_check_goes_on_with_the_next_shard(tmp_path: Path) -> None:
+    """Killed without warning in the middle of its only check, and resumed by two workers."""
+    policy(tmp_path)
+    path = tmp_path / "assaymark.toml"
+    long = CHECK.format(eps=0.1, minimum=0.1, metric="robust_accuracy").replace(
+        'attack = "fgsm"', 'attack = { name = "pgd", steps = 300 }'
+    )
+    path.write_text(long.replace("examples = 100", "examples = 500"))
+    environment = os.environ | {"CI": "1", "XDG_STATE_HOME": str(tmp_path / ".state")}
+    command = [sys.executable, "-m", "assaymark.cli", "audit", "-o", "r.json"]
+    killed = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    kept = tmp_path / ".state" / "assaymark"
+    deadline = time.monotonic() + 120
+    while len(list(kept.glob("run-*/*/*.npz"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    assert killed.wait() != 0
+    assert not (tmp_path / "r.json").exists()
+    subprocess.run([*command, "--workers", "2"], cwd=tmp_path, env=environment, check=True)
+    assert not list(kept.glob("run-*"))
+    elsewhere = environment | {"XDG_STATE_HOME": str(tmp_path / ".other")}
+    subprocess.run([*command[:-1], "whole.json"], cwd=tmp_path, env=elsewhere, check=True)
+    resumed, whole = (
+        json.loads((tmp_path / name).read_text())["report"] for name in ("r.json", "whole.json")
+    )
+    (warning,) = resumed["warnings"]
+    assert re.match(r"[2-8] of the shards of digits were measured by an earlier", warning)
+    assert not whole["warnings"]
+    for one, other in zip(resumed["findings"], whole["findings"], strict=True):
+        assert [one[key] for key in ("measure", "value", "interval", "n", "evidence")] == [
+            other[key] for key in ("measure", "value", "interval", "n", "evidence")
+        ]
 
 
 def test_a_resumed_run_says_the_same_as_a_whole_one(

@@ -10,8 +10,9 @@ from torch import nn
 
 from assaymark.reports.errors import InputError
 from assaymark.robustness import demo, formats, images, models
-from assaymark.robustness.evaluate import Search, evaluate, subset
+from assaymark.robustness.evaluate import evaluate, subset
 from assaymark.robustness.gradient_steps import fgsm, pgd
+from assaymark.robustness.shard import Search
 
 
 def test_robust_accuracy_of_a_linear_model_is_the_share_of_large_margins() -> None:

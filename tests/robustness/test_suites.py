@@ -11,7 +11,8 @@ from assaymark.reports.errors import InputError
 from assaymark.robustness import demo, formats
 from assaymark.robustness.apgd import apgd_ce, apgd_t
 from assaymark.robustness.catalogue import build
-from assaymark.robustness.evaluate import Search, evaluate
+from assaymark.robustness.evaluate import evaluate
+from assaymark.robustness.shard import Search
 from assaymark.robustness.suites import SUITES
 from assaymark.robustness.types import Attack, Norm
 
