@@ -230,7 +230,8 @@ def _scene(check: SceneCheck, context: Context) -> CheckResult:
 
 
 def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
-    from assaymark.robustness.certify_check import Claim, check_certificate
+    from assaymark.robustness.certify_check import check_certificate
+    from assaymark.robustness.proofs import Claim
     from assaymark.robustness.smoothing import Smoothing
 
     model, data = model_and_data(check, context)

@@ -10,10 +10,11 @@ from torch import Tensor
 from assaymark.reports.errors import InternalContradiction, PolicyError
 from assaymark.reports.model import CheckResult, Gate, Limit, Table
 from assaymark.reports.policy_file import parse
-from assaymark.robustness import certify_check
-from assaymark.robustness.certify_check import Claim, check_certificate, sandwich
+from assaymark.robustness import proofs
+from assaymark.robustness.certify_check import check_certificate
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded
+from assaymark.robustness.proofs import Claim, sandwich
 from assaymark.robustness.smoothing import Smoothing, certify
 from assaymark.robustness.types import Norm
 
@@ -94,7 +95,7 @@ def test_certified_and_fooled_stops_the_check(monkeypatch: pytest.MonkeyPatch) -
     def too_good(model: object, x: Tensor, *_: object, **__: object) -> Tensor:
         return torch.ones(len(x), dtype=torch.bool)
 
-    monkeypatch.setattr(certify_check, "certified", too_good)
+    monkeypatch.setattr(proofs, "certified", too_good)
     with pytest.raises(InternalContradiction):
         check_certificate("c", *subject(), Claim(methods=("ibp",), norm="linf", eps=0.2))
 
@@ -106,7 +107,7 @@ def test_smoothing_that_certifies_too_much_stops_too(monkeypatch: pytest.MonkeyP
         answers, radii = certify(*arguments, **options)  # type: ignore[arg-type]
         return answers, 10 * radii
 
-    monkeypatch.setattr(certify_check, "certify", boastful)
+    monkeypatch.setattr(proofs, "certify", boastful)
     model, data = subject(24, 2)
     plan = Smoothing(sigma=0.05, samples=500)
     with pytest.raises(InternalContradiction):
