@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from assaymark.robustness.patches import SHAPES, Scene, Shape, Training, learn, make_each
+from assaymark.robustness.patch_placing import SHAPES, Scene, Shape
+from assaymark.robustness.patches import Plan, Training, learn, make_each
 from assaymark.robustness.printing import Palette
 from assaymark.robustness.scene_types import Change, Learned, at_least
 from assaymark.robustness.streams import Streams
@@ -44,21 +45,20 @@ def patch(
     of total variation and of the distance to the palette's nearest colour. placements: so many random
     places are tried on each image. resolution: width of the patch in its own pixels.
     """
-    return learn(
-        model,
-        x,
-        y,
-        _scene(
+    plan = Plan(
+        scene=_scene(
             x, area, shape, centre_across, centre_down, max_shift, max_rotation, max_scale,
             max_brightness, max_contrast, noise,
         ),
-        _training(steps, rate, batch, smoothness, printability, palette),
+        training=Training(
+            steps=steps, rate=rate, batch=batch, smoothness=smoothness, printability=printability,
+            palette=palette,
+        ),
         placements=placements,
         resolution=resolution,
-        targeted=targeted,
-        streams=streams,
         tag="patch",
     )  # fmt: skip
+    return learn(model, x, y, plan, targeted=targeted, streams=streams)
 
 
 def patch_each(
@@ -87,21 +87,20 @@ def patch_each(
     resolution: int | None = None,
 ) -> Change:
     """A patch of its own for every image; the options are those of `patch`."""
-    return make_each(
-        model,
-        x,
-        y,
-        _scene(
+    plan = Plan(
+        scene=_scene(
             x, area, shape, centre_across, centre_down, max_shift, max_rotation, max_scale,
             max_brightness, max_contrast, noise,
         ),
-        _training(steps, rate, 1, smoothness, printability, palette),
+        training=Training(
+            steps=steps, rate=rate, batch=1, smoothness=smoothness, printability=printability,
+            palette=palette,
+        ),
         placements=placements,
         resolution=resolution,
-        targeted=targeted,
-        streams=streams,
         tag="patch-each",
     )  # fmt: skip
+    return make_each(model, x, y, plan, targeted=targeted, streams=streams)
 
 
 def eyeglasses(
@@ -138,21 +137,20 @@ def eyeglasses(
     options are those of `patch`, with small movements as of a face in front of a camera. Images of one
     channel have grey frames; with other numbers than 1 and 3 set printability = 0.
     """
-    return learn(
-        model,
-        x,
-        y,
-        _glasses_scene(
+    plan = Plan(
+        scene=_glasses_scene(
             width, rim_height, thickness, centre_across, centre_down, max_shift, max_rotation,
             max_scale, max_brightness, max_contrast, noise,
         ),
-        _training(steps, rate, batch, smoothness, printability, palette),
+        training=Training(
+            steps=steps, rate=rate, batch=batch, smoothness=smoothness, printability=printability,
+            palette=palette,
+        ),
         placements=placements,
         resolution=resolution,
-        targeted=targeted,
-        streams=streams,
         tag="eyeglasses",
     )  # fmt: skip
+    return learn(model, x, y, plan, targeted=targeted, streams=streams)
 
 
 def eyeglasses_each(
@@ -182,21 +180,20 @@ def eyeglasses_each(
     resolution: int | None = None,
 ) -> Change:
     """Frames of its own for every image; the options are those of `eyeglasses`."""
-    return make_each(
-        model,
-        x,
-        y,
-        _glasses_scene(
+    plan = Plan(
+        scene=_glasses_scene(
             width, rim_height, thickness, centre_across, centre_down, max_shift, max_rotation,
             max_scale, max_brightness, max_contrast, noise,
         ),
-        _training(steps, rate, 1, smoothness, printability, palette),
+        training=Training(
+            steps=steps, rate=rate, batch=1, smoothness=smoothness, printability=printability,
+            palette=palette,
+        ),
         placements=placements,
         resolution=resolution,
-        targeted=targeted,
-        streams=streams,
         tag="eyeglasses-each",
     )  # fmt: skip
+    return make_each(model, x, y, plan, targeted=targeted, streams=streams)
 
 
 def frames(rim_height: float = 0.35, thickness: float = 0.06) -> Shape:
@@ -283,22 +280,4 @@ def _glasses_scene(
         max_brightness=max_brightness,
         max_contrast=max_contrast,
         noise=noise,
-    )
-
-
-def _training(
-    steps: int,
-    rate: float,
-    batch: int,
-    smoothness: float,
-    printability: float,
-    palette: Palette | None,
-) -> Training:
-    return Training(
-        steps=steps,
-        rate=rate,
-        batch=batch,
-        smoothness=smoothness,
-        printability=printability,
-        palette=palette,
     )

@@ -19,8 +19,8 @@ from assaymark.robustness.geometry import displace, flow, place, rotation, rough
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded, load
 from assaymark.robustness.oracle import Oracle
+from assaymark.robustness.patch_placing import SHAPES, covered, paste
 from assaymark.robustness.patch_scenes import eyeglasses_each, frames, patch, patch_each
-from assaymark.robustness.patches import SHAPES, covered, paste
 from assaymark.robustness.printing import (
     nearest_colour,
     non_printability,
