@@ -156,6 +156,8 @@ def summary(report: Report) -> list[str]:
         owners = ", ".join(sorted({f.waiver.owner for f in waived if f.waiver}))
         word = "limit is" if len(waived) == 1 else "limits are"
         sentences.append(f"{len(waived)} broken or undecided {word} waived by {owners}.")
+    if report.verdict is Verdict.MEASURED:
+        sentences.append("No limit was set, so nothing passed and nothing failed.")
     return sentences or [f"{headline(report)}."]
 
 

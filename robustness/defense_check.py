@@ -170,7 +170,7 @@ def paired_difference(
         low=gained.low - lost.high,
         high=gained.high - lost.low,
         confidence=confidence,
-        method="two Clopper–Pearson intervals of the discordant pairs",
+        method="Clopper–Pearson (of both kinds of discordant pair)",
     )
 
 
