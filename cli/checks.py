@@ -170,14 +170,14 @@ def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
 def _defense(check: DefenseCheck, context: Context) -> CheckResult:
     from dataclasses import replace
 
-    from assaymark.robustness import checkpoints, training
+    from assaymark.robustness import checkpoints, recipes
     from assaymark.robustness.check import Threat
     from assaymark.robustness.defense_check import check_defense
 
     model, data = model_and_data(check, context)
     after = _model(check.defended, check.arch, check.defended_sha256, check, data, context)
     if check.held_out is not None:
-        rows = training.parts(len(data.images), check.held_out, context.seed)[2]
+        rows = recipes.parts(len(data.images), check.held_out, context.seed)[2]
         data = replace(
             data,
             name=f"{data.name} (held out)",

@@ -153,7 +153,8 @@ def _make(
     from assaymark.reports.policy_file import parse
     from assaymark.reports.policy_robustness import DefenseCheck
     from assaymark.robustness import defend
-    from assaymark.robustness.training import Epoch, Recipe
+    from assaymark.robustness.recipes import Recipe
+    from assaymark.robustness.training import Epoch
     from assaymark.robustness.training_losses import METHODS
 
     options = defend.settings(method, texts)

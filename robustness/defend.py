@@ -24,8 +24,9 @@ from assaymark.robustness.descriptions import Description
 from assaymark.robustness.detectors import DETECTORS, Guarded, detector, scores_of, threshold_for
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import FixedBatch, Loaded, Prepared, Preprocessing
+from assaymark.robustness.recipes import Recipe, parts
 from assaymark.robustness.streams import seed_of
-from assaymark.robustness.training import Epoch, Recipe
+from assaymark.robustness.training import Epoch
 from assaymark.robustness.training_losses import METHODS
 from assaymark.robustness.transforms import DEFENSES
 from assaymark.robustness.types import Images
@@ -144,7 +145,7 @@ def train_and_write(
     module = model.module
     assert isinstance(module, Prepared)
     network = module.network.network if isinstance(module.network, FixedBatch) else module.network
-    rows, choose, _ = training.parts(len(data.images), held_out, recipe.seed)
+    rows, choose, _ = parts(len(data.images), held_out, recipe.seed)
     state = paths[0].with_name(f"{paths[0].name}.checkpoint")
     found = training.train(
         module,
@@ -213,7 +214,7 @@ def wrap_and_write(
     watcher, threshold = None, None
     if method in DETECTORS:
         rate = given.pop("false_positive_rate", _RATE)
-        rows = training.parts(len(data.images), held_out, seed)
+        rows = parts(len(data.images), held_out, seed)
         guarded = Guarded(model.module, detector(method, given), 0.0)
         clean = data.images[sorted([*rows[0], *rows[1]])]
         threshold = threshold_for(scores_of(guarded.to(device), clean.to(device)), rate)

@@ -16,16 +16,9 @@ from assaymark.robustness import checkpoints, demo, formats
 from assaymark.robustness.balls import BALLS
 from assaymark.robustness.evaluate import evaluate
 from assaymark.robustness.gradient_steps import pgd
+from assaymark.robustness.recipes import Recipe, augmented, parts
 from assaymark.robustness.streams import Streams
-from assaymark.robustness.training import (
-    Epoch,
-    Recipe,
-    augmented,
-    collapsed,
-    describe,
-    parts,
-    train,
-)
+from assaymark.robustness.training import Epoch, collapsed, describe, train
 from assaymark.robustness.training_losses import METHODS, Batch
 from assaymark.robustness.types import Norm
 
