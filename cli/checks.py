@@ -163,6 +163,7 @@ def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
         batch_size=check.batch_size,
         seed=context.seed,
         device=context.device,
+        workers=context.workers,
         progress=context.progress,
     )
 

@@ -21,6 +21,7 @@ from assaymark.cli.options import (
     Outputs,
     SeedOfCommand,
     Std,
+    Workers,
     command_line,
     debug,
 )
@@ -75,6 +76,7 @@ def corrupt(
     seed: SeedOfCommand = 0,
     output: Outputs = None,
     device: Device = "auto",
+    workers: Workers = 1,
     exit_zero: ExitZero = False,
     show_list: Annotated[
         bool, typer.Option("--list", help="List every corruption and stop.")
@@ -137,6 +139,7 @@ def corrupt(
         command=command_line(),
         outputs=output or [],
         device=device,
+        workers=workers,
         exit_zero=exit_zero,
         needs_gate=False,
         debug=debug(),

@@ -21,7 +21,7 @@ Outputs = Annotated[
 Workers = Annotated[
     int,
     typer.Option(
-        min=1, max=256, help="Processes that attack side by side on a CPU, one thread each."
+        min=1, max=256, help="Processes that work side by side on a CPU, one thread each."
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]

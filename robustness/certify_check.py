@@ -20,7 +20,7 @@ from assaymark.robustness.check import class_names
 from assaymark.robustness.evaluate import evaluate, frozen, subset
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.models import Loaded
-from assaymark.robustness.proofs import Claim, attack_smoothed, by_bounds, by_smoothing, sandwich
+from assaymark.robustness.proofs import Claim, attack_smoothed, prove, sandwich
 from assaymark.robustness.shard import Search
 from assaymark.robustness.shards import Shards
 from assaymark.robustness.streams import Streams
@@ -44,8 +44,8 @@ def check_certificate(
 ) -> CheckResult:
     """Certified accuracy, a lower bound of robust accuracy, and clean accuracy, with intervals.
 
-    examples: how many points to draw at random, by default all. workers: processes that attack side by
-    side. Raises InputError when model and data do not fit together or a step of the model cannot be
+    examples: how many points to draw at random, by default all. workers: processes side by side on a
+    CPU. Raises InputError when model and data do not fit together or a step of the model cannot be
     bounded, InternalContradiction when an attack fools what is certified.
     """
     class_names(model, data)
@@ -58,10 +58,9 @@ def check_certificate(
     began = time.perf_counter()
     tell = partial(_told, progress, len(x))
     with frozen(model.module):
-        if claim.smoothing is None:
-            proof = by_bounds(model.module, x, y, claim, batch_size, tell)
-        else:
-            proof = by_smoothing(model.module, x, y, claim, batch_size, streams, tell)
+        proof = prove(
+            model.module, x, y, claim, batch_size, streams, workers=workers, progress=tell
+        )
     run = partial(
         evaluate, attacks=attacks, eps=claim.eps, norm=claim.norm, seed=seed, check=check,
         indices=chosen, device=device, keep=0, shards=Shards(workers=workers),

@@ -68,6 +68,7 @@ def check_corruptions(
     seed: int = 0,
     device: torch.device | str = "cpu",
     keep: int = 6,
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Accuracy under common corruptions (arXiv 1903.12261), in the mean and of the worst.
@@ -93,6 +94,7 @@ def check_corruptions(
         indices=chosen,
         batch_size=batch_size,
         device=device,
+        workers=workers,
         progress=progress,
     )
     other = others[0] if others else None

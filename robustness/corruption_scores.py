@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -16,11 +17,12 @@ from assaymark.reports.errors import InputError
 from assaymark.reports.intervals import clustered
 from assaymark.reports.model import Interval
 from assaymark.robustness.corruptions import MAIN, corrupt
-from assaymark.robustness.evaluate import frozen
+from assaymark.robustness.evaluate import frozen, rounds
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.streams import Streams, seed_of
 from assaymark.robustness.types import Images, Labels
+from assaymark.robustness.workers import Array, in_order
 
 _RESAMPLES = 2000
 
@@ -98,51 +100,61 @@ def score(
     indices: list[int],
     batch_size: int,
     device: torch.device | str,
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Scores, ...]:
     """The scores of each model on the same corrupted images, made once.
 
-    indices: the images' numbers in the data set; they choose the random streams. Raises InputError
-    for an answer that is NaN or infinite.
+    indices: the images' numbers in the data set; they choose the random streams. workers: processes side
+    by side on a CPU. Raises InputError for an answer that is NaN or infinite.
     """
     started = time.perf_counter()
-    oracles = [Oracle(model.module, batch_size=batch_size) for model in models]
-    clean = torch.zeros(len(models), len(images), dtype=torch.bool)
-    correct = torch.zeros(
-        len(models), len(images), len(corruptions), len(severities), dtype=torch.bool
-    )
+    parts = rounds(images, batch_size)
+    done: list[int] = []
+    if torch.device(device).type != "cpu" or any(model.budget for model in models):
+        workers = 1
 
-    def ask(x: Images, y: Labels, into: Tensor) -> None:
-        for place, (model, oracle) in enumerate(zip(models, oracles, strict=True)):
-            with frozen(model.module):
-                logits = logits_of(oracle, x)
-            if not torch.isfinite(logits).all():
-                raise InputError(
-                    f"{model.name} answered NaN or infinity: expected finite logits; check its "
-                    "normalisation and precision"
-                )
-            into[place] = (logits.argmax(1) == y).cpu()
+    def ask(model: Loaded, x: Images, y: Labels) -> Tensor:
+        with frozen(model.module):
+            logits = logits_of(Oracle(model.module, batch_size=batch_size), x)
+        if not torch.isfinite(logits).all():
+            raise InputError(
+                f"{model.name} answered NaN or infinity: expected finite logits; check its "
+                "normalisation and precision"
+            )
+        return (logits.argmax(1) == y).cpu()
 
-    for begin in range(0, len(images), batch_size):
-        rows = slice(begin, begin + batch_size)
+    def part(number: int) -> dict[str, Array]:
+        rows = parts[number]
         x, y = images[rows].to(device), labels[rows].to(device)
         streams = Streams.of(seed, check, indices[rows])
-        ask(x, y, clean[:, rows])
+        clean = torch.stack([ask(model, x, y) for model in models])
+        correct = clean.new_zeros(*clean.shape, len(corruptions), len(severities))
         for i, name in enumerate(corruptions):
             for j, severity in enumerate(severities):
-                ask(corrupt(x, name, severity, streams), y, correct[:, rows, i, j])
-        progress(min(begin + batch_size, len(images)), len(images))
-    seconds = time.perf_counter() - started
+                moved = corrupt(x, name, severity, streams)
+                correct[:, :, i, j] = torch.stack([ask(model, moved, y) for model in models])
+        return {"clean": clean.numpy(), "correct": correct.numpy()}
+
+    def finished(number: int) -> None:
+        done.append(parts[number].stop - parts[number].start)
+        progress(sum(done), len(images))
+
+    found = in_order(part, len(parts), workers=workers, finished=finished)
+    clean, correct = (
+        torch.from_numpy(numpy.concatenate([arrays[name] for arrays in found], axis=1))
+        for name in ("clean", "correct")
+    )
     return tuple(
         Scores(
             clean=clean[place],
             correct=correct[place],
             corruptions=corruptions,
             severities=severities,
-            forward=oracle.passes.forward,
-            seconds=seconds,
+            forward=len(images) * (1 + len(corruptions) * len(severities)),
+            seconds=time.perf_counter() - started,
         )
-        for place, oracle in enumerate(oracles)
+        for place in range(len(models))
     )
 
 

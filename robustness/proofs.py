@@ -1,10 +1,12 @@
 """What is proven about each point of a data set, and the attack that holds the proof to account."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from assaymark.reports.errors import InternalContradiction
 from assaymark.robustness.balls import BALLS
 from assaymark.robustness.bounds import BoundMethod, certified
 from assaymark.robustness.check import NORM_NAMES
-from assaymark.robustness.evaluate import Evaluation, frozen
+from assaymark.robustness.evaluate import Evaluation, frozen, rounds
 from assaymark.robustness.losses import Loss, cross_entropy
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, Passes, ascent, logits_of
@@ -28,6 +30,7 @@ from assaymark.robustness.smoothing import (
 )
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Norm
+from assaymark.robustness.workers import Array, in_order
 
 _BATCH = 32
 """Images whose bounds are found together."""
@@ -89,7 +92,79 @@ def sandwich(certified: Bool[Tensor, " n"], robust: Bool[Tensor, " n"]) -> None:
         )
 
 
-def by_bounds(
+def prove(
+    model: nn.Module,
+    x: Images,
+    y: Labels,
+    claim: Claim,
+    batch_size: int,
+    streams: Streams,
+    *,
+    workers: int = 1,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Proof:
+    """What is proven about each point, in parts that may be proven side by side."""
+    if x.device.type != "cpu":
+        workers = 1
+    parts = rounds(x, batch_size)
+    done: list[int] = []
+
+    def part(number: int) -> dict[str, Array]:
+        rows = parts[number]
+        told = partial(_further, progress if workers == 1 else _quiet, rows.start)
+        own = (model, x[rows], y[rows], claim, batch_size)
+        if claim.smoothing is None:
+            return _arrays(_by_bounds(*own, told))
+        return _arrays(_by_smoothing(*own, streams.select(torch.arange(len(x))[rows]), told))
+
+    def finished(number: int) -> None:
+        done.append(parts[number].stop - parts[number].start)
+        progress(sum(done))
+
+    names = claim.methods if claim.smoothing is None else ("smoothing",)
+    return _proof(names, in_order(part, len(parts), workers=workers, finished=finished))
+
+
+def _arrays(proof: Proof) -> dict[str, Array]:
+    return {
+        "correct": proof.correct.numpy(),
+        "held": proof.held.numpy(),
+        "reach": proof.reach.numpy(),
+        "hits": numpy.array([hits for _, hits, _ in proof.by_method]),
+        "seconds": numpy.array([seconds for _, _, seconds in proof.by_method]),
+        "forward": numpy.array(proof.passes.forward),
+    }
+
+
+def _proof(names: Sequence[str], parts: list[dict[str, Array]]) -> Proof:
+    def joined(name: str) -> Tensor:
+        return torch.cat([torch.from_numpy(part[name]) for part in parts])
+
+    return Proof(
+        correct=joined("correct"),
+        held=joined("held"),
+        reach=joined("reach"),
+        by_method=tuple(
+            (
+                name,
+                sum(int(part["hits"][place]) for part in parts),
+                sum(float(part["seconds"][place]) for part in parts),
+            )
+            for place, name in enumerate(names)
+        ),
+        passes=Passes(forward=sum(int(part["forward"]) for part in parts)),
+    )
+
+
+def _quiet(done: int) -> None:
+    pass
+
+
+def _further(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
+
+
+def _by_bounds(
     model: nn.Module,
     x: Images,
     y: Labels,
@@ -140,7 +215,7 @@ def _reach(
     return quarters.double() * claim.eps / 4
 
 
-def by_smoothing(
+def _by_smoothing(
     model: nn.Module,
     x: Images,
     y: Labels,

@@ -182,3 +182,33 @@ def test_suites_and_batches_keep_their_answer_in_shards() -> None:
     run = digits(70, search=Search(batch_size=17))
     one = run(SUITES["quick"].build("linf"))
     assert same(one, run(SUITES["quick"].build("linf"), shards=Shards(workers=3)))
+
+
+def test_certificates_and_corruptions_do_not_depend_on_workers() -> None:
+    from assaymark.robustness.certify_check import check_certificate
+    from assaymark.robustness.corruption_check import check_corruptions
+    from assaymark.robustness.images import ImageData, load
+    from assaymark.robustness.models import Loaded
+    from assaymark.robustness.proofs import Claim
+    from assaymark.robustness.smoothing import Smoothing
+
+    x, y = linear.points(40)
+    data = ImageData(name="points", images=x, labels=y, classes=None)
+    model = Loaded(name="linear", module=linear.model(), sha256=None, classes=4)
+    bounds = Claim(methods=("ibp", "crown"), norm="linf", eps=0.02)
+    pictures = load("demo:digits")
+    smoothed = Claim(smoothing=Smoothing(sigma=0.25, samples=100, alpha=0.01), norm="l2", eps=0.1)
+    checks = (
+        partial(check_certificate, "c", model, data, bounds, batch_size=8),
+        partial(check_certificate, "c", model, data, smoothed),
+        partial(
+            check_corruptions, "c", model, data, corruptions=("fog", "shot_noise"), examples=70
+        ),
+    )
+    for check in checks:
+        one, several = (check(workers=workers) for workers in (1, 3))
+        for a, b in zip(one.findings, several.findings, strict=True):
+            assert (a.measure, a.value, a.interval, a.summary) == (
+                b.measure, b.value, b.interval, b.summary,
+            )  # fmt: skip
+            assert a.cost.forward == b.cost.forward
