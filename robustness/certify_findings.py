@@ -48,6 +48,7 @@ def findings(
     tags: tuple[str, ...],
     seconds: float,
 ) -> list[Finding]:
+    """One finding a gate of the measure, or one without a limit."""
     n = len(proof.held)
     hits = int((proof.held if measure == "certified_accuracy" else proof.correct).sum())
     interval_of = _interval_of(claim)
@@ -178,6 +179,7 @@ def _reach_table(claim: Claim, proof: Proof) -> Table:
 
 
 def method(check: str, model: Loaded, data: ImageData, claim: Claim, n: int, seed: int) -> Method:
+    """How it was measured, and what was not tested."""
     names = claim.methods or ("smoothing",)
     steps = [
         f"{n} images of {data.name}"
