@@ -30,7 +30,7 @@ from assaymark.robustness.pictures import trio
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one of the two models did. rejected: the clean images it refuses; samples: answers asked at once."""
+    """What one model did. rejected: the clean images it refuses; samples: answers asked at once."""
 
     evaluation: Evaluation
     rejected: Bool[Tensor, " n"] | None
