@@ -3,7 +3,7 @@
 The functions hand a policy's fields to a pillar, which takes plain arguments and knows no policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,13 @@ from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,
     SAMPLES,
+    AttackSpec,
     CertificateCheck,
     CorruptionCheck,
     DefenseCheck,
     ModelCheck,
+    ProtectionCheck,
+    RecogniserEntry,
     RobustnessCheck,
     SceneCheck,
 )
@@ -24,7 +27,10 @@ from assaymark.reports.policy_robustness import (
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
     from assaymark.robustness.models import Loaded, Preprocessing
+    from assaymark.robustness.picture_files import StoredPicture
+    from assaymark.robustness.recognisers import Recogniser
     from assaymark.robustness.shards import Keep, Shards
+    from assaymark.robustness.transforms import Transform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,7 @@ def _model(
     )
 
 
-def preprocessing(check: ModelCheck) -> "Preprocessing":
+def preprocessing(check: ModelCheck | RecogniserEntry) -> "Preprocessing":
     """What a check says about the way from pixels to the model's input."""
     from assaymark.robustness.models import Preprocessing
 
@@ -263,6 +269,73 @@ def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
     )
 
 
+def recognisers(
+    entries: Sequence[RecogniserEntry],
+    pictures: Sequence["StoredPicture"],
+    classes: tuple[str, ...] | None,
+    context: Context,
+) -> list["Recogniser"]:
+    """The recognisers that a protection check names, ready for these pictures."""
+    from assaymark.robustness import recognisers as found
+    from assaymark.robustness.endpoint import Endpoint
+    from assaymark.robustness.models import Answers
+
+    shown = [picture.image for picture in pictures]
+    return [
+        found.load(
+            found.RecogniserSpec(
+                model=entry.model,
+                arch=entry.arch,
+                sha256=entry.model_sha256,
+                preprocessing=preprocessing(entry),
+                image_size=entry.image_size,
+                answers=Answers(
+                    access=entry.access,
+                    endpoint=Endpoint(**entry.endpoint.model_dump())
+                    if entry.endpoint
+                    else Endpoint(),
+                    classes=entry.num_classes or len(classes or ()) or None,
+                    names=classes,
+                ),
+            ),
+            shown,
+            folder=context.folder,
+            device=context.device,
+        )
+        for entry in entries
+    ]
+
+
+def countermeasures(specs: Sequence[AttackSpec]) -> dict[str, "Transform"]:
+    """What is done to protected pictures, by the names that the report shows."""
+    from assaymark.robustness.countermeasures import countermeasure, described
+
+    made = [(spec.name, countermeasure(spec.name, spec.options)) for spec in specs]
+    return {described(name, transform): transform for name, transform in made}
+
+
+def _protection(check: ProtectionCheck, context: Context) -> CheckResult:
+    from assaymark.robustness import picture_files
+    from assaymark.robustness.protection_check import check_protection
+
+    pictures = picture_files.find(check.originals, context.folder)
+    return check_protection(
+        check.id,
+        pictures,
+        context.folder / check.protected,
+        recognisers(check.models, pictures, check.classes, context),
+        recognisers(check.held_out_models, pictures, check.classes, context),
+        labels=check.labels,
+        classes=check.classes,
+        countermeasures=countermeasures(check.countermeasures),
+        gates=check.gates,
+        tags=check.tags,
+        folder=context.folder,
+        device=context.device,
+        progress=context.progress,
+    )
+
+
 def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
     from assaymark.bias import predictions
     from assaymark.bias.check import check_bias_table
@@ -307,6 +380,7 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     DefenseCheck: _defense,
     SceneCheck: _scene,
     CertificateCheck: _certificate,
+    ProtectionCheck: _protection,
     BiasTableCheck: _bias_table,
     ProvenanceCheck: _provenance,
 }

@@ -15,6 +15,7 @@ from assaymark.cli import (
     defend,
     demo,
     doctor,
+    protect,
     provenance,
     report,
 )
@@ -63,6 +64,7 @@ app.command("audit", epilog=EPILOG)(audit.audit)
 app.command("attack", epilog=EPILOG)(attack.attack)
 app.command("corrupt", epilog=EPILOG)(corrupt.corrupt)
 app.command("defend", epilog=EPILOG)(defend.defend)
+app.command("protect", epilog=EPILOG)(protect.protect)
 app.command("certify", epilog=EPILOG)(certify.certify)
 app.add_typer(bias.app, name="bias")
 app.add_typer(provenance.keys_app, name="keys")

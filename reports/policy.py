@@ -16,11 +16,13 @@ from assaymark.reports.policy_robustness import (
     CertificateCheck,
     CorruptionCheck,
     DefenseCheck,
+    ProtectionCheck,
     RobustnessCheck,
     SceneCheck,
 )
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
+_OF_REFERENCE = "is a ratio to the reference model: 1 is as good as the reference"
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
 METRICS: dict[str, dict[str, Metric]] = {
     "robustness": {
@@ -32,8 +34,8 @@ METRICS: dict[str, dict[str, Metric]] = {
         "corruption_accuracy": Metric(good="high", interval=True),
         "worst_corruption_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
-        "mean_corruption_error": Metric(good="low", interval=True, share=False),
-        "relative_mean_corruption_error": Metric(good="low", interval=True, share=False),
+        "mean_corruption_error": Metric(good="low", interval=True, scale=_OF_REFERENCE),
+        "relative_mean_corruption_error": Metric(good="low", interval=True, scale=_OF_REFERENCE),
     },
     "defense": {
         "robust_accuracy": Metric(good="high", interval=True),
@@ -50,6 +52,14 @@ METRICS: dict[str, dict[str, Metric]] = {
     "certificate": {
         "certified_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
+    },
+    "protection": {
+        "protection_rate": Metric(good="high", interval=True),
+        "surviving_protection_rate": Metric(good="high", interval=True),
+        "held_out_protection_rate": Metric(good="high", interval=True),
+        "least_psnr": Metric(good="high", scale="counts decibels, of which 30 to 50 are usual"),
+        "least_ssim": Metric(good="high"),
+        "largest_change": Metric(good="low"),
     },
     "bias.table": {
         "demographic_parity_difference": _GAP,
@@ -108,6 +118,7 @@ AnyCheck = Annotated[
     | CorruptionCheck
     | DefenseCheck
     | SceneCheck
+    | ProtectionCheck
     | BiasTableCheck
     | ProvenanceCheck,
     Field(discriminator="kind"),
@@ -117,6 +128,7 @@ KINDS: dict[str, type[Check]] = {
     "corruption": CorruptionCheck,
     "defense": DefenseCheck,
     "scene": SceneCheck,
+    "protection": ProtectionCheck,
     "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,

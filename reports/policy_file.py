@@ -10,7 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from assaymark.reports.errors import InputError, Place, PolicyError, nearest
 from assaymark.reports.policy import KINDS, METRICS, Policy, WaiverEntry
-from assaymark.reports.policy_robustness import AttackSpec, Normalize
+from assaymark.reports.policy_robustness import (
+    AttackSpec,
+    Normalize,
+    ProtectionCheck,
+    RecogniserEntry,
+)
 from assaymark.reports.policy_types import Baseline, GateEntry
 from assaymark.reports.positions import Path as KeyPath
 from assaymark.reports.positions import positions
@@ -21,6 +26,8 @@ _NESTED: dict[str, type[BaseModel]] = {
     "baseline": Baseline,
     "normalize": Normalize,
     "attack": AttackSpec,
+    "models": RecogniserEntry,
+    "held_out_models": RecogniserEntry,
     "waiver": WaiverEntry,
 }
 _PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors", ".npz", ".npy"}
@@ -117,12 +124,11 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                     f"{gate.metric} is good when {metric.good}: write {right} = …, {side} = "
                     f"{bound:g} would pass the worst",
                 )
-            elif not metric.share:
+            elif metric.scale is not None:
                 if bound <= 0:
                     yield (
                         ("check", i, "gate", j, side),
-                        f"{gate.metric} is a ratio to the reference model, so {side} = {bound:g} "
-                        "decides nothing: 1 is as good as the reference",
+                        f"{side} = {bound:g} decides nothing, since {gate.metric} {metric.scale}",
                     )
             elif not 0 <= bound <= 1 or bound == (0 if side == "min" else 1):
                 advice = f": did you mean {bound / 100:g}?" if 1 < bound <= 100 else ""
@@ -170,12 +176,31 @@ def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
                     f'no such {key}: "{spec}" is not {expected} under {folder or "."}; '
                     "paths are relative to the policy file",
                 )
+        yield from _missing_of_protection(check, i, folder)
         for j, anchor in enumerate(getattr(check, "trust_anchors", ())):
             if not _exists(folder / anchor):
                 yield (
                     ("check", i, "trust_anchors", j),
                     f'no such trust anchor file: "{anchor}"; paths are relative to the policy file',
                 )
+
+
+def _missing_of_protection(check: object, i: int, folder: Path) -> Iterator[tuple[KeyPath, str]]:
+    if not isinstance(check, ProtectionCheck):
+        return
+    named = [("originals", j, spec) for j, spec in enumerate(check.originals)]
+    named += [("models", j, entry.model) for j, entry in enumerate(check.models)]
+    named += [("held_out_models", j, entry.model) for j, entry in enumerate(check.held_out_models)]
+    named.append(("protected", 0, check.protected))
+    if check.labels not in (None, "known"):
+        named.append(("labels", 0, str(check.labels)))
+    for key, j, spec in named:
+        if re.match(r"[a-z]+:", spec) or _is_factory(spec) or _exists(folder / spec):
+            continue
+        yield (
+            ("check", i, key, j),
+            f'{key}: there is no "{spec}" under {folder or "."}; paths are relative to the policy file',
+        )
 
 
 def _exists(path: Path) -> bool:

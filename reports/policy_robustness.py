@@ -55,6 +55,12 @@ class EndpointSpec(Strict):
     proxy: bool = False
 
 
+Size = Annotated[
+    tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
+]
+"""Height and width in pixels."""
+
+
 class ModelCheck(Check):
     """An image classifier with the images it is tried on."""
 
@@ -77,12 +83,7 @@ class ModelCheck(Check):
     image_column: Text | None = None
     label_column: Text | None = None
     split: Text | None = None
-    image_size: (
-        Annotated[
-            tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)
-        ]
-        | None
-    ) = None
+    image_size: Size | None = None
 
     @model_validator(mode="after")
     def _classes_once(self) -> Self:
@@ -272,6 +273,71 @@ class SceneCheck(ModelCheck):
     def touches_files(self) -> bool:
         """Whether it reads or writes files beside model and data."""
         return self.save is not None or any("palette" in attack.options for attack in self.attack)
+
+
+class RecogniserEntry(Strict):
+    """A classifier that shall not recognise pictures: { model = "x.onnx", image_size = [224, 224] }."""
+
+    model: Text
+    arch: Text | None = None
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    image_size: Size | None = None
+    normalize: Normalize | None = None
+    input_range: Range | None = None
+    access: Literal["white-box", "scores", "labels"] | None = None
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    endpoint: EndpointSpec | None = None
+
+
+def _recogniser(value: object) -> object:
+    return {"model": value} if isinstance(value, str) else value
+
+
+Recognisers = Annotated[
+    tuple[Annotated[RecogniserEntry, BeforeValidator(_recogniser)], ...],
+    BeforeValidator(
+        listed, json_schema_input_type=Text | RecogniserEntry | list[Text | RecogniserEntry]
+    ),
+    Field(strict=False),
+]
+"""A model spec, a table, or a list of them."""
+_COUNTERMEASURES = ("jpeg", "median", "resize", "blur", "bit-depth")
+
+
+class ProtectionCheck(Check):
+    """Whether recognisers no longer recognise pictures with protective noise."""
+
+    kind: Literal["protection"]
+    originals: Annotated[Texts, Field(min_length=1)]
+    protected: Text
+    models: Annotated[Recognisers, Field(min_length=1)]
+    held_out_models: Recognisers = ()
+    labels: Text | None = None
+    classes: Annotated[tuple[Text, ...], Field(min_length=2, strict=False)] | None = None
+    countermeasures: Annotated[
+        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+        BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
+        Field(strict=False),
+    ] = tuple(AttackSpec(name=name) for name in _COUNTERMEASURES)
+
+    @property
+    def touches_files(self) -> bool:
+        """It reads pictures beside models, so it is always run anew."""
+        return True
+
+    @model_validator(mode="after")
+    def _gates_of_what_is_named(self) -> Self:
+        metrics = {entry.metric for entry in self.gate}
+        if "held_out_protection_rate" in metrics and not self.held_out_models:
+            raise ValueError(
+                "held_out_protection_rate is that of recognisers that the noise was not made for: name "
+                "them with held_out_models = […]"
+            )
+        if "surviving_protection_rate" in metrics and not self.countermeasures:
+            raise ValueError(
+                "surviving_protection_rate is that after countermeasures, and the list is empty"
+            )
+        return self
 
 
 def _check_unit(norm: str, eps: float) -> None:

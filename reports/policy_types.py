@@ -14,12 +14,12 @@ from assaymark.reports.model import Gate, Limit, Severity
 class Metric:
     """A number that a gate may name. good: which limits make sense; interval: has one.
 
-    share: lies in [0, 1]; otherwise it is a ratio, which may exceed 1.
+    scale: what it counts, where it is no share of 1 and may exceed it.
     """
 
     good: Literal["high", "low", "either"]
     interval: bool = False
-    share: bool = True
+    scale: str | None = None
 
 
 def number(value: object) -> float:

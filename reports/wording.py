@@ -31,6 +31,10 @@ ADVICE: dict[str, str] = {
     "retrain.",
     "corruption_accuracy": "Train with noise, blur and colour changes (or on the corruptions that cost "
     "most), or keep such images from the model.",
+    "protection_rate": "Do not publish the pictures that are named as if they were protected; protect them "
+    "with a larger eps, or leave them out.",
+    "surviving_protection_rate": "Make the noise for what washes it out (--survive), or with a larger eps.",
+    "held_out_protection_rate": "Make the noise for more recognisers, of other kinds, or with a larger eps.",
     "demographic_parity_difference": "Compare the groups' base rates, then reweigh the training "
     "data or set thresholds by group where the law allows it.",
     "equalized_odds_difference": "Look at the group with the worst error rates: collect more of "
