@@ -7,13 +7,13 @@ as one of them does, and its gradient is that of their mean log-probabilities
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
@@ -23,7 +23,7 @@ from assaymark.robustness.evaluate import finite, frozen
 from assaymark.robustness.losses import margin
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.streams import Streams
-from assaymark.robustness.transforms import Transform
+from assaymark.robustness.transforms import BitDepth, Transform
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
 
 LEVELS = 255
@@ -122,7 +122,8 @@ def protect(
             "the pictures are not on the grid of 8 bits: round them with on_grid first"
         )
     tried = catalogue.build(USUAL, norm) if attacks is None else attacks
-    before = () if written is None else (written,)
+    # the search sees what 8 bits leave of a picture, so that a fall is one of the file
+    before = (BitDepth(8), *(() if written is None else (written,)))
     views = [
         View(model, (*before, *step)) for step in ((), *((s,) for s in survive)) for model in models
     ]
@@ -135,40 +136,49 @@ def protect(
         clean = [finite(logits_of(Oracle(model, batch_size), images)) for model in models]
         own = torch.stack([a.argmax(1) if labels is None else labels for a in clean], 1)
         same = len({answer.shape[1] for answer in clean}) == 1
-        for classes in torch.unique(own, dim=0):
-            rows = (own == classes).all(1).nonzero().flatten()
-            alike = same and len(set(classes.tolist())) == 1
-            joint = Joint(views, classes.tolist() * (1 + len(survive)), alike=alike)
+        for rows, classes in _groups(own, together=len(views) == 1):
+            alike = same and len(set(classes)) == 1
+            joint = Joint(views, classes * (1 + len(survive)), alike=alike)
+            y = own[rows, 0] if alike else torch.zeros_like(rows)
             best[rows] = _conceal(
-                Oracle(joint, batch_size), joint.label, images[rows], tried, radius,
-                norm, streams.select(rows.cpu()),
+                Oracle(joint if len(views) > 1 else views[0], batch_size), images[rows], y, tried,
+                radius, norm, streams.select(rows.cpu()),
             )  # fmt: skip
     return best
 
 
+def _groups(own: Int[Tensor, "n models"], *, together: bool) -> Iterator[tuple[Tensor, list[int]]]:
+    """Which pictures are searched at once, and their classes: one view alone knows any class by itself."""
+    if together:
+        if len(own):
+            yield torch.arange(len(own), device=own.device), own[0].tolist()
+        return
+    for classes in torch.unique(own, dim=0):
+        yield (own == classes).all(1).nonzero().flatten(), classes.tolist()
+
+
 def _conceal(
-    joint: Oracle,
-    own: int,
+    model: Oracle,
     x: Images,
+    y: Labels,
     attacks: Mapping[str, Attack],
     eps: float,
     norm: Norm,
     streams: Streams,
 ) -> Images:
-    """The pictures of one class after all attacks; those that worked leave after the one that did."""
-    best, least = x.clone(), _lead(finite(logits_of(joint, x)), own)
+    """The pictures after all attacks; those that worked leave after the one that did."""
+    best, least = x.clone(), -margin(finite(logits_of(model, x)), y)
     standing = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for attack in attacks.values():
         places = standing.nonzero().flatten()
         if not len(places):
             break
-        y = torch.full((len(places),), own, device=x.device)
         moved = attack(
-            joint, x[places], y, eps=eps, norm=norm, targeted=False,
+            model, x[places], y[places], eps=eps, norm=norm, targeted=False,
             streams=streams.select(places.cpu()),
         )  # fmt: skip
         found = quantise(x[places], moved.detach().to(x), eps, norm)
-        lead = _lead(finite(logits_of(joint, found)), own)
+        lead = -margin(finite(logits_of(model, found)), y[places])
         # what no view recognised before is moved as well, for the sake of other recognisers
         better = (lead < least[places]) | (lead < 0)
         best[places[better]], least[places[better]] = found[better], lead[better]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -33,7 +34,7 @@ class Seen(nn.Module):
         logits: Tensor = self.network(self.shown(x))
         return logits
 
-    def shown(self, x: Images) -> Images:
+    def shown(self, x: Images) -> Float[Tensor, "batch seen tall wide"]:
         """What the network is given."""
         if self.channels == 3 and x.shape[1] == 1:
             x = x.expand(-1, 3, -1, -1)
