@@ -2,8 +2,9 @@
 
 The attack engine the other way round. Several recognisers, and several things that may be done to a
 picture before they see it, are one model for the attack: it answers the picture's class for as long
-as one of them does, and its gradient is that of their mean log-probabilities
-(https://arxiv.org/abs/1710.06081, section 3.2; over transformations, https://arxiv.org/abs/1707.07397).
+as one of them does, and its gradient is that of their mean log-probabilities, weighted towards those
+that still recognise it (the mean: https://arxiv.org/abs/1710.06081, section 3.2; over
+transformations, https://arxiv.org/abs/1707.07397; the weights are ours).
 """
 
 import math
@@ -55,7 +56,7 @@ class Joint(nn.Module):
     """All views of pictures of one class as one model.
 
     classes: of each view the class that the pictures have. alike: whether all views have the same
-    classes; then the mean of their log-probabilities is answered, else that of "the class" and
+    classes; then the weighted mean of their log-probabilities is answered, else that of "the class" and
     "another one". The class itself is raised so far that it wins exactly while a view recognises it;
     that has no gradient.
     """
@@ -70,13 +71,15 @@ class Joint(nn.Module):
         answers = [
             (view(x).float(), own) for view, own in zip(self.views, self.classes, strict=True)
         ]
-        leads = [_lead(answer, own) for answer, own in answers]
+        leads = torch.stack([_lead(answer, own) for answer, own in answers]).detach()
         shares = [(answer.log_softmax(1), own) for answer, own in answers]
-        mean = torch.stack([s if self.alike else _odds(s, own) for s, own in shares]).mean(0)
-        lift = torch.stack(leads).amax(0) - _lead(mean, self.label)
+        each = torch.stack([s if self.alike else _odds(s, own) for s, own in shares])
+        # an even mean would go on where most is won already, and leave the last view standing
+        mean = (leads.softmax(0)[:, :, None] * each).sum(0)
+        lift = leads.amax(0) - _lead(mean.detach(), self.label)
         own = torch.zeros_like(mean[0])
         own[self.label] = 1
-        return mean + own * lift.detach()[:, None]
+        return mean + own * lift[:, None]
 
 
 def _lead(logits: Logits, own: int) -> Float[Tensor, " batch"]:
