@@ -96,13 +96,13 @@ def test_two_recognisers_are_both_kept_from_it() -> None:
 
 
 def _away(model: nn.Module, own: int) -> Tensor:
-    weight = model[1].weight.detach().double()  # type: ignore[index]
-    return weight[1 - own] - weight[own]
+    weight: Tensor = model[1].weight.detach().double()  # type: ignore[index]
+    return torch.sub(weight[1 - own], weight[own])
 
 
 def _lead(model: nn.Module, image: Tensor, own: int) -> Tensor:
-    logits = model(image[None])[0].detach().double()
-    return logits[own] - logits[1 - own]
+    logits: Tensor = model(image[None])[0].detach().double()
+    return torch.sub(logits[own], logits[1 - own])
 
 
 def test_recognisers_with_other_classes_are_held_to_their_own_answers() -> None:
@@ -207,7 +207,7 @@ def test_ssim_is_as_published() -> None:
     x = torch.rand(3, 24, 30, generator=generator)
     y = (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
     assert ssim(x, x) == pytest.approx(1, abs=1e-12)
-    assert ssim(x, y) == pytest.approx(float(_plain_ssim(x.numpy(), y.numpy())), abs=1e-9)
+    assert ssim(x, y) == pytest.approx(_plain_ssim(x.numpy(), y.numpy()), abs=1e-9)
     # flat pictures: only the luminance term is left
     low, high = torch.full((1, 11, 11), 0.2), torch.full((1, 11, 11), 0.6)
     expected = (2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4)
@@ -215,7 +215,7 @@ def test_ssim_is_as_published() -> None:
     assert ssim(x[:, :6], y[:, :6]) is None
 
 
-def _plain_ssim(x: numpy.ndarray, y: numpy.ndarray) -> numpy.floating:
+def _plain_ssim(x: numpy.ndarray, y: numpy.ndarray) -> float:
     """Wang et al. 2004, equations 13 to 16, window by window."""
     place = numpy.arange(11) - 5
     row = numpy.exp(-(place**2) / (2 * 1.5**2))
@@ -232,7 +232,7 @@ def _plain_ssim(x: numpy.ndarray, y: numpy.ndarray) -> numpy.floating:
                     (2 * ma * mb + 1e-4) * (2 * both + 9e-4)
                     / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4))
                 )  # fmt: skip
-    return numpy.mean(values)
+    return float(numpy.mean(values))
 
 
 @pytest.mark.parametrize("name", COUNTERMEASURES)
@@ -265,7 +265,9 @@ def test_a_blur_is_that_of_scipy() -> None:
         ("median", {"width": 3}, "it takes size"),
     ],
 )
-def test_wrong_countermeasures_are_explained(name: str, options: dict, expected: str) -> None:
+def test_wrong_countermeasures_are_explained(
+    name: str, options: dict[str, float], expected: str
+) -> None:
     with pytest.raises(InputError, match=expected):
         countermeasure(name, options)
 
