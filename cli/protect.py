@@ -290,7 +290,8 @@ def _tell(*, pictures_left: list[str], unprotected: bool, lossy: list[str]) -> N
     if pictures_left:
         more = len(pictures_left) - _NAMED
         tell(
-            f"{len(pictures_left)} pictures are still recognised and were "
+            f"{len(pictures_left)} pictures are still recognised, as they are or after what they shall "
+            "survive, and were "
             + ("written all the same: " if unprotected else "not written: ")
             + ", ".join(pictures_left[:_NAMED])
             + (f" and {more} more, which the report names" if more > 0 else "")

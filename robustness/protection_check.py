@@ -19,6 +19,7 @@ from assaymark.robustness.evaluate import finite, frozen
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.picture_files import StoredPicture, written_name
 from assaymark.robustness.recognisers import Recogniser
+from assaymark.robustness.streams import Streams
 from assaymark.robustness.transforms import Transform
 from assaymark.robustness.types import Labels
 
@@ -30,7 +31,8 @@ class Reading:
     own: the class by which a picture is recognised. before, after: answers to the original and to the
     protected picture, the first column without a countermeasure. sure_before, sure_after: the
     probability of the answer in that column. missing: pictures without a protected copy; they
-    count as recognised. classes: how many there are; a higher answer says "rejected".
+    count as recognised. control: answers to the original with random noise of each picture's own
+    largest change. classes: how many there are; a higher answer says "rejected".
     """
 
     name: str
@@ -41,6 +43,7 @@ class Reading:
     sure_before: Float[Tensor, " n"]
     sure_after: Float[Tensor, " n"]
     missing: Bool[Tensor, " n"]
+    control: Int[Tensor, " n"]
 
     @property
     def recognised(self) -> Bool[Tensor, "n treatments"]:
@@ -69,44 +72,57 @@ def measure(
     labels: the true classes; without them a picture is recognised by the recogniser's own answer to the
     original.
     """
+    noise = [
+        _control(number, *pair)
+        for number, pair in enumerate(zip(originals, protected, strict=True))
+    ]
+    absent = torch.tensor([copy is None for copy in protected], dtype=torch.bool)
     readings: list[Reading] = []
-    total = len(originals) * len(recognisers)
     for recogniser in recognisers:
         ask = Oracle(recogniser.module, batch_size=1)
-        rows = []
+        shares: list[tuple[Tensor, Tensor, Tensor]] = []
         with frozen(recogniser.module):
-            for number, (original, copy) in enumerate(zip(originals, protected, strict=True)):
-                first = _answers(ask, original, countermeasures, device)
-                rows.append((first, first if copy is None else _answers(
-                    ask, copy, countermeasures, device
-                )))  # fmt: skip
-                progress(len(readings) * len(originals) + number + 1, total)
-        before, after = (torch.stack([row[i][0] for row in rows]) for i in range(2))
-        sure = [torch.stack([row[i][1] for row in rows]) for i in range(2)]
+            for number, original in enumerate(originals):
+                copy = protected[number]
+                first = _shares(ask, original, countermeasures, device)
+                second = first if copy is None else _shares(ask, copy, countermeasures, device)
+                shares.append((first, second, _shares(ask, noise[number], (), device)[0]))
+                progress(
+                    len(readings) * len(originals) + number + 1, len(originals) * len(recognisers)
+                )
+        before, after, control = (torch.stack(part) for part in zip(*shares, strict=True))
         readings.append(
             Reading(
                 name=recogniser.name,
                 classes=recogniser.loaded.classes,
-                own=before[:, 0] if labels is None else labels,
-                before=before,
-                after=after,
-                sure_before=sure[0],
-                sure_after=sure[1],
-                missing=torch.tensor([copy is None for copy in protected]),
+                own=before[:, 0].argmax(1) if labels is None else labels,
+                before=before.argmax(2),
+                after=after.argmax(2),
+                sure_before=before[:, 0].amax(1),
+                sure_after=after[:, 0].amax(1),
+                missing=absent,
+                control=control.argmax(1),
             )
         )
     return tuple(readings)
 
 
-def _answers(
+def _control(number: int, original: Tensor, copy: Tensor | None) -> Tensor:
+    """The original with noise of random signs, as large as the largest change of its copy."""
+    if copy is None:
+        return original
+    signs = Streams.of(0, "control", [number]).signs(original[None], "control")[0]
+    return (original + (copy - original).abs().max() * signs).clamp(0, 1)
+
+
+def _shares(
     ask: Oracle, picture: Tensor, countermeasures: Sequence[Transform], device: torch.device | str
-) -> tuple[Int[Tensor, " treatments"], Float[Tensor, ""]]:
-    """The answers to a picture as it is and after each countermeasure, and how sure the first is."""
+) -> Float[Tensor, "treatments classes"]:
+    """The probabilities answered to a picture as it is and after each countermeasure."""
     x = picture[None].to(device)
     with torch.no_grad():
         seen = [x, *(transform(x) for transform in countermeasures)]
-    logits = torch.cat([finite(logits_of(ask, one)) for one in seen]).cpu()
-    return logits.argmax(1), logits[0].softmax(0).max()
+    return torch.cat([finite(logits_of(ask, one)) for one in seen]).cpu().double().softmax(1)
 
 
 def known_labels(

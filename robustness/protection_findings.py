@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _RATES = ("protection_rate", "surviving_protection_rate", "held_out_protection_rate")
 _QUALITY = ("least_psnr", "least_ssim", "largest_change")
+_CONTROL = "random noise as large, in place of the noise made (control)"
 _ROWS = 200
 """Pictures in the table of a report, beside those that are recognised, which come first."""
 _MOST_ROWS = 2000
@@ -194,20 +195,23 @@ def _change(
 def _evidence(
     result: Result, quality: Sequence[_Quality | None], gate: Gate | None, keep: int
 ) -> tuple[Evidence, ...]:
-    rows, estimates = [], []
+    rows: list[tuple[Cell, ...]] = []
+    estimates: list[Estimate] = []
     for reading in (*result.readings, *result.held_out):
         role = "held out" if reading in result.held_out else "noise made for it"
-        for place, treatment in enumerate(result.treatments):
-            seen = reading.recognised[:, 0] & reading.recognised[:, place]
-            n, hits = int(seen.sum()), int((seen & ~reading.readable[:, place]).sum())
+        lost = {t: ~reading.readable[:, i] for i, t in enumerate(result.treatments)}
+        lost[_CONTROL] = (reading.control != reading.own) & ~reading.missing
+        for place, (treatment, unread) in enumerate(lost.items()):
+            at = place if treatment != _CONTROL else 0
+            seen = reading.recognised[:, 0] & reading.recognised[:, at]
+            n, hits = int(seen.sum()), int((seen & unread).sum())
+            absent = int((seen & reading.missing).sum())
             interval = clopper_pearson(hits, n)
             low, high = (interval.low, interval.high) if interval else (None, None)
             value = hits / n if n else None
-            absent = int((seen & reading.missing).sum())
             rows.append((reading.name, role, treatment, n, absent, hits, value, low, high))
-            estimates.append(
-                Estimate(label=f"{reading.name}: {treatment}", value=value, low=low, high=high, n=n)
-            )
+            label = f"{reading.name}: {treatment}"
+            estimates.append(Estimate(label=label, value=value, low=low, high=high, n=n))
     chart = Estimates(
         title="No longer recognised, by recogniser and countermeasure",
         estimates=tuple(estimates),
@@ -229,7 +233,8 @@ def _evidence(
         rows=tuple(rows),
         note="A countermeasure is done to original and protected picture alike. Only originals that are "
         "recognised as they are and after it count: what it makes unreadable by itself is no merit of "
-        "the noise. Without a copy, a picture counts as recognised.",
+        "the noise. Without a copy, a picture counts as recognised. The control is the original with noise "
+        "of random signs, in every value as large as the copy's largest change.",
     )
     return (chart, rates, _listing(result, quality), *_trios(result, keep))
 

@@ -18,7 +18,7 @@ def psnr(one: Picture, other: Picture) -> float:
     """Peak signal-to-noise ratio in decibels, infinite where the pictures are equal.
 
     >>> grey = torch.full((3, 8, 8), 0.5)
-    >>> round(psnr(grey, grey + 0.1), 6)
+    >>> round(psnr(grey, grey + 0.1), 4)
     20.0
     """
     error = float((one.double() - other.double()).square().mean())
