@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from assaymark.reports.errors import InputError
 from assaymark.robustness import catalogue
 from assaymark.robustness.balls import BALLS
-from assaymark.robustness.evaluate import finite, frozen
+from assaymark.robustness.evaluate import frozen
 from assaymark.robustness.losses import margin
 from assaymark.robustness.oracle import Oracle, logits_of
+from assaymark.robustness.shard import finite
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.transforms import BitDepth, Transform
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm

@@ -15,10 +15,11 @@ from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Gate
 from assaymark.robustness import picture_files, protection_findings
 from assaymark.robustness.decode import labels_of
-from assaymark.robustness.evaluate import finite, frozen
+from assaymark.robustness.evaluate import frozen
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.picture_files import StoredPicture, written_name
 from assaymark.robustness.recognisers import Recogniser
+from assaymark.robustness.shard import finite
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.transforms import Transform
 from assaymark.robustness.types import Labels

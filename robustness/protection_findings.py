@@ -21,9 +21,9 @@ from assaymark.reports.model import (
     Method,
     Table,
 )
-from assaymark.robustness.evaluate import Example
 from assaymark.robustness.picture_files import StoredPicture
 from assaymark.robustness.pictures import trio
+from assaymark.robustness.shard import Example
 from assaymark.robustness.similarity import psnr, ssim
 
 if TYPE_CHECKING:
