@@ -4,6 +4,7 @@ What is measured are the files as they lie there, decoded again, never what a se
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from assaymark.robustness.recognisers import Recogniser
 from assaymark.robustness.shard import finite
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.transforms import Transform
-from assaymark.robustness.types import Labels
+from assaymark.robustness.types import Images, Labels
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,39 +74,45 @@ def measure(
     labels: the true classes; without them a picture is recognised by the recogniser's own answer to the
     original.
     """
-    noise = [
-        _control(number, *pair)
-        for number, pair in enumerate(zip(originals, protected, strict=True))
-    ]
+    asked = [Oracle(recogniser.module, batch_size=1) for recogniser in recognisers]
+    rows: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in recognisers]
+    with ExitStack() as stack:
+        for recogniser in recognisers:
+            stack.enter_context(frozen(recogniser.module))
+        for number, (original, copy) in enumerate(zip(originals, protected, strict=True)):
+            noisy = _control(number, original, copy)[None].to(device)
+            there = (original,) if copy is None else (original, copy)
+            shown = [_treated(one[None].to(device), countermeasures) for one in there]
+            for ask, row in zip(asked, rows, strict=True):
+                shares = [_shares(ask, views) for views in shown]
+                row.append((shares[0], shares[-1], _shares(ask, [noisy])[0]))
+            progress(number + 1, len(originals))
     absent = torch.tensor([copy is None for copy in protected], dtype=torch.bool)
-    readings: list[Reading] = []
-    for recogniser in recognisers:
-        ask = Oracle(recogniser.module, batch_size=1)
-        shares: list[tuple[Tensor, Tensor, Tensor]] = []
-        with frozen(recogniser.module):
-            for number, original in enumerate(originals):
-                copy = protected[number]
-                first = _shares(ask, original, countermeasures, device)
-                second = first if copy is None else _shares(ask, copy, countermeasures, device)
-                shares.append((first, second, _shares(ask, noise[number], (), device)[0]))
-                progress(
-                    len(readings) * len(originals) + number + 1, len(originals) * len(recognisers)
-                )
-        before, after, control = (torch.stack(part) for part in zip(*shares, strict=True))
-        readings.append(
-            Reading(
-                name=recogniser.name,
-                classes=recogniser.loaded.classes,
-                own=before[:, 0].argmax(1) if labels is None else labels,
-                before=before.argmax(2),
-                after=after.argmax(2),
-                sure_before=before[:, 0].amax(1),
-                sure_after=after[:, 0].amax(1),
-                missing=absent,
-                control=control.argmax(1),
-            )
-        )
-    return tuple(readings)
+    return tuple(
+        _reading(recogniser, row, labels, absent)
+        for recogniser, row in zip(recognisers, rows, strict=True)
+    )
+
+
+def _reading(
+    recogniser: Recogniser,
+    row: Sequence[tuple[Tensor, Tensor, Tensor]],
+    labels: Labels | None,
+    missing: Bool[Tensor, " n"],
+) -> Reading:
+    """From the probabilities answered to original, copy and control."""
+    before, after, control = (torch.stack(part) for part in zip(*row, strict=True))
+    return Reading(
+        name=recogniser.name,
+        classes=recogniser.loaded.classes,
+        own=before[:, 0].argmax(1) if labels is None else labels,
+        before=before.argmax(2),
+        after=after.argmax(2),
+        sure_before=before[:, 0].amax(1),
+        sure_after=after[:, 0].amax(1),
+        missing=missing,
+        control=control.argmax(1),
+    )
 
 
 def _control(number: int, original: Tensor, copy: Tensor | None) -> Tensor:
@@ -116,14 +123,15 @@ def _control(number: int, original: Tensor, copy: Tensor | None) -> Tensor:
     return (original + (copy - original).abs().max() * signs).clamp(0, 1)
 
 
-def _shares(
-    ask: Oracle, picture: Tensor, countermeasures: Sequence[Transform], device: torch.device | str
-) -> Float[Tensor, "treatments classes"]:
-    """The probabilities answered to a picture as it is and after each countermeasure."""
-    x = picture[None].to(device)
+def _treated(x: Images, countermeasures: Sequence[Transform]) -> list[Tensor]:
+    """A picture as it is and after each countermeasure."""
     with torch.no_grad():
-        seen = [x, *(transform(x) for transform in countermeasures)]
-    return torch.cat([finite(logits_of(ask, one)) for one in seen]).cpu().double().softmax(1)
+        return [x, *(transform(x) for transform in countermeasures)]
+
+
+def _shares(ask: Oracle, views: Sequence[Tensor]) -> Float[Tensor, "treatments classes"]:
+    """The probabilities answered to each of some pictures, asked about alone."""
+    return torch.cat([finite(logits_of(ask, one)) for one in views]).cpu().double().softmax(1)
 
 
 def known_labels(

@@ -5,7 +5,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 Picture = Float[Tensor, "channels height width"]
 """Pixels in [0, 1]."""
@@ -38,10 +37,16 @@ def ssim(one: Picture, other: Picture) -> float | None:
         return None
     place = torch.arange(side, dtype=torch.float64, device=one.device) - side // 2
     weights = torch.exp(-place.square() / (2 * _SIGMA**2))
-    window = torch.outer(weights, weights)[None, None] / weights.sum() ** 2
-    x, y = one.double()[:, None], other.double()[:, None]
-    parts = torch.cat([x, y, x * x, y * y, x * y])
-    mean_x, mean_y, xx, yy, xy = conv2d(parts, window).chunk(5)
+    x, y = one.double(), other.double()
+    parts = torch.stack([x, y, x * x, y * y, x * y])
+    for axis in (2, 3):
+        length = parts.shape[axis] - side + 1
+        # shifted sums: a convolution would first copy the picture once for every weight
+        parts = sum(
+            weight * parts.narrow(axis, shift, length)
+            for shift, weight in enumerate((weights / weights.sum()).tolist())
+        )
+    mean_x, mean_y, xx, yy, xy = parts
     luminance = (2 * mean_x * mean_y + _LUMINANCE) / (mean_x**2 + mean_y**2 + _LUMINANCE)
     spread = xx - mean_x**2 + yy - mean_y**2
     structure = (2 * (xy - mean_x * mean_y) + _CONTRAST) / (spread + _CONTRAST)
