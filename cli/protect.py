@@ -14,7 +14,6 @@ from assaymark.cli.options import (
     ImageSize,
     InputRange,
     Mean,
-    Outputs,
     SeedOfCommand,
     Std,
     command_line,
@@ -116,7 +115,16 @@ def protect(
         str, typer.Option(help="Hold --min on the estimate or the lower bound.")
     ] = "lower",
     seed: SeedOfCommand = 0,
-    output: Outputs = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="The folder for the protected pictures; beside it reports, whose format is taken from the "
+            "name (.html .json .sarif .junit.xml .md); repeatable.",
+        ),
+    ] = None,
     device: Device = "auto",
     exit_zero: ExitZero = False,
 ) -> None:

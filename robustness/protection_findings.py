@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _RATES = ("protection_rate", "surviving_protection_rate", "held_out_protection_rate")
 _QUALITY = ("least_psnr", "least_ssim", "largest_change")
-_CONTROL = "random noise as large, in place of the noise made (control)"
+_CONTROL = "random noise (control)"
 _ROWS = 200
 """Pictures in the table of a report, beside those that are recognised, which come first."""
 _MOST_ROWS = 2000
@@ -198,7 +198,7 @@ def _evidence(
     rows: list[tuple[Cell, ...]] = []
     estimates: list[Estimate] = []
     for reading in (*result.readings, *result.held_out):
-        role = "held out" if reading in result.held_out else "noise made for it"
+        role = "held out" if reading in result.held_out else "target"
         lost = {t: ~reading.readable[:, i] for i, t in enumerate(result.treatments)}
         lost[_CONTROL] = (reading.control != reading.own) & ~reading.missing
         for place, (treatment, unread) in enumerate(lost.items()):
@@ -223,18 +223,19 @@ def _evidence(
             "recogniser",
             "role",
             "countermeasure",
-            "originals recognised",
-            "of these without a copy",
-            "of these no longer recognised",
+            "n",
+            "no copy",
+            "unread",
             "rate",
-            "lower bound",
-            "upper bound",
+            "low",
+            "high",
         ),
         rows=tuple(rows),
-        note="A countermeasure is done to original and protected picture alike. Only originals that are "
-        "recognised as they are and after it count: what it makes unreadable by itself is no merit of "
-        "the noise. Without a copy, a picture counts as recognised. The control is the original with noise "
-        "of random signs, in every value as large as the copy's largest change.",
+        note="A countermeasure is done to original and protected picture alike. n: originals that are "
+        "recognised as they are and after it, since what it makes unreadable by itself is no merit of the "
+        "noise; unread: those of them whose copy is not. Without a copy, a picture counts as recognised. "
+        "The control is the original with noise of random signs, in every value as large as the copy's "
+        "largest change.",
     )
     return (chart, rates, _listing(result, quality), *_trios(result, keep))
 
