@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from assaymark.robustness.types import Norm
 
 _NAMED = 20
-_USUAL = ("jpeg", "median", "resize", "blur", "bit-depth")
 
 
 def protect(
@@ -134,6 +133,8 @@ def protect(
             "name pictures, a recogniser and a folder: assaymark protect PATH --model MODEL -o DIR "
             "(see --help)"
         )
+    from assaymark.reports.policy_robustness import COUNTERMEASURES
+
     folder, reports = _outputs(output or [])
     if form not in ("png", "keep"):
         raise InputError(f'--format is png or keep, got "{form}"')
@@ -155,12 +156,12 @@ def protect(
         "classes": classes.split(",") if classes else None,
         "countermeasures": [
             *(list[object](outlast)),
-            *(one for one in _USUAL if {"name": one} not in outlast),
+            *(one for one in COUNTERMEASURES if {"name": one} not in outlast),
         ],
         "gate": [_least(minimum, on)],
     }
     largest = _make(
-        check, outlast, name, folder, reports, seed, device, norm=norm, eps=eps, form=form,
+        check, len(outlast), name, folder, reports, seed, device, norm=norm, eps=eps, form=form,
         force=force, unprotected=write_unprotected, batch_size=batch_size,
     )  # fmt: skip
     if largest is not None:
@@ -231,7 +232,7 @@ def _countermeasure(text: str) -> Table:
 
 def _make(
     check: Table,
-    outlast: list[Table],
+    outlast: int,
     names: list[str] | None,
     folder: Path,
     reports: list[Path],
@@ -250,7 +251,7 @@ def _make(
     from assaymark.cli.device import choose
     from assaymark.cli.outputs import check_outputs
     from assaymark.reports.policy_file import parse
-    from assaymark.reports.policy_robustness import AttackSpec, ProtectionCheck
+    from assaymark.reports.policy_robustness import ProtectionCheck
     from assaymark.robustness import picture_files, protected_files
     from assaymark.robustness.protect import USUAL, grid_radius
     from assaymark.robustness.protection_check import agree, known_labels
@@ -267,11 +268,11 @@ def _make(
     progress = Progress(1)
     context = Context(folder=Path(), seed=seed, device=choose(device), progress=progress)
     found = recognisers(wanted.models, pictures, wanted.classes, context)
-    recognisers(wanted.held_out_models, pictures, wanted.classes, context)  # a mistake shows now
+    held_out = recognisers(wanted.held_out_models, pictures, wanted.classes, context)
     truth, classes = known_labels(pictures, wanted.labels, wanted.classes)
-    agree(found, truth, classes)
+    agree([*found, *held_out], truth, classes)  # a mistake shows now
     countermeasures(wanted.countermeasures)
-    survive = countermeasures([AttackSpec.model_validate(one) for one in outlast])
+    survive = countermeasures(wanted.countermeasures[:outlast])
     progress.start("noise")
     made = protected_files.make(
         pictures, found, [(one, {}) for one in names] if names else USUAL, labels=truth, eps=radius,

@@ -301,7 +301,8 @@ Recognisers = Annotated[
     Field(strict=False),
 ]
 """A model spec, a table, or a list of them."""
-_COUNTERMEASURES = ("jpeg", "median", "resize", "blur", "bit-depth")
+COUNTERMEASURES = ("jpeg", "median", "resize", "blur", "bit-depth")
+"""Tried on protected pictures where a check names none."""
 
 
 class ProtectionCheck(Check):
@@ -318,7 +319,7 @@ class ProtectionCheck(Check):
         tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
         BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
         Field(strict=False),
-    ] = tuple(AttackSpec(name=name) for name in _COUNTERMEASURES)
+    ] = tuple(AttackSpec(name=name) for name in COUNTERMEASURES)
 
     @property
     def touches_files(self) -> bool:

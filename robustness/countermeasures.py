@@ -73,8 +73,6 @@ COUNTERMEASURES: dict[str, type[Transform]] = {
     "bit-depth": BitDepth,
     "tv": TotalVariation,
 }
-USUAL = ("jpeg", "median", "resize", "blur", "bit-depth")
-"""What is measured where nothing is named: each with its default strength."""
 
 
 def countermeasure(name: str, options: Mapping[str, Any]) -> Transform:

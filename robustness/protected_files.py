@@ -140,15 +140,13 @@ def check_places(
     inputs = {picture.path.resolve() for picture in pictures if picture.path is not None}
     there = []
     for picture in pictures:
-        name = written_name(picture.name, form)
-        if (folder / name).resolve() in inputs:
-            raise InputError(
-                f"{folder / name} is an original and is never replaced: name another folder with -o"
-            )
-        there += [
-            one for one in dict.fromkeys((name, written_name(picture.name, "png"), picture.name))
-            if (folder / one).exists()
-        ]  # fmt: skip
+        for name in _names(picture, form):
+            if (folder / name).resolve() in inputs:
+                raise InputError(
+                    f"{folder / name} is an original and is never replaced: name another folder with -o"
+                )
+            if (folder / name).exists():
+                there.append(name)
     if there and not force:
         raise InputError(
             f"{folder} holds {there[0]}"
@@ -156,6 +154,11 @@ def check_places(
             + " already: name another folder, or replace them with --force"
         )
     check_writable(folder / "x")
+
+
+def _names(picture: StoredPicture, form: Form) -> list[str]:
+    """What a copy may be called: as it is written, and in the other form, by which it would be found too."""
+    return list(dict.fromkeys(written_name(picture.name, one) for one in (form, "png", "keep")))
 
 
 def write(
@@ -174,7 +177,7 @@ def write(
     for one, picture in zip(made, pictures, strict=True):
         if not one.protected:
             recognised.append(picture.name)
-        for old in {one.name, written_name(picture.name, "png"), picture.name}:
+        for old in _names(picture, "png"):
             if old != one.name or not (one.protected or unprotected):
                 (folder / old).unlink(missing_ok=True)
         if one.protected or unprotected:

@@ -406,6 +406,20 @@ def test_wrong_use_is_explained(
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.parametrize("form", ["png", "keep"])
+@pytest.mark.parametrize("name", ["a.png", "a.bmp"])
+def test_an_original_is_never_touched(
+    name: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even under the name that its copy would have had in the other form."""
+    draw(tmp_path / "in" / name, 9)
+    before = (tmp_path / "in" / name).read_bytes()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is an original and is never replaced"):
+        protect([f"in/{name}"], ["demo:digits"], output=[Path("in")], form=form, force=True)
+    assert (tmp_path / "in" / name).read_bytes() == before
+
+
 def test_a_kept_jpeg_is_measured_as_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
