@@ -137,6 +137,7 @@ def protect(
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(frozen(model))
+        torch.manual_seed(seed)  # for models that answer at random
         clean = [finite(logits_of(Oracle(model, batch_size), images)) for model in models]
         own = torch.stack([a.argmax(1) if labels is None else labels for a in clean], 1)
         same = len({answer.shape[1] for answer in clean}) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from assaymark.reports.errors import InputError
+from assaymark.reports.errors import InputError, InternalContradiction
 from assaymark.reports.files import check_writable, write_atomically
 from assaymark.robustness import catalogue, picture_files
 from assaymark.robustness.picture_files import (
@@ -17,7 +17,7 @@ from assaymark.robustness.picture_files import (
     is_lossy,
     written_name,
 )
-from assaymark.robustness.protect import grid_radius, protect
+from assaymark.robustness.protect import grid_radius, inside, protect
 from assaymark.robustness.protection_check import measure
 from assaymark.robustness.recognisers import Recogniser
 from assaymark.robustness.streams import seed_of
@@ -30,14 +30,10 @@ _POOL_BYTES = 1 << 26
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Made:
-    """A picture's file, and whether a recogniser reads it: as it lies there and after what it shall survive.
-
-    counted: whether a recogniser recognised the original.
-    """
+    """A picture's file; protected when no recogniser reads it, as it is and after what it shall survive."""
 
     name: str
     content: bytes
-    counted: bool
     protected: bool
 
 
@@ -70,6 +66,7 @@ def make(
     for rows in _together(pictures, form):
         x = torch.stack([pictures[row].image for row in rows])
         truth = None if labels is None else labels[rows]
+        lossy = is_lossy(written_name(pictures[rows[0]].name, form))
         moved = protect(
             x.to(device),
             [one.module for one in recognisers],
@@ -78,9 +75,7 @@ def make(
             norm=norm,
             attacks=catalogue.build(attacks, norm),
             survive=survive,
-            written=Jpeg(JPEG_QUALITY)
-            if is_lossy(written_name(pictures[rows[0]].name, form))
-            else None,
+            written=Jpeg(JPEG_QUALITY) if lossy else None,
             keys=[seed_of(pictures[row].name) for row in rows],
             seed=seed,
             batch_size=batch_size,
@@ -92,16 +87,16 @@ def make(
             for row, one in zip(rows, moved, strict=True)
         ]
         again = [picture_files.read(BytesIO(content), "the file").image for content in files]
+        if not lossy and not bool(inside(x, torch.stack(again), eps, norm).all()):
+            raise InternalContradiction(f"a protected picture lies outside the ball of {eps:g}")
         readings = measure(
             list(x), again, recognisers, labels=truth, countermeasures=survive, device=device
         )
-        counted = torch.stack([reading.recognised[:, 0] for reading in readings]).any(0)
         readable = torch.stack([reading.readable.any(1) for reading in readings]).any(0)
         for place, row in enumerate(rows):
             made[row] = Made(
                 name=written_name(pictures[row].name, form),
                 content=files[place],
-                counted=bool(counted[place]),
                 protected=not bool(readable[place]),
             )
         progress(len(made), len(pictures))

@@ -79,6 +79,7 @@ def measure(
     with ExitStack() as stack:
         for recogniser in recognisers:
             stack.enter_context(frozen(recogniser.module))
+        torch.manual_seed(0)  # for recognisers that answer at random
         for number, (original, copy) in enumerate(zip(originals, protected, strict=True)):
             noisy = _control(number, original, copy)[None].to(device)
             there = (original,) if copy is None else (original, copy)
