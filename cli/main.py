@@ -17,6 +17,7 @@ from assaymark.cli import (
     doctor,
     provenance,
     report,
+    tournament,
 )
 from assaymark.cli.exit import EPILOG, ExitCode, Interrupted
 from assaymark.cli.terminal import tell
@@ -64,6 +65,7 @@ app.command("attack", epilog=EPILOG)(attack.attack)
 app.command("corrupt", epilog=EPILOG)(corrupt.corrupt)
 app.command("defend", epilog=EPILOG)(defend.defend)
 app.command("certify", epilog=EPILOG)(certify.certify)
+app.command("tournament", epilog=EPILOG)(tournament.tournament)
 app.add_typer(bias.app, name="bias")
 app.add_typer(provenance.keys_app, name="keys")
 app.command("sign")(provenance.sign)

@@ -19,6 +19,7 @@ from assaymark.reports.policy_robustness import (
     RobustnessCheck,
     SceneCheck,
 )
+from assaymark.reports.policy_tournament import TournamentCheck
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _GAP, _RATIO = Metric(good="low"), Metric(good="high")
@@ -46,6 +47,11 @@ METRICS: dict[str, dict[str, Metric]] = {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "attack_success_rate": Metric(good="low", interval=True),
+    },
+    "tournament": {
+        "worst_case_accuracy": Metric(good="high", interval=True),
+        "mean_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
     },
     "certificate": {
         "certified_accuracy": Metric(good="high", interval=True),
@@ -108,6 +114,7 @@ AnyCheck = Annotated[
     | CorruptionCheck
     | DefenseCheck
     | SceneCheck
+    | TournamentCheck
     | BiasTableCheck
     | ProvenanceCheck,
     Field(discriminator="kind"),
@@ -117,6 +124,7 @@ KINDS: dict[str, type[Check]] = {
     "corruption": CorruptionCheck,
     "defense": DefenseCheck,
     "scene": SceneCheck,
+    "tournament": TournamentCheck,
     "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,

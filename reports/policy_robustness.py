@@ -23,7 +23,7 @@ class AttackSpec(Strict):
         return dict(self.model_extra or {})
 
 
-def _attack(value: object) -> object:
+def as_attack(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -55,11 +55,9 @@ class EndpointSpec(Strict):
     proxy: bool = False
 
 
-class ModelCheck(Check):
-    """An image classifier with the images it is tried on."""
+class ModelKeys(Strict):
+    """What says how a model is opened, or how it is asked."""
 
-    model: Text
-    data: Text
     arch: Text | None = None
     access: Literal["white-box", "scores", "labels"] | None = None
     num_classes: Annotated[int, Field(ge=2)] | None = None
@@ -67,11 +65,26 @@ class ModelCheck(Check):
     max_queries: Annotated[int, Field(ge=1)] | None = None
     endpoint: EndpointSpec | None = None
     model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    normalize: Normalize | None = None
+    input_range: Range | None = None
+    model: Text
+
+    @model_validator(mode="after")
+    def _endpoint_of_an_address(self) -> Self:
+        if self.endpoint is not None and not self.model.startswith(("http://", "https://")):
+            raise ValueError(
+                f'endpoint says how to ask an http(s) address, and the model is "{self.model}"'
+            )
+        return self
+
+
+class DataCheck(Check):
+    """Labelled images that image classifiers are tried on."""
+
+    data: Text
     examples: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 250
     classes: Annotated[tuple[Text, ...], Field(min_length=2, strict=False)] | None = None
-    normalize: Normalize | None = None
-    input_range: Range | None = None
     data_range: Range | None = None
     labels: Text | None = None
     image_column: Text | None = None
@@ -91,12 +104,12 @@ class ModelCheck(Check):
             raise ValueError(f"classes names {twice[0]!r} twice: each output has its own name")
         return self
 
+
+class ModelCheck(DataCheck, ModelKeys):
+    """An image classifier with the images it is tried on."""
+
     @model_validator(mode="after")
-    def _endpoint_of_an_address(self) -> Self:
-        if self.endpoint is not None and not self.model.startswith(("http://", "https://")):
-            raise ValueError(
-                f'endpoint says how to ask an http(s) address, and the model is "{self.model}"'
-            )
+    def _classes_counted(self) -> Self:
         if None not in (self.classes, self.num_classes) and len(self.classes or ()) != (
             self.num_classes
         ):
@@ -108,7 +121,7 @@ class ModelCheck(Check):
 
 
 Attacks = Annotated[
-    tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+    tuple[Annotated[AttackSpec, BeforeValidator(as_attack)], ...],
     BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
     Field(min_length=1, strict=False),
 ]
@@ -148,7 +161,7 @@ class RobustnessCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _check_unit(self.norm, self.eps)
+        check_unit(self.norm, self.eps)
         if self.norm == "l0" and self.eps != int(self.eps):
             raise ValueError(
                 f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
@@ -171,14 +184,14 @@ class CertificateCheck(ModelCheck):
     samples: Annotated[int, Field(ge=1)] | None = None
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] | None = None
     attack: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+        tuple[Annotated[AttackSpec, BeforeValidator(as_attack)], ...],
         BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
         Field(strict=False),
     ] = ()
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _check_unit(self.norm, self.eps)
+        check_unit(self.norm, self.eps)
         return self
 
     @model_validator(mode="after")
@@ -255,7 +268,7 @@ class DefenseCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _check_unit(self.norm, self.eps)
+        check_unit(self.norm, self.eps)
         return self
 
 
@@ -274,7 +287,7 @@ class SceneCheck(ModelCheck):
         return self.save is not None or any("palette" in attack.options for attack in self.attack)
 
 
-def _check_unit(norm: str, eps: float) -> None:
+def check_unit(norm: str, eps: float) -> None:
     if norm == "linf" and eps > 1:
         raise ValueError(
             f"eps = {eps:g} is larger than the whole pixel range [0, 1]: "
