@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from conftest import RunCli
 
+from assaymark.cli import resume
+from assaymark.reports.policy_file import parse
+
 USUAL = ("tournament", "demo:digits", "--eps", "0.1", "--examples", "30", "--device", "cpu")
 BOTH = ("--defense", "demo:digits", "-d", "demo:digits-hardened")
 
@@ -76,3 +79,23 @@ def test_wrong_use_is_one_sentence(
     assert expected in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ('defenses = ["demo:digits", "x.pt2"]', True),
+        ('defenses = ["demo:digits", "mine:build"]', False),  # code may change unseen
+        ('defenses = ["demo:digits", "x.onnx"]', False),
+        ('defenses = [{ model = "x.safetensors", arch = "mine:build" }]', False),
+        ('defenses = "demo:digits"\nmatrices = "csv"', False),  # files have to be written
+        ('defenses = "x.pt2"\nprotocol = "nips17"\nsurrogates = "mine:build"', False),
+    ],
+)
+def test_what_only_reads_data_is_kept_when_interrupted(keys: str, expected: bool) -> None:
+    text = (
+        '[[check]]\nid = "t"\nkind = "tournament"\ndata = "demo:digits"\neps = 0.1\n'
+        f'attack = "fgsm"\n{keys}\n'
+    )
+    (check,) = parse(text, needs_gate=False).check
+    assert resume.resumable(check) is expected
