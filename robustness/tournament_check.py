@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from assaymark.reports.files import check_writable
-from assaymark.reports.intervals import clopper_pearson, clustered, sample_size_to_decide
+from assaymark.reports.intervals import sample_size_to_decide
 from assaymark.reports.model import (
     CheckResult,
     Cost,
@@ -25,6 +25,7 @@ from assaymark.robustness.models import Loaded
 from assaymark.robustness.tournament import Rules, Tournament, check_rules, tournament
 from assaymark.robustness.tournament_evidence import evidence, write_matrices
 from assaymark.robustness.tournament_method import method
+from assaymark.robustness.tournament_scores import share_interval
 
 MEASURES = ("worst_case_accuracy", "mean_accuracy", "clean_accuracy")
 
@@ -157,24 +158,18 @@ def _bounded(
     low: Tensor, high: Tensor, trials: int, limit: Limit | None, confidence: float
 ) -> tuple[float | None, Interval | None]:
     """The value with its interval; of what is not known all, only what decides the limit alike."""
-    ends = [_interval(points, trials, confidence) for points in (low, high)]
+    ends = [share_interval(points, trials, confidence) for points in (low, high)]
     least, most = (float(points.sum()) / (trials * len(low)) for points in (low, high))
     first, last = ends
     assert first is not None
     assert last is not None
-    interval = replace(first, high=max(first.high, last.high))
+    interval = replace(first, low=min(first.low, last.low), high=max(first.high, last.high))
     if least == most:
         return least, interval
     verdicts = {limit.judge(value, interval) for value in (least, most)} if limit else set()
     if verdicts == {Verdict.FAIL}:
         return most, interval
     return (least, interval) if verdicts == {Verdict.PASS} else (None, None)
-
-
-def _interval(points: Tensor, trials: int, confidence: float) -> Interval | None:
-    if trials == 1:
-        return clopper_pearson(int(points.sum()), len(points), confidence)
-    return clustered((points.double() / trials).tolist(), trials, confidence)
 
 
 def _summary(

@@ -5,15 +5,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from assaymark.reports.files import write_atomically
-from assaymark.reports.intervals import clopper_pearson, clustered
+from assaymark.reports.intervals import clopper_pearson
 from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, HeatMap, HeatRow, Table
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.pictures import trio
 from assaymark.robustness.tournament import Tournament
-from assaymark.robustness.tournament_scores import Games, Matrix, Rank
+from assaymark.robustness.tournament_scores import Games, Matrix, Rank, share_interval
 
 _MEAN, _WORST = "mean of all attacks", "worst case: all attacks at once"
 
@@ -157,23 +155,17 @@ def _mean_row(games: Games) -> HeatRow:
     for name, points, done in zip(
         games.defenses, games.defense_points, games.complete.all(0), strict=True
     ):
-        shares = _per_image(points, trials)
-        interval = clustered(shares, trials) if bool(done) else None
+        interval = share_interval(points, trials) if bool(done) else None
         cells.append(
             Estimate(
                 label=name,
-                value=None if interval is None else sum(shares) / games.n,
+                value=None if interval is None else float(points.sum()) / (trials * games.n),
                 low=interval.low if interval else None,
                 high=interval.high if interval else None,
                 n=games.n,
             )
         )
     return HeatRow(label=_MEAN, cells=tuple(cells), total=True)
-
-
-def _per_image(points: Tensor, trials: int) -> list[float]:
-    shares: list[float] = (points.double() / trials).tolist()
-    return shares
 
 
 def _chart(games: Games, limit: float | None) -> Estimates:
@@ -216,8 +208,10 @@ def _ranking(title: str, unit: str, ranks: tuple[Rank, ...]) -> Table:
             against = f"{'a tie' if rank.tie else 'ahead'} (p = {rank.p:.2g})"
         if rank.place is None:
             against = "not placed: not every game was measured"
-        share = None if rank.place is None or not rank.most else rank.score / rank.most
-        rows.append((rank.place, rank.name, rank.score, rank.most, share, spread, against))
+        placed = rank.place is not None
+        score = rank.score if placed else None
+        share = rank.score / rank.most if placed else None
+        rows.append((rank.place, rank.name, score, rank.most, share, spread, against))
     return Table(
         title=title,
         columns=("place", "name", unit, "of", "share", "95 % interval", "against the next"),

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from assaymark.reports.intervals import clustered, sign_test
+from assaymark.reports.intervals import clopper_pearson, clustered, sign_test
 from assaymark.reports.model import Interval
 
 Matrix = tuple[tuple[int | None, ...], ...]
@@ -122,7 +122,7 @@ class Rank:
     """One place of a ranking.
 
     place: from 1; None where not every game was measured. score: over what was measured, at most
-    `most`. interval: of score / most, with images as clusters. p: of the exact sign test against the
+    `most`. interval: of score / most, by `share_interval`. p: of the exact sign test against the
     next place, over images; with one game an image it is McNemar's exact test. None for the last.
     """
 
@@ -159,7 +159,6 @@ def ranking(
         if done[i] and after is not None and done[after]:
             more, less = points[i] > points[after], points[i] < points[after]
             p = sign_test(int(more.sum()), int(less.sum()))
-        shares = (points[i].double() / trials).tolist()
         # equal scores share the better place
         place = 1 + sum(done[j] and scores[j] > scores[i] for j in order)
         ranks.append(
@@ -168,11 +167,23 @@ def ranking(
                 place=place if done[i] else None,
                 score=scores[i],
                 most=trials * points.shape[1],
-                interval=clustered(shares, trials) if done[i] else None,
+                interval=share_interval(points[i], trials) if done[i] else None,
                 p=p,
             )
         )
     return tuple(ranks)
+
+
+def share_interval(
+    points: Int[Tensor, " n"], trials: int, confidence: float = 0.95
+) -> Interval | None:
+    """Of the share of points over n images with up to `trials` each; None over no images.
+
+    Exact for one game an image (Clopper–Pearson); for several, images are clusters (Korn–Graubard).
+    """
+    if trials == 1:
+        return clopper_pearson(int(points.sum()), len(points), confidence)
+    return clustered((points.double() / trials).tolist(), trials, confidence)
 
 
 def _counts(yes: Bool[Tensor, "rows defenses n"], known: Bool[Tensor, "rows defenses n"]) -> Matrix:
