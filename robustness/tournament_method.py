@@ -68,7 +68,7 @@ def method(
     sources.append("McNemar 1947, Psychometrika 12")
     return Method(
         check=check,
-        title=f"Tournament of {len(played.games.known)} attacks and {len(defenses)} defenses",
+        title=f"Tournament, attacks × defenses: {len(played.games.known)} × {len(defenses)}",
         steps=tuple(steps + repairs),
         not_tested=tuple(_untested(ball, surrogates, data, rules, played)),
         sources=tuple(dict.fromkeys(sources)),

@@ -67,7 +67,7 @@ def test_findings_say_what_closed_forms_say() -> None:
     assert found(result, "clean_accuracy").value == 1.0
     assert worst.interval is not None
     assert worst.interval.method == "Clopper–Pearson"
-    assert result.method.title == "Tournament of 2 attacks and 1 defenses"
+    assert result.method.title == "Tournament, attacks × defenses: 2 × 1"
 
 
 def test_evidence_has_the_matrices_the_rankings_and_pictures() -> None:
