@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
+from assaymark.reports.policy_protection import ProtectionCheck, RecogniserEntry
 from assaymark.reports.policy_robustness import (
     ALPHA,
     SAMPLES,
     AttackSpec,
     CertificateCheck,
     CorruptionCheck,
+    DataCheck,
     DefenseCheck,
     ModelCheck,
-    ProtectionCheck,
-    RecogniserEntry,
+    ModelKeys,
     RobustnessCheck,
     SceneCheck,
 )
+from assaymark.reports.policy_tournament import Entrant, TournamentCheck
 
 if TYPE_CHECKING:
     from assaymark.robustness.images import ImageData
-    from assaymark.robustness.models import Loaded, Preprocessing
+    from assaymark.robustness.models import Answers, Loaded, Preprocessing
     from assaymark.robustness.picture_files import StoredPicture
     from assaymark.robustness.recognisers import Recogniser
     from assaymark.robustness.shards import Keep, Shards
@@ -48,10 +50,16 @@ class Context:
 
 def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
     """The image classifier and the images that a check names."""
+    data = _data(check, context)
+    model = _model(check.model, check.arch, check.model_sha256, check, data, context)
+    return model, data
+
+
+def _data(check: DataCheck, context: Context) -> "ImageData":
     from assaymark.robustness import images
     from assaymark.robustness.tables import Columns
 
-    data = images.load(
+    return images.load(
         check.data,
         folder=context.folder,
         classes=check.classes,
@@ -61,8 +69,6 @@ def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "Imag
         columns=Columns(image=check.image_column, label=check.label_column),
         split=check.split,
     )
-    model = _model(check.model, check.arch, check.model_sha256, check, data, context)
-    return model, data
 
 
 def _model(
@@ -73,12 +79,15 @@ def _model(
     data: "ImageData",
     context: Context,
 ) -> "Loaded":
+    from dataclasses import replace
+
     from assaymark.robustness import models
-    from assaymark.robustness.endpoint import Endpoint
 
     # beside the model of the check, a description says itself how pixels are normalized
     described = spec != check.model and spec.endswith(".defended.json")
-    own = spec == check.model  # a reference is asked as often as need be
+    answers = _answers(check, data.classes, int(data.labels.max()) + 1)
+    if spec != check.model:  # a reference is asked as often as need be
+        answers = replace(answers, access=None, queries=None, max_queries=None)
     return models.load(
         spec,
         data.images[:4],
@@ -86,19 +95,27 @@ def _model(
         folder=context.folder,
         preprocessing=None if described else preprocessing(check),
         sha256=sha256,
-        answers=models.Answers(
-            access=check.access if own else None,
-            endpoint=Endpoint(**check.endpoint.model_dump()) if check.endpoint else Endpoint(),
-            classes=check.num_classes or len(data.classes or ()) or int(data.labels.max()) + 1,
-            names=data.classes,
-            queries=check.queries if own else None,
-            max_queries=check.max_queries if own else None,
-        ),
+        answers=answers,
         device=context.device,
     )
 
 
-def preprocessing(check: ModelCheck | RecogniserEntry) -> "Preprocessing":
+def _answers(entry: ModelKeys, names: tuple[str, ...] | None, labels: int | None) -> "Answers":
+    """How a model that only answers is asked. labels: how many classes the labels need."""
+    from assaymark.robustness.endpoint import Endpoint
+    from assaymark.robustness.models import Answers
+
+    return Answers(
+        access=entry.access,
+        endpoint=Endpoint(**entry.endpoint.model_dump()) if entry.endpoint else Endpoint(),
+        classes=entry.num_classes or len(names or ()) or labels,
+        names=names,
+        queries=entry.queries,
+        max_queries=entry.max_queries,
+    )
+
+
+def preprocessing(check: ModelKeys | TournamentCheck) -> "Preprocessing":
     """What a check says about the way from pixels to the model's input."""
     from assaymark.robustness.models import Preprocessing
 
@@ -236,6 +253,62 @@ def _scene(check: SceneCheck, context: Context) -> CheckResult:
     )
 
 
+def _tournament(check: TournamentCheck, context: Context) -> CheckResult:
+    from assaymark.robustness.tournament import Rules
+    from assaymark.robustness.tournament_check import check_tournament
+
+    data = _data(check, context)
+    return check_tournament(
+        check.id,
+        [_entrant(entry, check, data, context) for entry in check.defenses],
+        data,
+        Rules(
+            attacks=tuple((attack.name, attack.options) for attack in check.attack),
+            targeted=tuple((attack.name, attack.options) for attack in check.targeted),
+            target=check.target,
+            norm=check.norm,
+            eps=check.eps,
+            protocol=check.protocol,
+            ensemble=check.ensemble,
+            time_limit=check.limit,
+        ),
+        surrogates=[_entrant(entry, check, data, context) for entry in check.surrogates],
+        gates=check.gates,
+        tags=check.tags,
+        examples=check.examples,
+        batch_size=check.batch_size,
+        seed=context.seed,
+        device=context.device,
+        matrices=context.folder / check.matrices if check.matrices else None,
+        progress=context.progress,
+    )
+
+
+def _entrant(
+    entry: Entrant, check: TournamentCheck, data: "ImageData", context: Context
+) -> "Loaded":
+    """A defense or surrogate under its own name; what it does not say, the check says for all."""
+    from dataclasses import replace
+
+    from assaymark.robustness import models
+
+    own = preprocessing(entry)
+    described = entry.model.endswith(".defended.json")  # says itself how pixels are normalized
+    if own == models.Preprocessing() and not described:
+        own = preprocessing(check)
+    loaded = models.load(
+        entry.model,
+        data.images[:4],
+        arch=entry.arch,
+        folder=context.folder,
+        preprocessing=own,
+        sha256=entry.model_sha256,
+        answers=_answers(entry, data.classes, int(data.labels.max()) + 1),
+        device=context.device,
+    )
+    return replace(loaded, name=entry.called)
+
+
 def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
     from assaymark.robustness.certify_check import check_certificate
     from assaymark.robustness.proofs import Claim
@@ -277,8 +350,6 @@ def recognisers(
 ) -> list["Recogniser"]:
     """The recognisers that a protection check names, ready for these pictures."""
     from assaymark.robustness import recognisers as found
-    from assaymark.robustness.endpoint import Endpoint
-    from assaymark.robustness.models import Answers
 
     shown = [picture.image for picture in pictures]
     return [
@@ -289,14 +360,7 @@ def recognisers(
                 sha256=entry.model_sha256,
                 preprocessing=preprocessing(entry),
                 image_size=entry.image_size,
-                answers=Answers(
-                    access=entry.access,
-                    endpoint=Endpoint(**entry.endpoint.model_dump())
-                    if entry.endpoint
-                    else Endpoint(),
-                    classes=entry.num_classes or len(classes or ()) or None,
-                    names=classes,
-                ),
+                answers=_answers(entry, classes, None),
             ),
             shown,
             folder=context.folder,
@@ -379,6 +443,7 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     CorruptionCheck: _corruption,
     DefenseCheck: _defense,
     SceneCheck: _scene,
+    TournamentCheck: _tournament,
     CertificateCheck: _certificate,
     ProtectionCheck: _protection,
     BiasTableCheck: _bias_table,

@@ -18,6 +18,7 @@ from assaymark.cli import (
     protect,
     provenance,
     report,
+    tournament,
 )
 from assaymark.cli.exit import EPILOG, ExitCode, Interrupted
 from assaymark.cli.terminal import tell
@@ -66,6 +67,7 @@ app.command("corrupt", epilog=EPILOG)(corrupt.corrupt)
 app.command("defend", epilog=EPILOG)(defend.defend)
 app.command("protect", epilog=EPILOG)(protect.protect)
 app.command("certify", epilog=EPILOG)(certify.certify)
+app.command("tournament", epilog=EPILOG)(tournament.tournament)
 app.add_typer(bias.app, name="bias")
 app.add_typer(provenance.keys_app, name="keys")
 app.command("sign")(provenance.sign)

@@ -133,7 +133,7 @@ def protect(
             "name pictures, a recogniser and a folder: assaymark protect PATH --model MODEL -o DIR "
             "(see --help)"
         )
-    from assaymark.reports.policy_robustness import COUNTERMEASURES
+    from assaymark.reports.policy_protection import COUNTERMEASURES
 
     folder, reports = _outputs(output or [])
     if form not in ("png", "keep"):
@@ -251,7 +251,7 @@ def _make(
     from assaymark.cli.device import choose
     from assaymark.cli.outputs import check_outputs
     from assaymark.reports.policy_file import parse
-    from assaymark.reports.policy_robustness import ProtectionCheck
+    from assaymark.reports.policy_protection import ProtectionCheck
     from assaymark.robustness import picture_files, protected_files
     from assaymark.robustness.protect import USUAL, grid_radius
     from assaymark.robustness.protection_check import agree, known_labels

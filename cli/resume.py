@@ -19,7 +19,8 @@ from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
 from assaymark.reports.policy import ProvenanceCheck
-from assaymark.reports.policy_robustness import ModelCheck
+from assaymark.reports.policy_file import specs
+from assaymark.reports.policy_robustness import DataCheck
 from assaymark.reports.policy_types import Check
 
 if TYPE_CHECKING:
@@ -37,10 +38,9 @@ def key(job: "Job", seed: int, device: str) -> str:
     where = str(job.folder.resolve())
     parts = [str(sorted(versions().items())), where, job.text, str(seed), device]
     for check in job.policy.check:
-        for name in ("model", "reference", "defended", "data"):
-            spec = getattr(check, name, None)
-            path = job.folder / spec if spec else None
-            if path is not None and path.exists():
+        for _, spec in specs(check):
+            path = job.folder / spec
+            if path.exists():
                 parts.append(f"{spec} {_stamp(path)}")
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -65,13 +65,14 @@ def resumable(check: Check) -> bool:
     """Whether all that a check reads is data: code may have changed unseen, so it runs again."""
     if isinstance(check, ProvenanceCheck) or getattr(check, "touches_files", False):
         return False
-    specs = [getattr(check, key, None) for key in ("model", "reference", "defended", "data")]
-    code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
+    named = [spec for _, spec in specs(check)]
+    code = [spec for spec in named if ":" in spec and not spec.startswith("demo:")]
     arches = [getattr(check, key, None) for key in ("arch", "reference_arch")]
+    arches += [entry.arch for entry in getattr(check, "entrants", ())]
     # an .onnx file keeps its weights in files of any name, a table its pictures, a description a model
     table = str(getattr(check, "data", None) or "").lower().endswith((".csv", ".parquet", ".npy"))
-    scattered = any(str(spec).endswith((".onnx", ".defended.json")) for spec in specs)
-    scattered |= table and isinstance(check, ModelCheck)
+    scattered = any(spec.endswith((".onnx", ".defended.json")) for spec in named)
+    scattered |= table and isinstance(check, DataCheck)
     return not code and not any(arches) and not scattered
 
 

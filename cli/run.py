@@ -25,7 +25,8 @@ from assaymark.reports.model import (
     Run,
 )
 from assaymark.reports.policy import Policy
-from assaymark.reports.policy_robustness import ModelCheck, ProtectionCheck
+from assaymark.reports.policy_protection import ProtectionCheck
+from assaymark.reports.policy_robustness import DataCheck
 from assaymark.reports.policy_types import Check
 
 
@@ -50,9 +51,7 @@ def forget(job: Job) -> None:
 
 
 def _seed_and_device(job: Job) -> tuple[int, str]:
-    needs_device = any(
-        isinstance(check, ModelCheck | ProtectionCheck) for check in job.policy.check
-    )
+    needs_device = any(isinstance(check, DataCheck | ProtectionCheck) for check in job.policy.check)
     return (
         job.policy.seed if job.seed is None else job.seed,
         choose(job.device) if needs_device else "cpu",

@@ -45,6 +45,7 @@ def render(report: Report) -> str:
         digest=digest(report),
         words=wording,
         chart=chart,
+        shade=shade,
         strip=strip,
         number_of=lambda finding: _place(report, finding),
     )
@@ -87,6 +88,15 @@ def chart(estimates: Estimates) -> dict[str, Any]:
         "width": _WIDTH,
         "limit": _x(estimates.limit),
     }
+
+
+def shade(value: float | None) -> str:
+    """The class of a heat map's cell, which the style sheet colours: eleven shades from 0 to 1.
+
+    >>> shade(0.96), shade(None)
+    ('heat-10', 'heat-none')
+    """
+    return "heat-none" if value is None else f"heat-{round(10 * min(max(value, 0.0), 1.0))}"
 
 
 def strip(finding: Finding) -> dict[str, float | None] | None:

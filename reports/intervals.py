@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy
 from scipy.special import logsumexp
-from scipy.stats import beta, norm, t
+from scipy.stats import beta, binom, norm, t
 
 from assaymark.reports.model import Interval, Limit, Verdict
 
@@ -158,6 +158,20 @@ def clustered(shares: Sequence[float], trials: int, confidence: float = 0.95) ->
         confidence=confidence,
         method="Korn–Graubard",
     )
+
+
+def sign_test(more: int, less: int) -> float:
+    """Exact two-sided p-value that of two paired measurements neither is larger more often.
+
+    more, less: how many pairs differ either way; equal pairs say nothing. Of pairs that hold yes or no
+    it is McNemar's exact test (McNemar 1947, Psychometrika 12; the binomial form of it).
+
+    >>> sign_test(9, 1), sign_test(0, 0)
+    (0.021484375, 1.0)
+    """
+    if more < 0 or less < 0:
+        raise ValueError(f"counts are not negative, got {more} and {less}")
+    return min(1.0, 2 * float(binom.cdf(min(more, less), more + less, 0.5)))
 
 
 def sample_size_to_decide(

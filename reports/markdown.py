@@ -2,12 +2,13 @@
 
 import re
 
-from assaymark.reports.model import Report, by_urgency
+from assaymark.reports.model import HeatMap, Report, by_urgency
 from assaymark.reports.wording import (
     MARKS,
     consequence,
     headline,
     measured,
+    number,
     required,
     summary,
     tally,
@@ -51,6 +52,10 @@ def render(report: Report) -> str:
     ]
     if notes:
         lines += ["", "## What this means", "", *notes]
+    for finding in report.findings:
+        for item in finding.evidence:
+            if isinstance(item, HeatMap):
+                lines += _heat_map(item)
     untested = [(method.check, item) for method in report.methods for item in method.not_tested]
     if untested:
         lines += ["", "## Not tested", ""]
@@ -66,6 +71,19 @@ def render(report: Report) -> str:
         cut = text.encode()[:_LIMIT].decode(errors="ignore").rsplit("\n", 1)[0]
         text = cut + "\n\nThe rest is in the JSON report.\n"
     return text
+
+
+def _heat_map(item: HeatMap) -> list[str]:
+    """Its numbers as a table: there are no shades in Markdown."""
+    head = (f"{item.rows_are} \\ {item.columns_are}", *item.columns)
+    rows = [
+        (row.label, *(number(None if c.value is None else round(c.value, 3)) for c in row.cells))
+        for row in item.rows
+    ]
+    lines = ["", f"## {escape(item.title)}", ""]
+    lines += ["| " + " | ".join(escape(cell) for cell in head) + " |", "|---" * len(head) + "|"]
+    lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
+    return [*lines, "", escape(item.note)] if item.note else lines
 
 
 def escape(text: str) -> str:

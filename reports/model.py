@@ -106,6 +106,7 @@ class Gate:
     confidence: float = 0.95
     severity: Severity = "high"
     attribute: str | None = None
+    defense: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +229,37 @@ class Validation:
     type: Literal["validation"] = "validation"
 
 
-Evidence = Table | Estimates | ImageTrio | Pictures | Validation
+@dataclass(frozen=True, kw_only=True)
+class HeatRow:
+    """A row of a heat map, one cell a column; total: it sums up the others."""
+
+    label: str
+    cells: tuple[Estimate, ...]
+    total: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """Numbers in [0, 1] in rows and columns, drawn as a table whose cells have a shade.
+
+    rows_are, columns_are: what a row and a column stand for, such as "attack" and "defense". A cell
+    without a value is shown as "not measured", in no shade.
+    """
+
+    title: str
+    rows_are: str
+    columns_are: str
+    columns: tuple[str, ...]
+    rows: tuple[HeatRow, ...]
+    note: str = ""
+    type: Literal["heat-map"] = "heat-map"
+
+    def __post_init__(self) -> None:
+        if any(len(row.cells) != len(self.columns) for row in self.rows):
+            raise ValueError(f"{self.title}: a heat map has one cell a column in every row")
+
+
+Evidence = Table | Estimates | ImageTrio | Pictures | Validation | HeatMap
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     CertificateCheck,
     CorruptionCheck,
     DefenseCheck,
-    ProtectionCheck,
     RobustnessCheck,
     SceneCheck,
 )
+from assaymark.reports.policy_tournament import TournamentCheck
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _OF_REFERENCE = "is a ratio to the reference model: 1 is as good as the reference"
@@ -48,6 +49,11 @@ METRICS: dict[str, dict[str, Metric]] = {
         "robust_accuracy": Metric(good="high", interval=True),
         "clean_accuracy": Metric(good="high", interval=True),
         "attack_success_rate": Metric(good="low", interval=True),
+    },
+    "tournament": {
+        "worst_case_accuracy": Metric(good="high", interval=True),
+        "mean_accuracy": Metric(good="high", interval=True),
+        "clean_accuracy": Metric(good="high", interval=True),
     },
     "certificate": {
         "certified_accuracy": Metric(good="high", interval=True),
@@ -119,6 +125,7 @@ AnyCheck = Annotated[
     | DefenseCheck
     | SceneCheck
     | ProtectionCheck
+    | TournamentCheck
     | BiasTableCheck
     | ProvenanceCheck,
     Field(discriminator="kind"),
@@ -129,6 +136,7 @@ KINDS: dict[str, type[Check]] = {
     "defense": DefenseCheck,
     "scene": SceneCheck,
     "protection": ProtectionCheck,
+    "tournament": TournamentCheck,
     "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,
     "provenance": ProvenanceCheck,

@@ -10,13 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from assaymark.reports.errors import InputError, Place, PolicyError, nearest
 from assaymark.reports.policy import KINDS, METRICS, Policy, WaiverEntry
-from assaymark.reports.policy_robustness import (
-    AttackSpec,
-    Normalize,
-    ProtectionCheck,
-    RecogniserEntry,
-)
-from assaymark.reports.policy_types import Baseline, GateEntry
+from assaymark.reports.policy_protection import ProtectionCheck, RecogniserEntry
+from assaymark.reports.policy_robustness import AttackSpec, Normalize
+from assaymark.reports.policy_tournament import Entrant
+from assaymark.reports.policy_types import Baseline, Check, GateEntry
 from assaymark.reports.positions import Path as KeyPath
 from assaymark.reports.positions import positions
 
@@ -28,6 +25,9 @@ _NESTED: dict[str, type[BaseModel]] = {
     "attack": AttackSpec,
     "models": RecogniserEntry,
     "held_out_models": RecogniserEntry,
+    "targeted": AttackSpec,
+    "defenses": Entrant,
+    "surrogates": Entrant,
     "waiver": WaiverEntry,
 }
 _PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors", ".npz", ".npy"}
@@ -108,6 +108,11 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                     f'unknown metric "{gate.metric}" of a {check.kind} check{advice}',
                 )
                 continue
+            if gate.defense is not None and check.kind != "tournament":
+                yield (
+                    ("check", i, "gate", j, "defense"),
+                    f"gate.defense belongs to a tournament, this is a {check.kind} check",
+                )
             metric = metrics[gate.metric]
             if gate.on != "estimate" and not metric.interval:
                 yield (
@@ -165,15 +170,15 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
 
 def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
     for i, check in enumerate(policy.check):
-        for key in ("model", "reference", "defended", "data"):
-            spec = getattr(check, key, None)
-            if spec is None or re.match(r"[a-z]+:", spec) or _is_factory(spec):
+        for key, spec in specs(check):
+            if re.match(r"[a-z]+:", spec) or _is_factory(spec):
                 continue
             if not _exists(folder / spec):
-                expected = "a file or a folder" if key == "data" else "a file"
+                expected = "a file or a folder" if key[0] == "data" else "a file"
+                name = {"defenses": "defense", "surrogates": "surrogate"}.get(str(key[0]), key[0])
                 yield (
-                    ("check", i, key),
-                    f'no such {key}: "{spec}" is not {expected} under {folder or "."}; '
+                    ("check", i, *key),
+                    f'no such {name}: "{spec}" is not {expected} under {folder or "."}; '
                     "paths are relative to the policy file",
                 )
         yield from _missing_of_protection(check, i, folder)
@@ -201,6 +206,17 @@ def _missing_of_protection(check: object, i: int, folder: Path) -> Iterator[tupl
             ("check", i, key, j),
             f'{key}: there is no "{spec}" under {folder or "."}; paths are relative to the policy file',
         )
+
+
+def specs(check: Check) -> Iterator[tuple[KeyPath, str]]:
+    """The models and data that a check names, each with the key that it stands under."""
+    for key in ("model", "reference", "defended", "data"):
+        spec = getattr(check, key, None)
+        if spec is not None:
+            yield (key,), spec
+    for key in ("defenses", "surrogates"):
+        for place, entry in enumerate(getattr(check, key, ())):
+            yield (key, place, "model"), entry.model
 
 
 def _exists(path: Path) -> bool:

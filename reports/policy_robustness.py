@@ -23,7 +23,7 @@ class AttackSpec(Strict):
         return dict(self.model_extra or {})
 
 
-def _attack(value: object) -> object:
+def as_attack(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -61,11 +61,9 @@ Size = Annotated[
 """Height and width in pixels."""
 
 
-class ModelCheck(Check):
-    """An image classifier with the images it is tried on."""
+class ModelKeys(Strict):
+    """What says how a model is opened, or how it is asked."""
 
-    model: Text
-    data: Text
     arch: Text | None = None
     access: Literal["white-box", "scores", "labels"] | None = None
     num_classes: Annotated[int, Field(ge=2)] | None = None
@@ -73,11 +71,26 @@ class ModelCheck(Check):
     max_queries: Annotated[int, Field(ge=1)] | None = None
     endpoint: EndpointSpec | None = None
     model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    normalize: Normalize | None = None
+    input_range: Range | None = None
+    model: Text
+
+    @model_validator(mode="after")
+    def _endpoint_of_an_address(self) -> Self:
+        if self.endpoint is not None and not self.model.startswith(("http://", "https://")):
+            raise ValueError(
+                f'endpoint says how to ask an http(s) address, and the model is "{self.model}"'
+            )
+        return self
+
+
+class DataCheck(Check):
+    """Labelled images that image classifiers are tried on."""
+
+    data: Text
     examples: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 250
     classes: Annotated[tuple[Text, ...], Field(min_length=2, strict=False)] | None = None
-    normalize: Normalize | None = None
-    input_range: Range | None = None
     data_range: Range | None = None
     labels: Text | None = None
     image_column: Text | None = None
@@ -92,12 +105,12 @@ class ModelCheck(Check):
             raise ValueError(f"classes names {twice[0]!r} twice: each output has its own name")
         return self
 
+
+class ModelCheck(DataCheck, ModelKeys):
+    """An image classifier with the images it is tried on."""
+
     @model_validator(mode="after")
-    def _endpoint_of_an_address(self) -> Self:
-        if self.endpoint is not None and not self.model.startswith(("http://", "https://")):
-            raise ValueError(
-                f'endpoint says how to ask an http(s) address, and the model is "{self.model}"'
-            )
+    def _classes_counted(self) -> Self:
         if None not in (self.classes, self.num_classes) and len(self.classes or ()) != (
             self.num_classes
         ):
@@ -109,7 +122,7 @@ class ModelCheck(Check):
 
 
 Attacks = Annotated[
-    tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+    tuple[Annotated[AttackSpec, BeforeValidator(as_attack)], ...],
     BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
     Field(min_length=1, strict=False),
 ]
@@ -149,7 +162,7 @@ class RobustnessCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _check_unit(self.norm, self.eps)
+        check_unit(self.norm, self.eps)
         if self.norm == "l0" and self.eps != int(self.eps):
             raise ValueError(
                 f"eps = {self.eps:g} counts channel values in l0: write a whole number from 1"
@@ -172,14 +185,14 @@ class CertificateCheck(ModelCheck):
     samples: Annotated[int, Field(ge=1)] | None = None
     alpha: Annotated[Number, Field(gt=0, lt=0.5)] | None = None
     attack: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
+        tuple[Annotated[AttackSpec, BeforeValidator(as_attack)], ...],
         BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
         Field(strict=False),
     ] = ()
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _check_unit(self.norm, self.eps)
+        check_unit(self.norm, self.eps)
         return self
 
     @model_validator(mode="after")
@@ -256,7 +269,7 @@ class DefenseCheck(ModelCheck):
 
     @model_validator(mode="after")
     def _linf_unit(self) -> Self:
-        _check_unit(self.norm, self.eps)
+        check_unit(self.norm, self.eps)
         return self
 
 
@@ -275,73 +288,7 @@ class SceneCheck(ModelCheck):
         return self.save is not None or any("palette" in attack.options for attack in self.attack)
 
 
-class RecogniserEntry(Strict):
-    """A classifier that shall not recognise pictures: { model = "x.onnx", image_size = [224, 224] }."""
-
-    model: Text
-    arch: Text | None = None
-    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    image_size: Size | None = None
-    normalize: Normalize | None = None
-    input_range: Range | None = None
-    access: Literal["white-box", "scores", "labels"] | None = None
-    num_classes: Annotated[int, Field(ge=2)] | None = None
-    endpoint: EndpointSpec | None = None
-
-
-def _recogniser(value: object) -> object:
-    return {"model": value} if isinstance(value, str) else value
-
-
-Recognisers = Annotated[
-    tuple[Annotated[RecogniserEntry, BeforeValidator(_recogniser)], ...],
-    BeforeValidator(
-        listed, json_schema_input_type=Text | RecogniserEntry | list[Text | RecogniserEntry]
-    ),
-    Field(strict=False),
-]
-"""A model spec, a table, or a list of them."""
-COUNTERMEASURES = ("jpeg", "median", "resize", "blur", "bit-depth")
-"""Tried on protected pictures where a check names none."""
-
-
-class ProtectionCheck(Check):
-    """Whether recognisers no longer recognise pictures with protective noise."""
-
-    kind: Literal["protection"]
-    originals: Annotated[Texts, Field(min_length=1)]
-    protected: Text
-    models: Annotated[Recognisers, Field(min_length=1)]
-    held_out_models: Recognisers = ()
-    labels: Text | None = None
-    classes: Annotated[tuple[Text, ...], Field(min_length=2, strict=False)] | None = None
-    countermeasures: Annotated[
-        tuple[Annotated[AttackSpec, BeforeValidator(_attack)], ...],
-        BeforeValidator(listed, json_schema_input_type=Text | AttackSpec | list[Text | AttackSpec]),
-        Field(strict=False),
-    ] = tuple(AttackSpec(name=name) for name in COUNTERMEASURES)
-
-    @property
-    def touches_files(self) -> bool:
-        """It reads pictures beside models, so it is always run anew."""
-        return True
-
-    @model_validator(mode="after")
-    def _gates_of_what_is_named(self) -> Self:
-        metrics = {entry.metric for entry in self.gate}
-        if "held_out_protection_rate" in metrics and not self.held_out_models:
-            raise ValueError(
-                "held_out_protection_rate is that of recognisers that the noise was not made for: name "
-                "them with held_out_models = […]"
-            )
-        if "surviving_protection_rate" in metrics and not self.countermeasures:
-            raise ValueError(
-                "surviving_protection_rate is that after countermeasures, and the list is empty"
-            )
-        return self
-
-
-def _check_unit(norm: str, eps: float) -> None:
+def check_unit(norm: str, eps: float) -> None:
     if norm == "linf" and eps > 1:
         raise ValueError(
             f"eps = {eps:g} is larger than the whole pixel range [0, 1]: "

@@ -84,6 +84,8 @@ class GateEntry(Strict):
     severity: Severity = "high"
     attribute: Text | None = None
     """Bias only: the sensitive column the gate is about; without it, all of them."""
+    defense: Text | None = None
+    """Tournament only: the defense the gate is about; without it, all of them."""
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -106,6 +108,7 @@ class GateEntry(Strict):
             confidence=self.confidence,
             severity=self.severity,
             attribute=self.attribute,
+            defense=self.defense,
         )
 
 

@@ -51,6 +51,8 @@ for _measure in (
     "worst_corruption_accuracy", "mean_corruption_error", "relative_mean_corruption_error"
 ):  # fmt: skip
     ADVICE[_measure] = ADVICE["corruption_accuracy"]
+for _measure in ("worst_case_accuracy", "mean_accuracy"):
+    ADVICE[_measure] = ADVICE["robust_accuracy"]
 ADVICE["demographic_parity_ratio"] = ADVICE["demographic_parity_difference"]
 ADVICE["equalized_odds_ratio"] = ADVICE["equalized_odds_difference"]
 

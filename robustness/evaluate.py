@@ -133,7 +133,7 @@ def evaluate(
     if whole is None:
         raise InputError("there is no image to attack: choose data with at least one")
     for outcome in whole.outcomes:
-        _tested_something(outcome, eps, norm)
+        tested_something(outcome, eps, norm)
     return Evaluation(
         correct=whole.correct,
         robust=whole.robust,
@@ -175,7 +175,8 @@ def _to_show(examples: tuple[Example, ...], keep: int) -> tuple[Example, ...]:
     return tuple(examples[place] for place in order[:keep])
 
 
-def _tested_something(outcome: AttackOutcome, eps: float, norm: Norm) -> None:
+def tested_something(outcome: AttackOutcome, eps: float, norm: Norm) -> None:
+    """Raises InputError where an attack has tried points and tested none of them."""
     if outcome.tried and outcome.outside == outcome.tried:
         raise InputError(
             f"every answer of {outcome.name} lies outside the {norm} ball of {eps:g} or the pixel "

@@ -187,7 +187,10 @@ def _attack(
 ) -> tuple[_Found, AttackOutcome]:
     began, passes = time.perf_counter(), Passes()
     oracle = Oracle(task.view, **vars(task.search), passes=passes)
-    moved, full = _run(name, attack, task, oracle, x, goal, streams)
+    moved, full = run_attack(
+        name, attack, oracle, x, goal, eps=task.eps, norm=task.norm, targeted=task.targeted,
+        streams=streams, budget=task.budget,
+    )  # fmt: skip
     inside = within(x, moved, task.eps, BALLS[task.norm])
     moved = torch.where(per_image(inside), moved, x)
     # a point that no attack was paid for is not asked about either
@@ -218,19 +221,31 @@ def _attack(
     return _Found(moved, fell, full, torch.cat(answers)), outcome
 
 
-def _run(
-    name: str, attack: Attack, task: Task, oracle: Oracle, x: Images, goal: Labels, streams: Streams
+def run_attack(
+    name: str,
+    attack: Attack,
+    model: Oracle,
+    x: Images,
+    goal: Labels,
+    *,
+    eps: float,
+    norm: Norm,
+    targeted: bool,
+    streams: Streams,
+    budget: Budget | None = None,
 ) -> tuple[Images, Bool[Tensor, " batch"]]:
-    """The moved images, and which points were attacked in full; a library's errors become ours."""
-    rules: dict[str, Any] = {"eps": task.eps, "norm": task.norm, "targeted": task.targeted}
+    """What an attack answers, as it is, and which points it attacked in full.
+
+    Nothing of the answer is checked but that it is finite. Raises InputError, which names the attack,
+    for options that do not fit, a model without gradients and answers that are NaN or infinite.
+    """
+    rules: dict[str, Any] = {"eps": eps, "norm": norm, "targeted": targeted}
     full = torch.ones(len(x), dtype=torch.bool, device=x.device)
     try:
-        if task.budget is None:
-            moved = attack(oracle, x, goal, streams=streams, **rules)
+        if budget is None:
+            moved = attack(model, x, goal, streams=streams, **rules)
         else:
-            moved, full = attack_within(
-                task.budget, attack, oracle, x, goal, streams=streams, **rules
-            )
+            moved, full = attack_within(budget, attack, model, x, goal, streams=streams, **rules)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name} cannot run with these options: {first}") from error

@@ -11,6 +11,8 @@ from assaymark.reports.model import (
     Estimate,
     Estimates,
     Finding,
+    HeatMap,
+    HeatRow,
     ImageTrio,
     Interval,
     Limit,
@@ -76,6 +78,19 @@ def sample(text: str = "plain") -> Report:
         limit=0.45,
     )
     learned = Pictures(title=text, pictures=(Captioned(caption=text, picture=picture()),))
+    # every shade, and a cell that was not measured
+    shades = [Estimate(label=text, value=i / 10, low=0.0, high=1.0, n=10) for i in range(11)]
+    heat = HeatMap(
+        title=text,
+        rows_are=text,
+        columns_are=text,
+        columns=(text, "second"),
+        rows=(
+            *(HeatRow(label=text, cells=(cell, cell)) for cell in shades),
+            HeatRow(label=text, cells=(Estimate(label=text, value=None), shades[0]), total=True),
+        ),
+        note=text,
+    )
     validation = Validation(
         title=text,
         state="invalid",
@@ -96,7 +111,7 @@ def sample(text: str = "plain") -> Report:
                 n=40,
                 limit=Limit(minimum=0.7, on="lower"),
                 severity="critical",
-                evidence=(chart, table, learned, trio),
+                evidence=(chart, table, learned, heat, trio),
                 cost=Cost(seconds=1.5, forward=100, backward=50),
                 **common,  # type: ignore[arg-type]
             ),

@@ -78,10 +78,25 @@ def test_an_empty_report_is_not_green() -> None:
 def test_markdown_keeps_its_table(text: str) -> None:
     page = markdown.render(sample(text))
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(sample().findings)
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {9}
+    bars = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
+    findings = 2 + len(sample().findings)
+    assert bars[:findings] == [9] * findings
+    assert bars[findings:] == [4] * (2 + 12)  # the heat map: two columns beside the labels
     assert "<script" not in page
     assert "<img" not in page
+
+
+def test_a_heat_map_is_a_table_with_a_number_in_every_cell() -> None:
+    page = html.render(sample())
+    (heat,) = re.findall(r'<table class="heat">.*?</table>', page, re.DOTALL)
+    assert heat.count('scope="row"') == 12
+    assert heat.count('scope="col"') == 3
+    cells = re.findall(r'<td class="(heat-\w+)">([^<]*)', heat)
+    assert cells[:4] == [("heat-0", "0.000")] * 2 + [("heat-1", "0.100")] * 2
+    assert cells[-2:] == [("heat-none", "not measured"), ("heat-0", "0.000")]
+    assert heat.count('class="total first"') == 1
+    for name in {name for name, _ in cells}:
+        assert re.search(rf"\.{name} {{{{ background: ".replace("{{", "{"), page)
 
 
 class Tags(HTMLParser):
