@@ -15,7 +15,7 @@ from torch import Tensor
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, Ball, per_image
 from assaymark.robustness.hyperplanes import to_hyperplane
 from assaymark.robustness.losses import Loss, advantage, difference, fooled, other_classes
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of, slopes
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
@@ -184,7 +184,7 @@ def _search(
         raise ValueError(f"restarts must be at least 1, got {restarts}")
     ball = BALLS[walk.norm]
     streams = streams or Streams.of(0, "fab", list(range(len(x))))
-    nearest = Nearest(x, ball, eps)
+    nearest = Nearest(x, ball, eps, second_look(walk.model, walk.y, targeted=walk.targeted))
     places = torch.arange(len(x), device=x.device)
     down = fooled(logits, walk.y, targeted=walk.targeted)
     places = places[~nearest.offer(places, x, down)]

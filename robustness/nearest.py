@@ -1,24 +1,37 @@
 """What every attack with the goal "nearest" keeps: the nearest adversarial example of each point."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from assaymark.robustness.balls import Ball, settle
-from assaymark.robustness.types import Images
+from assaymark.robustness.losses import fooled
+from assaymark.robustness.oracle import certain, logits_of
+from assaymark.robustness.types import Images, Labels, Model
+
+Look = Callable[[Int[Tensor, " some"], Images], Bool[Tensor, " some"]]
+"""Whether images that fooled, of the numbered points, do so again."""
+
+
+def second_look(model: Model, y: Labels, *, targeted: bool) -> Look | None:
+    """Ask a model that answers at random once more: a lucky answer is no fall. Else None."""
+    if certain(model):
+        return None
+    return lambda places, images: fooled(logits_of(model, images), y[places], targeted=targeted)
 
 
 class Nearest:
     """The nearest adversarial examples found so far, and which points may leave.
 
     With a finite radius a point may leave once an adversarial example inside it is known; without
-    one, only a point that is adversarial as it stands.
+    one, only a point that is adversarial as it stands. look: what a candidate must stand to be kept.
     """
 
-    def __init__(self, x: Images, ball: Ball, eps: float) -> None:
-        self.x, self.ball, self.eps = x, ball, eps
+    def __init__(self, x: Images, ball: Ball, eps: float, look: Look | None = None) -> None:
+        self.x, self.ball, self.eps, self.look = x, ball, eps, look
         self.images = x.clone()
         self.distance: Float[Tensor, " batch"] = torch.full((len(x),), torch.inf, device=x.device)
 
@@ -36,6 +49,8 @@ class Nearest:
                 change = change.double()  # the check of the answer is as strict
             length = self.ball.distance(change).to(self.distance.dtype)
             near = length < self.distance[places_down]
+            if self.look is not None and bool(near.any()):
+                near[near.clone()] = self.look(places_down[near], down[near])
             self.images[places_down[near]] = down[near]
             self.distance[places_down[near]] = length[near]
         return self.distance[places] <= (self.eps if math.isfinite(self.eps) else 0.0)

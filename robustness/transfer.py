@@ -20,7 +20,7 @@ from assaymark.reports.errors import InputError
 from assaymark.robustness.balls import BALLS, per_image, project
 from assaymark.robustness.evaluate import frozen
 from assaymark.robustness.losses import Loss, fooled, log_odds
-from assaymark.robustness.oracle import Oracle, Passes, ascent, logits_of
+from assaymark.robustness.oracle import Oracle, Passes, ascent, leaves, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
 
@@ -88,8 +88,8 @@ def momentum_walk(
 
     A step costs scales · (1 + neighbours) passes forward and as many backward, the last one none for
     neighbours. A point leaves when it fools `model`, which costs a forward pass more a step where the
-    gradient is not taken at the point itself; without `until_fooled` it walks on and goes further, for
-    the sake of a model that is not asked.
+    gradient is not taken at the point itself; without `until_fooled`, and of a model of which no point
+    leaves (`oracle.leaves`), it walks on and goes further.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -101,6 +101,7 @@ def momentum_walk(
     hooks = Hooks(scales=scales, diversity=diversity, resize=resize, kernel=kernel)
     ball = BALLS[norm]
     streams = streams or Streams.of(0, "momentum", list(range(len(x))))
+    until_fooled = until_fooled and leaves(model)
     end = x.clone()
     active = torch.arange(len(x), device=x.device)
     walk = _Walk(here=x, origin=x, y=y, total=torch.zeros_like(x), correction=torch.zeros_like(x))
