@@ -37,12 +37,17 @@ def key(job: "Job", seed: int, device: str) -> str:
     where = str(job.folder.resolve())
     parts = [str(sorted(versions().items())), where, job.text, str(seed), device]
     for check in job.policy.check:
-        for name in ("model", "reference", "defended", "data"):
-            spec = getattr(check, name, None)
-            path = job.folder / spec if spec else None
-            if path is not None and path.exists():
+        for spec in _specs(check):
+            path = job.folder / spec
+            if path.exists():
                 parts.append(f"{spec} {_stamp(path)}")
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _specs(check: Check) -> list[str]:
+    """The models and the data that a check names."""
+    own = [getattr(check, name, None) for name in ("model", "reference", "defended", "data")]
+    return [*filter(None, own), *(item.model for item in getattr(check, "surrogates", ()))]
 
 
 def _stamp(path: Path) -> list[tuple[str, int, int]]:
@@ -65,12 +70,13 @@ def resumable(check: Check) -> bool:
     """Whether all that a check reads is data: code may have changed unseen, so it runs again."""
     if isinstance(check, ProvenanceCheck) or getattr(check, "touches_files", False):
         return False
-    specs = [getattr(check, key, None) for key in ("model", "reference", "defended", "data")]
-    code = [spec for spec in specs if spec and ":" in spec and not spec.startswith("demo:")]
+    specs = _specs(check)
+    code = [spec for spec in specs if ":" in spec and not spec.startswith("demo:")]
     arches = [getattr(check, key, None) for key in ("arch", "reference_arch")]
+    arches += [item.arch for item in getattr(check, "surrogates", ())]
     # an .onnx file keeps its weights in files of any name, a table its pictures, a description a model
     table = str(getattr(check, "data", None) or "").lower().endswith((".csv", ".parquet", ".npy"))
-    scattered = any(str(spec).endswith((".onnx", ".defended.json")) for spec in specs)
+    scattered = any(spec.endswith((".onnx", ".defended.json")) for spec in specs)
     scattered |= table and isinstance(check, ModelCheck)
     return not code and not any(arches) and not scattered
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from assaymark.reports.errors import InputError, Place, PolicyError, nearest
 from assaymark.reports.policy import KINDS, METRICS, Policy, WaiverEntry
-from assaymark.reports.policy_robustness import AttackSpec, Normalize
+from assaymark.reports.policy_robustness import AttackSpec, Normalize, SurrogateSpec
 from assaymark.reports.policy_types import Baseline, GateEntry
 from assaymark.reports.positions import Path as KeyPath
 from assaymark.reports.positions import positions
@@ -21,6 +21,7 @@ _NESTED: dict[str, type[BaseModel]] = {
     "baseline": Baseline,
     "normalize": Normalize,
     "attack": AttackSpec,
+    "surrogates": SurrogateSpec,
     "waiver": WaiverEntry,
 }
 _PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors", ".npz", ".npy"}
@@ -159,15 +160,20 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
 
 def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
     for i, check in enumerate(policy.check):
-        for key in ("model", "reference", "defended", "data"):
-            spec = getattr(check, key, None)
+        named: list[tuple[KeyPath, str, str | None]] = [
+            ((key,), key, getattr(check, key, None))
+            for key in ("model", "reference", "defended", "data")
+        ]
+        for j, surrogate in enumerate(getattr(check, "surrogates", ())):
+            named.append((("surrogates", j, "model"), "surrogate", surrogate.model))
+        for path, called, spec in named:
             if spec is None or re.match(r"[a-z]+:", spec) or _is_factory(spec):
                 continue
             if not _exists(folder / spec):
-                expected = "a file or a folder" if key == "data" else "a file"
+                expected = "a file or a folder" if called == "data" else "a file"
                 yield (
-                    ("check", i, key),
-                    f'no such {key}: "{spec}" is not {expected} under {folder or "."}; '
+                    ("check", i, *path),
+                    f'no such {called}: "{spec}" is not {expected} under {folder or "."}; '
                     "paths are relative to the policy file",
                 )
         for j, anchor in enumerate(getattr(check, "trust_anchors", ())):

@@ -263,18 +263,22 @@ def transfer(
     attack: Attack | None = None,
     *,
     average: Literal["logits", "probabilities"] = "logits",
+    samples: int = 1,
+    passes: Passes | None = None,
 ) -> Attack:
     """An attack that is made on surrogates and never asks the attacked model itself.
 
     surrogates: models with the same classes, on the device of the images. attack: what is run on them,
-    by default `mi_fgsm` that walks on after it fools them (https://arxiv.org/abs/1710.06081, section
-    3.2, for the mean of logits or of probabilities). Passes through surrogates are not counted as
-    passes of the attacked model. Raises ValueError without a surrogate.
+    by default `mi_fgsm` (https://arxiv.org/abs/1710.06081, section 3.2, for the mean of logits or of
+    probabilities); walks go on after they fool the surrogates. samples: as of `Oracle`, for surrogates
+    that answer at random. passes: where passes through surrogates are counted, which are none of the
+    attacked model. Raises ValueError without a surrogate.
     """
     if not surrogates:
         raise ValueError("a transfer attack needs at least one surrogate model, got none")
-    made = attack or partial(mi_fgsm, until_fooled=False)
+    made = attack or mi_fgsm
     ensemble = Ensemble(tuple(surrogates), average)
+    counted = passes or Passes()
 
     def run(
         model: Model,
@@ -286,9 +290,10 @@ def transfer(
         targeted: bool = False,
         streams: Streams | None = None,
     ) -> Images:
-        asked: Model = ensemble
-        if isinstance(model, Oracle):
-            asked = replace(model, model=ensemble, passes=Passes())
+        asked = model if isinstance(model, Oracle) else Oracle(model)
+        asked = replace(
+            asked, model=ensemble, samples=samples, random=False, carries=True, passes=counted
+        )
         with ExitStack() as stack:
             for surrogate in surrogates:
                 stack.enter_context(frozen(surrogate))
