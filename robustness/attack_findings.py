@@ -334,7 +334,9 @@ def method(
     names = [name for name, _ in threat.attacks]
     cards = [ATTACKS[name] for name in names if name in ATTACKS]
     suites = [SUITES[name] for name in names if name in SUITES]
-    papers = [card.paper for card in cards] + [paper for suite in suites for paper in suite.papers]
+    papers = [card.paper for card in cards] + [
+        paper for suite in suites for paper in suite.papers_in(threat.norm)
+    ]
     untested = [
         f"perturbations outside {threat}, such as rotations, patches and common corruptions",
         "attacks that are not listed: robust accuracy is an upper bound, a stronger attack can only "
