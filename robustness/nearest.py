@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from assaymark.robustness.balls import Ball, settle
+from assaymark.robustness.balls import Ball, per_image, settle
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.oracle import certain, logits_of
 from assaymark.robustness.types import Images, Labels, Model
@@ -33,6 +33,7 @@ class Nearest:
     def __init__(self, x: Images, ball: Ball, eps: float, look: Look | None = None) -> None:
         self.x, self.ball, self.eps, self.look = x, ball, eps, look
         self.images = x.clone()
+        self.attempts = x.clone() if math.isfinite(eps) else x
         self.distance: Float[Tensor, " batch"] = torch.full((len(x),), torch.inf, device=x.device)
 
     def offer(
@@ -42,6 +43,8 @@ class Nearest:
 
         places: the points' numbers, each at most once.
         """
+        if math.isfinite(self.eps):
+            self.attempts[places] = candidates
         if bool(adversarial.any()):
             places_down, down = places[adversarial], candidates[adversarial]
             change = down - self.x[places_down]
@@ -56,6 +59,12 @@ class Nearest:
         return self.distance[places] <= (self.eps if math.isfinite(self.eps) else 0.0)
 
     def answer(self) -> Images:
-        """The nearest found; x where none was, or on the way to it as far as the radius allows."""
+        """The nearest found, or on the way to it as far as the radius allows.
+
+        Where none was found: x, or with a radius the last attempt, so that the point is seen to be tried.
+        """
         found = torch.isfinite(self.distance)
+        if math.isfinite(self.eps):
+            ended = torch.where(per_image(found), self.images, self.attempts)
+            return settle(self.x, ended, torch.ones_like(found), self.eps, self.ball)
         return settle(self.x, self.images, found, self.eps, self.ball)

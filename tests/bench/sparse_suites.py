@@ -23,7 +23,7 @@ from assaymark.robustness.suites import SUITES
 from assaymark.robustness.types import Attack
 from robustness import network, points
 
-EPS = {"digits_std": 3, "digits_at": 8, "cifar10_std": 8, "cifar10_at": 16, "cifar_small_8px": 12}
+EPS = {"digits_std": 3, "digits_at": 4, "cifar10_std": 8, "cifar10_at": 16, "cifar_small_8px": 12}
 ALONE: dict[str, Attack] = {
     "jsma": partial(jsma, targets=9),
     "fmn 300": partial(fmn, steps=300),
