@@ -66,11 +66,10 @@ def check_robustness(
 
     surrogates: networks on which attacks by gradients are made instead; the model itself is then asked
     to confirm, and by attacks that need its answers alone. examples: how many points to draw at random,
-    by default all. sequential: take them in random order
-    and stop once every gate is decided by an interval that is valid at any stop. keep: how many
-    adversarial examples go into the evidence; save: a folder for all of them.
-    shards: in how many processes, and where finished parts are kept. Raises InputError when
-    model and data do not fit together.
+    by default all. sequential: take them in random order and stop once every gate is decided by an interval
+    that is valid at any stop. keep: how many adversarial examples go into the evidence; save: a folder for
+    all of them. shards: in how many processes, and where finished parts are kept; with surrogates in one.
+    Raises InputError when model and data do not fit together.
     """
     search = search or Search()
     classes = class_names(model, data)
@@ -141,7 +140,8 @@ def check_robustness(
         search=replace(search, samples=max(search.samples, view.samples)),
         device=device,
         keep=keep,
-        shards=shards,
+        # what attacks do to surrogates is counted in this process only
+        shards=None if made_on else shards,
         progress=progress,
     )
     masking = masking.after(result, made_on.carried if made_on else ())

@@ -11,11 +11,11 @@ import torch
 
 from assaymark.reports.errors import InputError
 from assaymark.reports.intervals import clopper_pearson
-from assaymark.robustness.evaluate import Search
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.masking import POINTS, Masking, Sign, View, examine
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, Passes, logits_of
+from assaymark.robustness.shard import Search
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.transfer import Ensemble, transfer
 from assaymark.robustness.types import Attack, Images, Labels, Model, Norm

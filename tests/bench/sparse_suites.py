@@ -15,8 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from assaymark.robustness.evaluate import Search, evaluate
+from assaymark.robustness.evaluate import evaluate
 from assaymark.robustness.fmn import fmn
+from assaymark.robustness.shard import Search
 from assaymark.robustness.sparse import jsma, sigma_zero
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.suites import SUITES

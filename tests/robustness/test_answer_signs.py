@@ -13,11 +13,12 @@ from assaymark.robustness.answer_signs import affordable, examine_answers, queri
 from assaymark.robustness.black_box import BlackBox
 from assaymark.robustness.budget import Budget
 from assaymark.robustness.check import Threat, check_robustness
-from assaymark.robustness.evaluate import AttackOutcome, Evaluation
+from assaymark.robustness.evaluate import Evaluation
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.masking import Masking
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Passes
+from assaymark.robustness.shard import AttackOutcome
 from assaymark.robustness.streams import Streams
 
 CHANGE, FLAT, DEAF = (

@@ -20,12 +20,12 @@ from assaymark.robustness.attacks import ATTACKS
 from assaymark.robustness.black_box import BlackBox
 from assaymark.robustness.budget import Budget
 from assaymark.robustness.check import Threat, check_robustness
-from assaymark.robustness.evaluate import Search
 from assaymark.robustness.images import ImageData
 from assaymark.robustness.losses import margin
 from assaymark.robustness.masking import POINTS
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle
+from assaymark.robustness.shard import Search
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.surrogates import gather
 from assaymark.robustness.transfer import transfer

@@ -19,10 +19,11 @@ from assaymark.robustness.apgd import apgd_ce
 from assaymark.robustness.attacks import ATTACKS
 from assaymark.robustness.catalogue import find
 from assaymark.robustness.defended import Defended, Smoothed, adaptive, is_random, masked
-from assaymark.robustness.evaluate import Search, evaluate
+from assaymark.robustness.evaluate import evaluate
 from assaymark.robustness.expectation import eot_pgd
 from assaymark.robustness.gradient_steps import bim, pgd
 from assaymark.robustness.oracle import Oracle
+from assaymark.robustness.shard import Search
 from assaymark.robustness.transfer import di_fgsm, mi_fgsm
 from assaymark.robustness.transforms import (
     DEFENSES,
