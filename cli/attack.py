@@ -38,6 +38,9 @@ from assaymark.cli.policy_text import Table, model_keys, numbers, policy_text
 from assaymark.cli.terminal import say
 from assaymark.reports.errors import InputError
 
+CARRY_WELL = ("apgd-ce", "di-fgsm")
+"""What is made on surrogates when no attack is named."""
+
 
 def attack(
     model: ModelName = None,
@@ -61,6 +64,14 @@ def attack(
     eps: Annotated[
         str | None,
         typer.Option(help='Radius with pixels in [0, 1], such as 0.03 or "8/255", the default.'),
+    ] = None,
+    surrogate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="A network on which attacks by gradients are made, to be carried over to MODEL; "
+            "repeatable, several are attacked as one.",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Targeted: next, least-likely or a class name.")
@@ -116,6 +127,8 @@ def attack(
     if model is None or data is None:
         raise InputError("name a model and data: assaymark attack MODEL DATA (see --help)")
     scene = _is_scene(name or [])
+    if scene and surrogate:
+        raise InputError("--surrogate is for attacks in a ball: scenes ask the model itself")
     if scene and (norm is not None or eps is not None):
         raise InputError(
             "scenes have limits of their own in place of --norm and --eps: give those with --option, "
@@ -150,7 +163,8 @@ def attack(
             label_column=label_column,
             split=split,
         ),
-        "attack": _attacks(name or _usual(model, access, suite), suite, option),
+        "attack": _attacks(name or _usual(model, access, suite, surrogate), suite, option),
+        "surrogates": [*surrogate] if surrogate else None,
         "target": target,
         "save": save,
         **limits,
@@ -174,8 +188,12 @@ def attack(
     )
 
 
-def _usual(model: str, access: str | None, suite: str | None) -> list[str] | None:
+def _usual(
+    model: str, access: str | None, suite: str | None, surrogates: list[str] | None
+) -> list[str] | None:
     """The attacks on a black box when none is named: what can be seen of it decides."""
+    if surrogates and not suite:
+        return [*CARRY_WELL]
     address = model.startswith(("http://", "https://"))
     seen = access or ("scores" if address else "white-box")
     usual = {"scores": ["square"], "labels": ["foolbox:HopSkipJumpAttack"]}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assaymark.reports.errors import InputError, IntegrityError
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
 from assaymark.reports.policy_protection import ProtectionCheck, RecogniserEntry
@@ -23,6 +24,7 @@ from assaymark.reports.policy_robustness import (
     ModelKeys,
     RobustnessCheck,
     SceneCheck,
+    SurrogateSpec,
 )
 from assaymark.reports.policy_tournament import Entrant, TournamentCheck
 
@@ -115,14 +117,38 @@ def _answers(entry: ModelKeys, names: tuple[str, ...] | None, labels: int | None
     )
 
 
-def preprocessing(check: ModelKeys | TournamentCheck) -> "Preprocessing":
+def _surrogate(
+    spec: SurrogateSpec, check: RobustnessCheck, data: "ImageData", context: Context
+) -> "Loaded":
+    """A network beside the model; what it does not say about pixels is as the check says."""
+    from assaymark.robustness import models
+
+    said = spec if spec.normalize or spec.input_range else check
+    described = spec.model.endswith(".defended.json") and said is check
+    try:
+        return models.load(
+            spec.model,
+            data.images[:4],
+            arch=spec.arch,
+            folder=context.folder,
+            preprocessing=None if described else preprocessing(said),
+            sha256=spec.model_sha256,
+            device=context.device,
+        )
+    except IntegrityError:
+        raise
+    except InputError as error:
+        raise InputError(f"surrogate: {error}") from error
+
+
+def preprocessing(said: ModelKeys | TournamentCheck | SurrogateSpec) -> "Preprocessing":
     """What a check says about the way from pixels to the model's input."""
     from assaymark.robustness.models import Preprocessing
 
     return Preprocessing(
-        input_range=check.input_range,
-        mean=check.normalize.mean if check.normalize else None,
-        std=check.normalize.std if check.normalize else None,
+        input_range=said.input_range,
+        mean=said.normalize.mean if said.normalize else None,
+        std=said.normalize.std if said.normalize else None,
     )
 
 
@@ -147,6 +173,7 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
         tags=check.tags,
         examples=check.examples,
         sequential=check.sequential,
+        surrogates=tuple(_surrogate(spec, check, data, context) for spec in check.surrogates),
         search=Search(
             batch_size=check.batch_size,
             precision=getattr(torch, check.precision),

@@ -68,7 +68,9 @@ def resumable(check: Check) -> bool:
     named = [spec for _, spec in specs(check)]
     code = [spec for spec in named if ":" in spec and not spec.startswith("demo:")]
     arches = [getattr(check, key, None) for key in ("arch", "reference_arch")]
-    arches += [entry.arch for entry in getattr(check, "entrants", ())]
+    arches += [
+        entry.arch for key in ("entrants", "surrogates") for entry in getattr(check, key, ())
+    ]
     # an .onnx file keeps its weights in files of any name, a table its pictures, a description a model
     table = str(getattr(check, "data", None) or "").lower().endswith((".csv", ".parquet", ".npy"))
     scattered = any(spec.endswith((".onnx", ".defended.json")) for spec in named)

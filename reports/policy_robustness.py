@@ -42,6 +42,28 @@ class Normalize(Strict):
         return self
 
 
+class SurrogateSpec(Strict):
+    """A network on which attacks are made in place of the attacked model."""
+
+    model: Text
+    arch: Text | None = None
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    normalize: Normalize | None = None
+    input_range: Range | None = None
+
+    @model_validator(mode="after")
+    def _is_a_network(self) -> Self:
+        if self.model.startswith(("http://", "https://")):
+            raise ValueError(
+                f"{self.model} only answers, and attacks follow a surrogate's gradient: name a network"
+            )
+        return self
+
+
+def _surrogate(value: object) -> object:
+    return {"model": value} if isinstance(value, str) else value
+
+
 class EndpointSpec(Strict):
     """How a model at an http(s) address wants to be asked."""
 
@@ -134,6 +156,13 @@ class RobustnessCheck(ModelCheck):
 
     kind: Literal["robustness"]
     attack: Attacks
+    surrogates: Annotated[
+        tuple[Annotated[SurrogateSpec, BeforeValidator(_surrogate)], ...],
+        BeforeValidator(
+            listed, json_schema_input_type=Text | SurrogateSpec | list[Text | SurrogateSpec]
+        ),
+        Field(min_length=1, strict=False),
+    ] = ()
     norm: Literal["linf", "l2", "l1", "l0"]
     eps: Annotated[Number, Field(gt=0)]
     target: Text | None = None

@@ -22,7 +22,7 @@ from assaymark.robustness.losses import (
     other_classes,
     targeted_dlr,
 )
-from assaymark.robustness.oracle import ascent, certain, logits_of
+from assaymark.robustness.oracle import ascent, leaves, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
 
@@ -105,12 +105,12 @@ def climb(
 ) -> Climbed:
     """One walk of `steps` steps from `start`: steps + 1 forward and `steps` backward passes a point.
 
-    leave: whether a point that fools leaves the walk; without it, and of a model that answers at
-    random, the end is the highest loss.
+    leave: whether a point that fools leaves the walk; without it, and where
+    `leaves` says so, the end is the highest loss.
     first_step: as a multiple of eps.
     """
     ball = BALLS[norm]
-    leave = leave and certain(model)
+    leave = leave and leaves(model)
     end, fell = start.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     highest = torch.zeros(len(x), device=x.device)
     walk: Walk | None = None

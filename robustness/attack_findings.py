@@ -16,6 +16,7 @@ from assaymark.reports.model import (
     Method,
     Table,
 )
+from assaymark.robustness import catalogue
 from assaymark.robustness.attacks import ATTACKS
 from assaymark.robustness.evaluate import Evaluation
 from assaymark.robustness.images import ImageData
@@ -24,6 +25,7 @@ from assaymark.robustness.models import Loaded
 from assaymark.robustness.pictures import trio
 from assaymark.robustness.sequential import counts
 from assaymark.robustness.suites import SUITES
+from assaymark.robustness.surrogates import Surrogates
 
 if TYPE_CHECKING:
     from assaymark.robustness.check import Threat
@@ -41,16 +43,18 @@ def findings(
     tags: tuple[str, ...],
     classes: tuple[str, ...],
     looks: dict[Gate, Interval] | None,
+    made_on: Surrogates | None = None,
 ) -> tuple[Finding, ...]:
     """One finding a gate, and one for each accuracy that has no gate.
 
-    looks: of a run that stopped when it was decided, the interval of each gate.
+    looks: of a run that stopped when it was decided, the interval of each gate. made_on: where attacks
+    by gradients were made.
     """
     return tuple(
         finding
         for measure in _MEASURES
         for finding in _findings(
-            check, model, threat, result, masking, measure, gates, tags, classes, looks
+            check, model, threat, result, masking, measure, gates, tags, classes, looks, made_on
         )
     )
 
@@ -66,6 +70,7 @@ def _findings(
     tags: tuple[str, ...],
     classes: tuple[str, ...],
     looks: dict[Gate, Interval] | None,
+    made_on: Surrogates | None,
 ) -> list[Finding]:
     low, high, n = _counts(result, measure)
     doubt = None if measure == "clean_accuracy" else masking.doubt
@@ -85,7 +90,7 @@ def _findings(
             check=check,
             target=model.name,
             measure=measure,
-            summary=_summary(measure, low, high, n, threat)
+            summary=_summary(measure, low, high, n, threat, made_on)
             + (f" A good number is not to be relied on: {doubt}." if doubt else ""),
             unreliable=doubt,
             value=value,
@@ -101,6 +106,7 @@ def _findings(
                 classes,
                 confident=model.access != "labels",
                 sequential=looks is not None,
+                made_on=made_on,
             )
             if measure == "robust_accuracy" and not findings
             else (),
@@ -109,7 +115,7 @@ def _findings(
                 seconds=result.seconds,
                 forward=result.passes.forward,
                 backward=result.passes.backward,
-                queries=model.budget.spent if model.budget else None,
+                queries=_queries(model, result, masking, made_on),
             )
             if measure == "robust_accuracy"
             else Cost(),
@@ -157,7 +163,18 @@ def _value(low: int, high: int, n: int, measure: str, limit: Limit | None) -> fl
     return (high if measure == "attack_success_rate" else low) / n
 
 
-def _summary(measure: str, low: int, high: int, n: int, threat: "Threat") -> str:
+def _queries(
+    model: Loaded, result: Evaluation, masking: Masking, made_on: Surrogates | None
+) -> int | None:
+    """What was asked of a model of which no gradient was followed; None of any other."""
+    if model.budget is not None:
+        return model.budget.spent
+    return None if made_on is None else result.passes.forward + masking.queries
+
+
+def _summary(
+    measure: str, low: int, high: int, n: int, threat: "Threat", made_on: Surrogates | None
+) -> str:
     hits = f"{low}" if low == high else f"Between {low} and {high}"
     said = {
         "robust_accuracy": f"{hits} of {n} images are classified correctly under every attack "
@@ -166,6 +183,12 @@ def _summary(measure: str, low: int, high: int, n: int, threat: "Threat") -> str
         "attack_success_rate": f"{hits} of the {n} images classified correctly fall to an attack "
         f"({threat}).",
     }[measure]
+    if made_on is not None and measure != "clean_accuracy":
+        members = ", ".join(member.name for member in made_on.members)
+        said += (
+            f" Attacks by gradients were made on {members} and carried over, which bounds robustness "
+            "from above only: a better surrogate, or the model itself, may lower it."
+        )
     if low == high:
         return said
     return f"{said} {high - low} were not attacked in full before the queries were spent."
@@ -180,6 +203,7 @@ def _evidence(
     *,
     confident: bool,
     sequential: bool,
+    made_on: Surrogates | None,
 ) -> tuple[Evidence, ...]:
     standing = int(result.correct.sum())
     stages = [("no attack", standing)]
@@ -240,20 +264,48 @@ def _evidence(
         ),
     )
     signs = Table(
-        title="Signs of a hidden gradient",
+        title=masking.what[0].upper() + masking.what[1:],
         columns=("sign", "found", "measured"),
         rows=tuple((s.name, "yes" if s.found else "no", s.measured) for s in masking.signs),
         note="Where one is found, a good robust accuracy is not to be relied on."
         + "".join(f" Here {repair}." for repair in masking.repairs),
     )
-    evidence = (chart, table, signs) if masking.signs else (chart, table)
     return (
-        *evidence,
+        chart,
+        table,
+        *(_on_surrogates(made_on) if made_on else ()),
+        *((signs,) if masking.signs else ()),
         *(trio(example, classes, confident=confident) for example in result.examples),
     )
 
 
-def _seen(model: Loaded) -> str:
+def _on_surrogates(made_on: Surrogates) -> tuple[Table, Table]:
+    """Which networks attacks were made on, and what they did to these."""
+    networks = Table(
+        title="Surrogates",
+        columns=("network", "SHA-256", "classified correctly", "of"),
+        rows=tuple(
+            (member.name, member.sha256 or "unknown (it is code)", right, made_on.n)
+            for member, right in zip(made_on.members, made_on.right, strict=True)
+        ),
+        note="Attacks by gradients follow the mean of their logits.",
+    )
+    attacks = Table(
+        title="Attacks made on the surrogates",
+        columns=("attack", "points", "fool the surrogates", "forward passes", "backward passes"),
+        rows=tuple(
+            (name, done.tried, done.fooled, done.passes.forward, done.passes.backward)
+            for name, done in made_on.carried.items()
+        ),
+        note="Passes through the surrogates, each of which counts for all of them together. The model "
+        "itself was asked to confirm what was found, which is counted above.",
+    )
+    return networks, attacks
+
+
+def _seen(model: Loaded, made_on: Surrogates | None) -> str:
+    if made_on is not None and model.budget is None:
+        return "no gradient of the model is used"
     if model.budget is None:
         return model.access
     each = model.budget.per_point
@@ -272,6 +324,7 @@ def method(
     *,
     drawn: int,
     sequential: bool,
+    made_on: Surrogates | None = None,
 ) -> Method:
     """How the check measured. drawn: how many images there were to attack."""
     described = []
@@ -281,7 +334,9 @@ def method(
     names = [name for name, _ in threat.attacks]
     cards = [ATTACKS[name] for name in names if name in ATTACKS]
     suites = [SUITES[name] for name in names if name in SUITES]
-    papers = [card.paper for card in cards] + [paper for suite in suites for paper in suite.papers]
+    papers = [card.paper for card in cards] + [
+        paper for suite in suites for paper in suite.papers_in(threat.norm)
+    ]
     untested = [
         f"perturbations outside {threat}, such as rotations, patches and common corruptions",
         "attacks that are not listed: robust accuracy is an upper bound, a stronger attack can only "
@@ -303,20 +358,25 @@ def method(
             f"{unknown} of {result.n} images that were not attacked in full before the queries allowed "
             f"({model.budget.total}) were spent: they do not count as robust"
         )
-    if model.access != "white-box":
+    if model.access != "white-box" or made_on is not None:
         untested.append("attacks that see the model's gradients: whoever has the model can do more")
+    untested += masking.untested
     if result.n < len(data.images):
         untested.append(
             f"{len(data.images) - result.n} of {len(data.images)} images of {data.name}, which were "
             "not used"
         )
-    if not suites and all(card.knowledge == "white-box" for card in cards):
+    if made_on is not None:
+        if not any(catalogue.knowledge(name) in ("scores", "labels") for name in names):
+            untested.append("attacks led by answers of the model itself, which need no surrogate")
+    elif not any(catalogue.asks_itself(name) for name in names):
         untested.append("black-box attacks, which would reveal masked gradients")
     how = "" if drawn == len(data.images) else f", drawn at random with seed {seed}"
     if sequential:
         how = f", taken in random order with seed {seed}"
     steps = [
-        f"{result.n} images of {data.name}{how}; threat model {threat}, {_seen(model)}, pixels in [0, 1].",
+        f"{result.n} images of {data.name}{how}; threat model {threat}, {_seen(model, made_on)}, "
+        "pixels in [0, 1].",
         f"Attacks in this order: {'; '.join(described)}. A point leaves when it falls.",
         "Robust accuracy counts the images that are classified correctly and that no attack moved to "
         + ("the target class." if threat.target else "another class."),
@@ -333,10 +393,12 @@ def method(
         )
     if masking.signs:
         steps.append(
-            f"{len(masking.signs)} signs of a hidden gradient were measured, on up to {POINTS} points "
+            f"{len(masking.signs)} {masking.what} were looked for, on up to {POINTS} points "
             f"before the attacks; found: {', '.join(sign.name for sign in masking.found) or 'none'}."
         )
         steps += [f"Worked around: {repair}." for repair in masking.repairs]
+    if made_on is not None:
+        steps.append(_transfer_step(made_on))
     if model.note:
         steps.append(model.note + ".")
     interval = (
@@ -350,4 +412,16 @@ def method(
         steps=tuple(steps),
         not_tested=tuple(untested),
         sources=tuple(dict.fromkeys([*papers, interval])),
+    )
+
+
+def _transfer_step(made_on: Surrogates) -> str:
+    networks = ", ".join(
+        f"{member.name} ({f'SHA-256 {member.sha256[:12]}…' if member.sha256 else 'code'}"
+        f"{f'; {member.note}' if member.note else ''})"
+        for member in made_on.members
+    )
+    return (
+        f"Made on the surrogates {networks} and carried over: {', '.join(made_on.carried)}. Of the model "
+        "itself only answers were asked; robust accuracy is a bound by transfer."
     )

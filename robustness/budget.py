@@ -98,7 +98,7 @@ def attack_within(
         rounds = int(options["restarts"].default) if "restarts" in options else 1
         if budget.per_point is not None:
             each = min(each, budget.per_point // rounds)
-        if each < 1:
+        if each < min(1, int(options["queries"].default)):  # a transfer asks nothing
             raise InputError(
                 f"queries = {budget.per_point} is less than one for each of {rounds} restarts"
             )

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assaymark.robustness.balls import BALLS, per_image
 from assaymark.robustness.losses import Loss, advantage
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
@@ -83,7 +83,7 @@ def carlini_wagner(
             "steps and rounds must be at least 1, kappa at least 0, learning_rate and first_weight "
             f"above 0, got {steps}, {rounds}, {kappa}, {learning_rate} and {first_weight}"
         )
-    nearest = Nearest(x, BALLS[norm], eps)
+    nearest = Nearest(x, BALLS[norm], eps, second_look(model, y, targeted=targeted))
     places = torch.arange(len(x), device=x.device)
     lead = advantage(logits_of(model, x), y, targeted=targeted)
     places = places[~nearest.offer(places, x, _fools(lead, kappa))]

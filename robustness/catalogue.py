@@ -1,7 +1,7 @@
 """Every attack by name: suites, our own, `foolbox:Class` and `cleverhans:function`."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ _ENOUGH: dict[Access, tuple[str, ...]] = {
     "scores": ("scores", "labels", "none"),
     "labels": ("labels", "none"),
 }
+_CARRIED = ("white-box", "transfer")
+"""What an attack that is made on surrogates needs of them."""
 
 
 def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
@@ -55,11 +57,16 @@ def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
 
 
 def build(
-    attacks: Sequence[tuple[str, Mapping[str, Any]]], norm: Norm, *, gradient: bool = True
+    attacks: Sequence[tuple[str, Mapping[str, Any]]],
+    norm: Norm,
+    *,
+    gradient: bool = True,
+    carry: Callable[[str, Attack], Attack] | None = None,
 ) -> dict[str, Attack]:
     """The attacks by the names that the report shows; a suite is unfolded into its stages.
 
-    gradient: whether the model has one; a suite does with random search where it has none.
+    gradient: whether the model has one; a suite does with random search where it has none. carry: makes
+    an attack on surrogates of one by gradients, which is then called "… on surrogates".
     Two entries may use one attack with different options: "pgd", "pgd #2". Raises InputError for what
     cannot be built.
     """
@@ -70,9 +77,12 @@ def build(
             found = SUITES[name].stages(norm, gradient=gradient)
         else:
             found = {name: find(name, dict(options), norm)}
-        for label, run in found.items():
+        for stage, run in found.items():
+            made_on = carry if knowledge(name) in _CARRIED else None
+            label = f"{stage} on surrogates" if made_on else stage
             times = len([key for key in runs if key.split(" #")[0] == label])
-            runs[f"{label} #{times + 1}" if times else label] = run
+            label = f"{label} #{times + 1}" if times else label
+            runs[label] = made_on(label, run) if made_on else run
     return runs
 
 
@@ -83,10 +93,18 @@ def knowledge(name: str) -> str:
     return ATTACKS[name].knowledge if name in ATTACKS else "white-box"
 
 
-def can_see(name: str, access: Access, norm: Norm, model: str) -> None:
-    """Raises InputError when an attack needs more of a model than can be seen of it."""
+def asks_itself(name: str) -> bool:
+    """Whether an attack is led by the scores or labels of the attacked model itself."""
+    return name in SUITES or knowledge(name) in ("scores", "labels")
+
+
+def can_see(name: str, access: Access, norm: Norm, model: str, *, surrogates: bool = False) -> None:
+    """Raises InputError when an attack needs more of a model than can be seen of it.
+
+    surrogates: whether there are some, on which attacks by gradients are made.
+    """
     needs = knowledge(name)
-    if needs in _ENOUGH[access]:
+    if needs in _ENOUGH[access] or (surrogates and needs in _CARRIED):
         return
     ours = [
         key
@@ -98,6 +116,7 @@ def can_see(name: str, access: Access, norm: Norm, model: str) -> None:
     raise InputError(
         f"{name} needs {'scores' if needs == 'scores' else 'gradients'}, and of {model} only {access} "
         f"are seen: attack it with {', '.join(works)}"
+        + (", or name surrogates" if needs in _CARRIED else "")
     )
 
 

@@ -11,10 +11,11 @@ import torch
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import CheckResult, Gate
 from assaymark.robustness import attack_findings, catalogue
+from assaymark.robustness.answer_signs import examine_answers
 from assaymark.robustness.detectors import rejecting
 from assaymark.robustness.evaluate import evaluate, frozen, shuffled, subset
 from assaymark.robustness.images import ImageData
-from assaymark.robustness.masking import POINTS, Masking, View, examine
+from assaymark.robustness.masking import POINTS, View, examine
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.save import save_adversarial
@@ -22,7 +23,8 @@ from assaymark.robustness.sequential import Looks
 from assaymark.robustness.shard import Search
 from assaymark.robustness.shards import Shards
 from assaymark.robustness.streams import Streams
-from assaymark.robustness.types import Labels, Norm
+from assaymark.robustness.surrogates import KNOWN, gather
+from assaymark.robustness.types import Images, Labels, Norm
 
 NORM_NAMES: dict[Norm, str] = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 
@@ -47,6 +49,7 @@ def check_robustness(
     data: ImageData,
     threat: Threat,
     *,
+    surrogates: tuple[Loaded, ...] = (),
     gates: tuple[Gate, ...] = (),
     tags: tuple[str, ...] = (),
     examples: int | None = None,
@@ -61,16 +64,17 @@ def check_robustness(
 ) -> CheckResult:
     """Clean accuracy, robust accuracy and attack success rate, each with its interval.
 
-    examples: how many points to draw at random, by default all. sequential: take them in random order
-    and stop once every gate is decided by an interval that is valid at any stop. keep: how many
-    adversarial examples go into the evidence; save: a folder for all of them.
-    shards: in how many processes, and where finished parts are kept. Raises InputError when
-    model and data do not fit together.
+    surrogates: networks on which attacks by gradients are made instead; the model itself is then asked
+    to confirm, and by attacks that need its answers alone. examples: how many points to draw at random,
+    by default all. sequential: take them in random order and stop once every gate is decided by an interval
+    that is valid at any stop. keep: how many adversarial examples go into the evidence; save: a folder for
+    all of them. shards: in how many processes, and where finished parts are kept; with surrogates in one.
+    Raises InputError when model and data do not fit together.
     """
     search = search or Search()
     classes = class_names(model, data)
     for name, _ in threat.attacks:
-        catalogue.can_see(name, model.access, threat.norm, model.name)
+        catalogue.can_see(name, model.access, threat.norm, model.name, surrogates=bool(surrogates))
     chosen = subset(len(data.images), examples, seed, check)
     if sequential:
         chosen = shuffled(len(data.images), seed, check)[:examples]
@@ -84,10 +88,32 @@ def check_robustness(
             )
         targets = every[chosen]
     looks = Looks(gates) if sequential and gates else None
-    masking, view = Masking(signs=()), View(model=model.module)
-    if model.access == "white-box":  # a black box has no gradient to hide
-        masking, view = _examined(model, data, chosen, search, seed, check, device)
-    attacks = catalogue.build(threat.attacks, threat.norm, gradient=masking.gradient)
+    view, made_on = View(model=model.module), None
+    first = _First.of(data, chosen, seed, check, device)
+    with frozen(model.module):
+        torch.manual_seed(seed)
+        if model.access == "white-box" and not surrogates:
+            some = first.cut(2 * POINTS)
+            masking, view = examine(
+                model.module, some.images, some.labels, batch_size=search.batch_size,
+                streams=some.streams,
+            )  # fmt: skip
+        else:  # no gradient of the model itself is followed
+            masking = examine_answers(
+                model, first.images, batch_size=search.batch_size, streams=first.streams,
+                total=len(chosen),
+            )  # fmt: skip
+    if surrogates:
+        made_on = gather(
+            surrogates, model, first.images, first.labels, search=search, streams=first.streams
+        )
+        masking += made_on.masking
+    attacks = catalogue.build(
+        threat.attacks,
+        threat.norm,
+        gradient=made_on.gradient if made_on else masking.gradient,
+        carry=made_on.carry if made_on else None,
+    )
     if model.rejects and (targets is not None or looks is not None or save is not None):
         raise InputError(
             f"{model.name} may reject: it is attacked towards every class, all images at once, so leave "
@@ -114,10 +140,11 @@ def check_robustness(
         search=replace(search, samples=max(search.samples, view.samples)),
         device=device,
         keep=keep,
-        shards=shards,
+        # what attacks do to surrogates is counted in this process only
+        shards=None if made_on else shards,
         progress=progress,
     )
-    masking = masking.after(result)
+    masking = masking.after(result, made_on.carried if made_on else ())
     if save is not None:
         save_adversarial(save, data, chosen[: result.n], result, classes)
     return CheckResult(
@@ -131,6 +158,7 @@ def check_robustness(
             tags,
             classes,
             looks.intervals if looks else None,
+            made_on,
         ),
         method=attack_findings.method(
             check,
@@ -142,30 +170,36 @@ def check_robustness(
             seed,
             drawn=len(chosen),
             sequential=looks is not None,
+            made_on=made_on,
         ),
-        digests={model.name: model.sha256} if model.sha256 else {},
+        digests={one.name: one.sha256 for one in (model, *surrogates) if one.sha256},
     )
 
 
-def _examined(
-    model: Loaded,
-    data: ImageData,
-    chosen: list[int],
-    search: Search,
-    seed: int,
-    check: str,
-    device: torch.device | str,
-) -> tuple[Masking, View]:
-    """Signs of a hidden gradient on some of the points that will be attacked."""
-    some = chosen[: 2 * POINTS]
-    with frozen(model.module):
-        torch.manual_seed(seed)
-        return examine(
-            model.module,
-            data.images[some].to(device),
-            data.labels[some].to(device),
-            batch_size=search.batch_size,
+@dataclass(frozen=True, kw_only=True)
+class _First:
+    """The first of the points that will be attacked, to look at before."""
+
+    images: Images
+    labels: Labels
+    streams: Streams
+
+    @classmethod
+    def of(
+        cls, data: ImageData, chosen: list[int], seed: int, check: str, device: torch.device | str
+    ) -> "_First":
+        some = chosen[:KNOWN]
+        return cls(
+            images=data.images[some].to(device),
+            labels=data.labels[some].to(device),
             streams=Streams.of(seed, f"{check}/masking", some),
+        )
+
+    def cut(self, n: int) -> "_First":
+        return _First(
+            images=self.images[:n],
+            labels=self.labels[:n],
+            streams=Streams(self.streams.keys[:n]),
         )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
 from assaymark.robustness.losses import Loss, fooled, level_log_odds
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.schedules import cosine
 from assaymark.robustness.streams import Streams
@@ -43,7 +43,7 @@ def ddn(
         )
     ball = BALLS[norm]
     streams = streams or Streams.of(0, "ddn", list(range(len(x))))
-    nearest = Nearest(x, ball, eps)
+    nearest = Nearest(x, ball, eps, second_look(model, y, targeted=targeted))
     places = torch.arange(len(x), device=x.device)
     origin, delta = x, torch.zeros_like(x)
     radius = torch.full((len(x),), start, dtype=x.dtype, device=x.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
 from assaymark.robustness.losses import fooled, other_classes
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import logits_of, slopes
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
@@ -46,7 +46,7 @@ def deepfool(
             "steps and classes must be at least 1 and overshoot at least 0, "
             f"got {steps}, {classes} and {overshoot}"
         )
-    nearest = Nearest(x, BALLS[norm], eps)
+    nearest = Nearest(x, BALLS[norm], eps, second_look(model, y, targeted=False))
     logits = logits_of(model, x)
     places = torch.arange(len(x), device=x.device)
     others = other_classes(logits, y)[:, :classes]
@@ -54,7 +54,7 @@ def deepfool(
     for step in range(steps + 1):
         down = fooled(logits, y[places], targeted=False)
         nearest.offer(places, here, down)
-        stay = ~down
+        stay = torch.isinf(nearest.distance[places])
         places, here, others = places[stay], here[stay], others[stay]
         if not len(places) or step == steps:
             break

@@ -17,7 +17,7 @@ from assaymark.reports.model import (
 )
 from assaymark.robustness import catalogue, defense_findings
 from assaymark.robustness.check import Threat, class_names
-from assaymark.robustness.defended import adaptive
+from assaymark.robustness.defended import adaptive, is_random
 from assaymark.robustness.detectors import evaluate_guarded
 from assaymark.robustness.evaluate import evaluate, subset
 from assaymark.robustness.images import ImageData
@@ -77,7 +77,7 @@ def check_defense(
             "seed": seed,
             "check": check,
             "indices": chosen,
-            "search": Search(batch_size=batch_size),
+            "search": Search(batch_size=batch_size, random=is_random(model.module)),
             "device": device,
             "keep": keep if place else 0,
             "shards": Shards(workers=workers),

@@ -9,7 +9,7 @@ from torch import Tensor
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
 from assaymark.robustness.carlini_wagner import WORTH, ends_round, search_weight
 from assaymark.robustness.losses import Loss, advantage, fooled
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
@@ -45,7 +45,7 @@ def ead(
             "steps and rounds must be at least 1, beta at least 0, step_size and first_weight above "
             f"0, got {steps}, {rounds}, {beta}, {step_size} and {first_weight}"
         )
-    nearest = Nearest(x, BALLS[norm], eps)
+    nearest = Nearest(x, BALLS[norm], eps, second_look(model, y, targeted=targeted))
     places = torch.arange(len(x), device=x.device)
     down = fooled(logits_of(model, x), y, targeted=targeted)
     places = places[~nearest.offer(places, x, down)]

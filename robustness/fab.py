@@ -15,12 +15,14 @@ from torch import Tensor
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, Ball, per_image
 from assaymark.robustness.hyperplanes import to_hyperplane
 from assaymark.robustness.losses import Loss, advantage, difference, fooled, other_classes
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of, slopes
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
 
 _TINY = torch.finfo(torch.float32).tiny
+_BEYOND = 1.001
+"""A step to the boundary goes so much further, to fool."""
 _DUAL: dict[Norm, float] = {"linf": 1, "l2": 2, "l1": math.inf}
 
 Plane = Callable[[Images, Int[Tensor, " some"]], tuple[Float[Tensor, " some"], Images]]
@@ -39,6 +41,7 @@ class _Walk:
     alpha_max: float
     eta: float
     beta: float
+    final: int
 
 
 def fab(
@@ -55,17 +58,19 @@ def fab(
     alpha_max: float = 0.1,
     eta: float = 1.05,
     beta: float = 0.9,
+    final: int = 3,
 ) -> Images:
     """The nearest adversarial example, by steps to the nearest of all linearised boundaries.
 
     Each step costs two forward passes and a backward pass for each other class (section 2.3). steps
     and restarts ≥ 1, the first run starts at the image; alpha_max in [0, 1]: how much a step is
     drawn back to the image; eta ≥ 1: how far it goes beyond the boundary; beta in (0, 1): where
-    between the image and an adversarial example the next step begins. With a finite eps a point
-    leaves once an adversarial example inside it is found. Raises ValueError for settings outside
-    their range.
+    between the image and an adversarial example the next step begins; final: how many steps go back on
+    the segment from what was found to the image, at a forward pass each and one to begin
+    with (section 2.4). With a finite eps a point leaves once an adversarial
+    example inside it is found. Raises ValueError for settings outside their range.
     """
-    walk = _settings(model, y, norm, targeted, steps, alpha_max, eta, beta)
+    walk = _settings(model, y, norm, targeted, steps, alpha_max, eta, beta, final)
 
     def plane(here: Images, places: Tensor) -> tuple[Tensor, Tensor]:
         labels = y[places]
@@ -100,6 +105,7 @@ def fab_t(
     alpha_max: float = 0.1,
     eta: float = 1.05,
     beta: float = 0.9,
+    final: int = 3,
 ) -> Images:
     """As `fab`, towards one class at a time: one backward pass a step however many classes there are.
 
@@ -108,7 +114,7 @@ def fab_t(
     """
     if targets < 1:
         raise ValueError(f"targets must be at least 1, got {targets}")
-    walk = _settings(model, y, norm, targeted, steps, alpha_max, eta, beta)
+    walk = _settings(model, y, norm, targeted, steps, alpha_max, eta, beta, final)
     logits = logits_of(model, x)
     others = other_classes(logits, y).unbind(1)[:targets]
     planes = [_to_class(model, y)] if targeted else [_between(model, y, other) for other in others]
@@ -152,11 +158,12 @@ def _settings(
     alpha_max: float,
     eta: float,
     beta: float,
+    final: int,
 ) -> _Walk:
-    if steps < 1 or not 0 <= alpha_max <= 1 or eta < 1 or not 0 < beta < 1:
+    if steps < 1 or not 0 <= alpha_max <= 1 or eta < 1 or not 0 < beta < 1 or final < 0:
         raise ValueError(
-            "steps must be at least 1, alpha_max in [0, 1], eta at least 1 and beta in (0, 1), "
-            f"got {steps}, {alpha_max}, {eta} and {beta}"
+            "steps must be at least 1, alpha_max in [0, 1], eta at least 1, beta in (0, 1) and final at "
+            f"least 0, got {steps}, {alpha_max}, {eta}, {beta} and {final}"
         )
     return _Walk(
         model=model,
@@ -167,6 +174,7 @@ def _settings(
         alpha_max=alpha_max,
         eta=eta,
         beta=beta,
+        final=final,
     )
 
 
@@ -184,10 +192,11 @@ def _search(
         raise ValueError(f"restarts must be at least 1, got {restarts}")
     ball = BALLS[walk.norm]
     streams = streams or Streams.of(0, "fab", list(range(len(x))))
-    nearest = Nearest(x, ball, eps)
+    nearest = Nearest(x, ball, eps, second_look(walk.model, walk.y, targeted=walk.targeted))
     places = torch.arange(len(x), device=x.device)
     down = fooled(logits, walk.y, targeted=walk.targeted)
     places = places[~nearest.offer(places, x, down)]
+    behind = advantage(logits, walk.y, targeted=walk.targeted)
     for restart in range(restarts):
         for number, plane in enumerate(planes):
             if not len(places):
@@ -199,7 +208,35 @@ def _search(
                 radius = nearest.distance[places].clamp_max(min(eps, 1.0)) / 2
                 start = (start + per_image(radius) * noise).clamp(*PIXEL_RANGE)
             places = _run(nearest, places, start, plane, walk, ball)
+    _draw_back(nearest, places, behind, walk)
     return nearest.answer()
+
+
+def _draw_back(
+    nearest: Nearest, places: Int[Tensor, " standing"], behind: Loss, walk: _Walk
+) -> None:
+    """Towards the image, to where the attacker would be level if its lead grew evenly (secant steps).
+
+    behind: how far it is ahead at the images themselves, which is below 0.
+    """
+    places = places[torch.isfinite(nearest.distance[places])]
+    if not walk.final or not len(places):
+        return
+    x, away = nearest.x[places], nearest.images[places] - nearest.x[places]
+    low, at_low = torch.zeros(len(places), device=x.device), behind[places]
+    high = torch.ones_like(low)
+    logits = logits_of(walk.model, nearest.images[places])
+    at_high = advantage(logits, walk.y[places], targeted=walk.targeted)
+    for _ in range(walk.final):
+        share = at_low / (at_low - at_high).clamp_max(-_TINY)
+        level = low + (high - low) * (share * _BEYOND).clamp(0, 1)
+        here = (x + per_image(level) * away).clamp(*PIXEL_RANGE)
+        logits = logits_of(walk.model, here)
+        ahead = advantage(logits, walk.y[places], targeted=walk.targeted)
+        down = fooled(logits, walk.y[places], targeted=walk.targeted)
+        nearest.offer(places, here, down)
+        low, at_low = torch.where(down, low, level), torch.where(down, at_low, ahead)
+        high, at_high = torch.where(down, level, high), torch.where(down, ahead, at_high)
 
 
 def _run(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
 from assaymark.robustness.losses import Loss, advantage, fooled
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of
 from assaymark.robustness.schedules import cosine
 from assaymark.robustness.streams import Streams
@@ -45,7 +45,7 @@ def fmn(
             f"got {steps}, {gamma} and {step_size}"
         )
     ball = BALLS[norm]
-    nearest = Nearest(x, ball, eps)
+    nearest = Nearest(x, ball, eps, second_look(model, y, targeted=targeted))
     places = torch.arange(len(x), device=x.device)
     origin, here = x, x
     radius = torch.full((len(x),), 1.0 if norm == "l0" else torch.inf, device=x.device)

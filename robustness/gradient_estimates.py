@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assaymark.robustness.balls import BALLS, Ball, per_image, project
 from assaymark.robustness.losses import fooled
-from assaymark.robustness.oracle import logits_of
+from assaymark.robustness.oracle import leaves, logits_of
 from assaymark.robustness.random_search import Score, score_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Model, Norm
@@ -201,7 +201,7 @@ def _walk(
             )
             gradient += per_image(up - down) * away
         here = project(origin, here + rule.step(gradient / (2 * reach * pairs)), eps, ball)
-        fell = fooled(logits_of(model, here), y, targeted=targeted)
+        fell = fooled(logits_of(model, here), y, targeted=targeted) & leaves(model)
         left, step = left - 2 * pairs - 1, step + 1
         if fell.any():
             end[active[fell]] = here[fell]

@@ -6,9 +6,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from assaymark.robustness.balls import BALLS, Ball, project
-from assaymark.robustness.losses import Loss, cross_entropy, damped_cross_entropy, fooled
-from assaymark.robustness.oracle import ascent, logits_of
+from assaymark.robustness.balls import BALLS, Ball, per_image, project
+from assaymark.robustness.losses import (
+    Loss,
+    advantage,
+    cross_entropy,
+    damped_cross_entropy,
+    fooled,
+)
+from assaymark.robustness.oracle import ascent, leaves, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model, Norm
 
@@ -105,8 +111,9 @@ def pgd(
 
     The loss is the cross-entropy of logits whose spread is brought to at most 10, so that a very
     confident model does not hide its gradient. steps ≥ 1; step_size in pixel units, by default
-    2.5 · eps / steps; each restart draws a new start for the points that still stand. Without
-    `streams`, the examples are numbered from 0 and the seed is 0.
+    2.5 · eps / steps; each restart draws a new start for the points that still stand, and of those
+    that never fall the end with the best margin is kept. Without `streams`, the examples are numbered
+    from 0 and the seed is 0.
     """
     if steps < 1 or restarts < 1:
         raise ValueError(f"steps and restarts must be at least 1, got {steps} and {restarts}")
@@ -116,6 +123,7 @@ def pgd(
         raise ValueError(f"step_size must be a number above 0, got {step_size}")
     streams = streams or Streams.of(0, "pgd", list(range(len(x))))
     best = x.clone()
+    highest = torch.full((len(x),), -torch.inf, device=x.device)
     standing = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for restart in range(restarts):
         origin, labels = x[standing], y[standing]
@@ -123,7 +131,7 @@ def pgd(
         if random_start:
             noise = ball.random(origin, eps, streams.select(standing), f"pgd/{restart}")
             start = project(origin, origin + noise, eps, ball)
-        end, fell = _climb(
+        end, fell, height = _climb(
             model,
             origin,
             labels,
@@ -134,7 +142,9 @@ def pgd(
             steps=steps,
             step=step,
         )
-        best[standing] = end
+        higher = height > highest[standing]
+        best[standing] = torch.where(per_image(higher), end, best[standing])
+        highest[standing] = height.maximum(highest[standing])
         standing[standing.clone()] = ~fell
         if not standing.any():
             break
@@ -152,9 +162,14 @@ def _climb(
     targeted: bool,
     steps: int,
     step: float,
-) -> tuple[Images, Bool[Tensor, " batch"]]:
-    """The end of each walk, and whether it fools; a walk ends where it first fools."""
+) -> tuple[Images, Bool[Tensor, " batch"], Loss]:
+    """The end of each walk, whether it fools there, and by how much.
+
+    A walk ends where it first fools, but for models of which no point leaves.
+    """
     end, fell = start.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    height = torch.zeros(len(x), device=x.device)
+    leave = leaves(model)
     active = torch.arange(len(x), device=x.device)
     here = start
     sign = -1 if targeted else 1
@@ -165,13 +180,16 @@ def _climb(
             return sign * damped_cross_entropy(logits, goal[rows])
 
         logits, _, gradient = ascent(model, here, loss)
-        down = fooled(logits, goal, targeted=targeted)
+        down = fooled(logits, goal, targeted=targeted) & leave
         if down.any():
             end[active[down]], fell[active[down]] = here[down], True
+            height[active[down]] = advantage(logits, goal, targeted=targeted)[down].float()
             active, here, gradient = active[~down], here[~down], gradient[~down]
         if not len(active):
-            return end, fell
+            return end, fell, height
         here = project(x[active], here + step * ball.steepest(gradient), eps, ball)
     end[active] = here
-    fell[active] = fooled(logits_of(model, here), y[active], targeted=targeted)
-    return end, fell
+    logits = logits_of(model, here)
+    fell[active] = fooled(logits, y[active], targeted=targeted) & leave
+    height[active] = advantage(logits, y[active], targeted=targeted).float()
+    return end, fell, height

@@ -5,7 +5,7 @@ https://arxiv.org/abs/1902.06705, section 5), and what is found is worked around
 softmax is undone, randomness averaged over, steps without a slope passed straight through.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,20 @@ class Masking:
 
     signs: tuple[Sign, ...]
     repairs: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()
+    queries: int = 0
+    """What looking for them asked of a model that only answers."""
+    what: str = "signs of a hidden gradient"
+    """What the signs are called together."""
+
+    def __add__(self, other: "Masking") -> "Masking":
+        return replace(
+            self,
+            signs=self.signs + other.signs,
+            repairs=self.repairs + other.repairs,
+            untested=self.untested + other.untested,
+            queries=self.queries + other.queries,
+        )
 
     @property
     def found(self) -> tuple[Sign, ...]:
@@ -64,16 +78,41 @@ class Masking:
     def doubt(self) -> str | None:
         """Why a good robust accuracy is not to be relied on."""
         names = ", ".join(sign.name for sign in self.found)
-        return f"signs of a hidden gradient ({names})" if names else None
+        return f"{self.what} ({names})" if names else None
 
-    def after(self, result: "Evaluation") -> "Masking":
-        """With what the attacks themselves showed: random search that beats the gradient."""
+    def after(self, result: "Evaluation", carried: Collection[str] = ()) -> "Masking":
+        """With what the attacks showed: random search that beats the gradient, or transfer queries.
+
+        carried: the attacks that were made on surrogates.
+        """
+        if carried:
+            return self._after_transfer(result, carried)
         search = [out for out in result.outcomes if out.name == "random search"]
         if not search or not self.gradient or not search[0].tried:
             return self
         return replace(
             self, signs=(*self.signs, _beaten(search[0].tried, search[0].fooled, result.n))
         )
+
+    def _after_transfer(self, result: "Evaluation", carried: Collection[str]) -> "Masking":
+        """Who asks the model itself should not do worse than who never saw it (1902.06705, 5.4)."""
+        places = [place for place, out in enumerate(result.outcomes) if out.name not in carried]
+        later = [
+            out
+            for place, out in enumerate(result.outcomes)
+            if out.name in carried and places and place > places[0] and out.tried
+        ]
+        if not later:
+            why = "whether transfer beats queries: no attack by queries was run before it"
+            return replace(self, untested=(*self.untested, why))
+        fell = sum(out.fooled for out in later)
+        sign = Sign(
+            name="transfer beats queries",
+            found=fell > max(2, 0.01 * result.n),
+            measured=f"images made on surrogates felled {fell} of the {later[0].tried} points that "
+            "queries had left",
+        )
+        return replace(self, signs=(*self.signs, sign))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,9 @@ class Oracle:
     precision: bfloat16 runs the model under autocast; answers are float32 all the same.
     channels_last: the memory format in which convolutions are fastest. samples: of a model that
     answers at random, the mean over so many passes is taken (expectation over transformation,
-    https://arxiv.org/abs/1707.07397).
+    https://arxiv.org/abs/1707.07397). random: whether it answers at
+    random, though asked once, as one that averages itself does. carries: whether what fools it is meant
+    for another model.
     """
 
     model: Model
@@ -46,6 +48,8 @@ class Oracle:
     precision: torch.dtype = torch.float32
     channels_last: bool = False
     samples: int = 1
+    random: bool = False
+    carries: bool = False
     passes: Passes = field(default_factory=Passes)
 
     def __call__(self, x: Images) -> Logits:
@@ -70,7 +74,15 @@ class Oracle:
 
 def certain(model: Model) -> bool:
     """Whether one answer is enough: a model that answers at random is fooled by luck now and then."""
-    return not isinstance(model, Oracle) or model.samples == 1
+    return not isinstance(model, Oracle) or (model.samples == 1 and not model.random)
+
+
+def leaves(model: Model) -> bool:
+    """Whether a point leaves when it first fools: not by luck, nor on behalf of another model.
+
+    Who fools one model in order to fool another goes on, to fool it by more.
+    """
+    return certain(model) and not (isinstance(model, Oracle) and model.carries)
 
 
 def logits_of(model: Model, x: Images) -> Logits:

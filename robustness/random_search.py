@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from assaymark.robustness.losses import Loss, cross_entropy, fooled, margin
-from assaymark.robustness.oracle import certain, logits_of
+from assaymark.robustness.oracle import leaves, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Images, Labels, Logits, Model
 
@@ -107,7 +107,7 @@ def search(
             here.scatter_(1, places, values)
         logits = logits_of(model, here.view(-1, *shape))
         reached = score_of(logits, y, targeted, score)
-        down = fooled(logits, y, targeted=targeted) & certain(model)
+        down = fooled(logits, y, targeted=targeted) & leaves(model)
         better = (reached > best) | down
         for (places, values), old in zip(reversed(patches), reversed(before), strict=True):
             # patches may overlap: of several, what is kept is read and not written again

@@ -32,6 +32,8 @@ class Search:
     channels_last: bool = False
     samples: int = 1
     """Of a model that answers at random: how many answers make one, also when confirming."""
+    random: bool = False
+    """Whether it answers at random all the same: then a lucky answer is no fall for our own attacks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from assaymark.robustness.balls import BALLS, PIXEL_RANGE, per_image
 from assaymark.robustness.losses import Loss, advantage, fooled, other_classes
-from assaymark.robustness.nearest import Nearest
+from assaymark.robustness.nearest import Nearest, second_look
 from assaymark.robustness.oracle import ascent, logits_of, slopes
 from assaymark.robustness.schedules import cosine
 from assaymark.robustness.streams import Streams
@@ -49,7 +49,7 @@ def sigma_zero(
             "steps must be at least 1, step_size, sigma, threshold and change above 0, "
             f"got {steps}, {step_size}, {sigma}, {threshold} and {change}"
         )
-    nearest = Nearest(x, BALLS[norm], eps)
+    nearest = Nearest(x, BALLS[norm], eps, second_look(model, y, targeted=targeted))
     places = torch.arange(len(x), device=x.device)
     origin, delta = x, torch.zeros_like(x)
     mean, square = torch.zeros_like(x), torch.zeros_like(x)
@@ -110,7 +110,7 @@ def jsma(
     """
     if not 0 < share <= 1 or targets < 1:
         raise ValueError(f"share must be in (0, 1] and targets at least 1, got {share}, {targets}")
-    nearest = Nearest(x, BALLS[norm], eps)
+    nearest = Nearest(x, BALLS[norm], eps, second_look(model, y, targeted=targeted))
     places = torch.arange(len(x), device=x.device)
     logits = logits_of(model, x)
     places = places[~nearest.offer(places, x, fooled(logits, y, targeted=targeted))]
@@ -161,7 +161,8 @@ def _climb_saliency(
         changed += 2
         down = fooled(logits_of(model, here), y[places[number]], targeted=targeted)
         standing[number] = ~nearest.offer(places[number], here, down)
-        number, here, untouched = number[~down], here[~down], untouched[~down]
+        on = nearest.distance[places[number]] > changed
+        number, here, untouched = number[on], here[on], untouched[on]
 
 
 def _move_pair(

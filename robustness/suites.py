@@ -28,8 +28,11 @@ from assaymark.robustness.apgd import (
 )
 from assaymark.robustness.balls import per_image
 from assaymark.robustness.fab import fab_t
+from assaymark.robustness.fmn import fmn
 from assaymark.robustness.losses import Loss, margin, other_classes
 from assaymark.robustness.oracle import logits_of
+from assaymark.robustness.sparse import jsma, sigma_zero
+from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.square import square, square_from
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
@@ -39,6 +42,12 @@ _PAPERS = (
     "Croce and Hein 2020, arXiv 2003.01690",
     "Liu et al. 2022, arXiv 2203.05154",
     "Andriushchenko et al. 2020, arXiv 1912.00049",
+)
+_SPARSE_PAPERS = (
+    "Cinà et al. 2025, arXiv 2402.01879",
+    "Papernot et al. 2016, arXiv 1511.07528",
+    "Pintor et al. 2021, arXiv 2102.12827",
+    "Croce et al. 2022, arXiv 2006.12834",
 )
 _FIRST_WINDOW = 0.2
 """Share of the image that random search from a good point changes first."""
@@ -194,12 +203,25 @@ class Suite:
     queries: int
     """Of random search, where there is no gradient."""
     papers: tuple[str, ...] = _PAPERS
+    sparse: Callable[[], dict[str, Attack]] | None = None
+    """Its form in L0, where there is one."""
 
     def stages(self, norm: Norm, *, gradient: bool = True) -> dict[str, Attack]:
         """The attacks by name, in order."""
-        if gradient:
+        if not gradient:
+            search = {"sparse-rs": sparse_rs} if norm == "l0" else {"square": square}
+            return {name: partial(run, queries=self.queries) for name, run in search.items()}
+        if norm != "l0":
             return self.build(norm)
-        return {"square": partial(square, queries=self.queries)}
+        if self.sparse is None:
+            raise InputError(
+                "autoattack has no l0 form: take quick, standard or exhaustive, or name attacks"
+            )
+        return self.sparse()
+
+    def papers_in(self, norm: Norm) -> tuple[str, ...]:
+        """What the attacks in this norm come from."""
+        return _SPARSE_PAPERS if norm == "l0" else self.papers
 
 
 def random_search(
@@ -263,8 +285,6 @@ def _gradient_suite(
     steps: int,
 ) -> dict[str, Attack]:
     """short: steps and targets; long: steps and walks; then queries, then steps again."""
-    if norm == "l0":
-        raise InputError("suites have no l0 form yet: name attacks, such as sigma-zero")
     notes = Notes()
     stages: dict[str, Attack] = {
         "short walks": partial(short_walks, notes=notes, steps=short[0], targets=short[1]),
@@ -277,10 +297,6 @@ def _gradient_suite(
 
 def _autoattack(norm: Norm) -> dict[str, Attack]:
     """APGD-CE, APGD-T, FAB-T and Square with the budgets of AutoAttack standard (2003.01690)."""
-    if norm == "l0":
-        raise InputError(
-            "autoattack has no l0 form: name attacks, such as sigma-zero and sparse-rs"
-        )
     restarts, targets = (5, 5) if norm == "l1" else (1, 9)
     return {
         "apgd-ce": partial(apgd_ce, restarts=restarts),
@@ -288,6 +304,22 @@ def _autoattack(norm: Norm) -> dict[str, Attack]:
         "fab-t": partial(fab_t, targets=9),
         "square": partial(square, queries=5001),  # a start and 5,000 proposals
     }
+
+
+def _sparse(*, steps: int, queries: int, pairs: bool = True) -> dict[str, Attack]:
+    """L0: gradient steps on a smooth count, pairs of values by saliency, then random search.
+
+    Each is the attack of that name, so that a suite never leaves a point that one of them fells.
+    """
+    stages: dict[str, Attack] = {"sigma-zero": partial(sigma_zero, steps=steps)}
+    if pairs:
+        stages["jsma"] = partial(jsma, targets=9, share=1.0)
+    return stages | {"sparse-rs": partial(sparse_rs, queries=queries)}
+
+
+def _exhaustive_sparse() -> dict[str, Attack]:
+    wider = {"sigma-zero, wider": partial(sigma_zero, steps=1000, sigma=1e-2)}
+    return wider | {"fmn": partial(fmn, steps=300)} | _sparse(steps=1000, queries=5000)
 
 
 def _exhaustive(norm: Norm) -> dict[str, Attack]:
@@ -300,11 +332,13 @@ SUITES: dict[str, Suite] = {
         build=partial(_gradient_suite, short=(10, 4), long=(20, 1), queries=50, steps=10),
         about="a first answer in CI: at most 70 backward and 140 forward passes a point",
         queries=500,
+        sparse=partial(_sparse, steps=100, queries=50, pairs=False),
     ),
     "standard": Suite(
         build=partial(_gradient_suite, short=(10, 9), long=(40, 4), queries=300, steps=20),
         about="the strength of AutoAttack at a seventh of its backward passes (10 classes)",
         queries=5000,
+        sparse=partial(_sparse, steps=1000, queries=1000),
     ),
     "autoattack": Suite(
         build=_autoattack,
@@ -316,5 +350,6 @@ SUITES: dict[str, Suite] = {
         build=_exhaustive,
         about="standard with six times its steps, then all of autoattack",
         queries=20_000,
+        sparse=_exhaustive_sparse,
     ),
 }

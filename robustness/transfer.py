@@ -20,7 +20,7 @@ from assaymark.reports.errors import InputError
 from assaymark.robustness.balls import BALLS, per_image, project
 from assaymark.robustness.evaluate import frozen
 from assaymark.robustness.losses import Loss, fooled, log_odds
-from assaymark.robustness.oracle import Oracle, Passes, ascent, logits_of
+from assaymark.robustness.oracle import Oracle, Passes, ascent, leaves, logits_of
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.types import Attack, Images, Labels, Logits, Model, Norm
 
@@ -88,8 +88,8 @@ def momentum_walk(
 
     A step costs scales · (1 + neighbours) passes forward and as many backward, the last one none for
     neighbours. A point leaves when it fools `model`, which costs a forward pass more a step where the
-    gradient is not taken at the point itself; without `until_fooled` it walks on and goes further, for
-    the sake of a model that is not asked.
+    gradient is not taken at the point itself; without `until_fooled`, and of a model of which no point
+    leaves (`oracle.leaves`), it walks on and goes further.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -101,6 +101,7 @@ def momentum_walk(
     hooks = Hooks(scales=scales, diversity=diversity, resize=resize, kernel=kernel)
     ball = BALLS[norm]
     streams = streams or Streams.of(0, "momentum", list(range(len(x))))
+    until_fooled = until_fooled and leaves(model)
     end = x.clone()
     active = torch.arange(len(x), device=x.device)
     walk = _Walk(here=x, origin=x, y=y, total=torch.zeros_like(x), correction=torch.zeros_like(x))
@@ -262,18 +263,22 @@ def transfer(
     attack: Attack | None = None,
     *,
     average: Literal["logits", "probabilities"] = "logits",
+    samples: int = 1,
+    passes: Passes | None = None,
 ) -> Attack:
     """An attack that is made on surrogates and never asks the attacked model itself.
 
     surrogates: models with the same classes, on the device of the images. attack: what is run on them,
-    by default `mi_fgsm` that walks on after it fools them (https://arxiv.org/abs/1710.06081, section
-    3.2, for the mean of logits or of probabilities). Passes through surrogates are not counted as
-    passes of the attacked model. Raises ValueError without a surrogate.
+    by default `mi_fgsm` (https://arxiv.org/abs/1710.06081, section 3.2, for the mean of logits or of
+    probabilities); walks go on after they fool the surrogates. samples: as of `Oracle`, for surrogates
+    that answer at random. passes: where passes through surrogates are counted, which are none of the
+    attacked model. Raises ValueError without a surrogate.
     """
     if not surrogates:
         raise ValueError("a transfer attack needs at least one surrogate model, got none")
-    made = attack or partial(mi_fgsm, until_fooled=False)
+    made = attack or mi_fgsm
     ensemble = Ensemble(tuple(surrogates), average)
+    counted = passes or Passes()
 
     def run(
         model: Model,
@@ -285,9 +290,10 @@ def transfer(
         targeted: bool = False,
         streams: Streams | None = None,
     ) -> Images:
-        asked: Model = ensemble
-        if isinstance(model, Oracle):
-            asked = replace(model, model=ensemble, passes=Passes())
+        asked = model if isinstance(model, Oracle) else Oracle(model)
+        asked = replace(
+            asked, model=ensemble, samples=samples, random=False, carries=True, passes=counted
+        )
         with ExitStack() as stack:
             for surrogate in surrogates:
                 stack.enter_context(frozen(surrogate))

@@ -95,9 +95,9 @@ def test_queries_are_counted_and_the_report_says_what_was_seen(data: images.Imag
         result = run(state, data, "foolbox:HopSkipJumpAttack", access="labels", queries=200)
         robust, clean = result.findings
         assert robust.cost.queries == state.images
-        # four to try the model, one each as it is, 200 and a confirmation or two for each point
-        assert state.images <= 4 + 8 + 8 * (200 + 2)
-        assert robust.cost.forward == state.images - 4
+        # four to try the model, two each for signs, one as it is, 200 and a confirmation or two
+        assert state.images <= 4 + 16 + 8 + 8 * (200 + 2)
+        assert robust.cost.forward == state.images - 4 - 16
         assert robust.value is not None
         assert robust.value < clean.value
         trios = [item for item in robust.evidence if item.type == "image-trio"]

@@ -100,6 +100,33 @@ def test_a_radius_is_met_just_beyond_the_distance_and_not_before(name: str, norm
             assert bool(fooled(network(moved), y[one], targeted=False)) is expected
 
 
+class Bent(nn.Module):
+    """One class against another along a cubic of the mean: the boundary lies at a mean of 0.6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = (x.flatten(1).mean(1) - 0.6) * 4
+        lead = lead + lead**3
+        return torch.stack([-lead, lead], 1)
+
+
+@pytest.mark.parametrize("name", ["fab", "fab-t"])
+@pytest.mark.parametrize(("norm", "exact"), [("linf", 0.3), ("l2", 0.3 * 18**0.5)])
+def test_fab_draws_back_to_the_boundary(name: str, norm: Norm, exact: float) -> None:
+    """After eight steps with a great overshoot; each step back costs a forward pass."""
+    x, y = torch.full((5, 2, 3, 3), 0.3), torch.zeros(5, dtype=torch.long)
+    lengths, spent = [], []
+    for final in (0, 1, 3, 6):
+        oracle = Oracle(Bent())
+        moved = run(name, norm, oracle, x, y, steps=8, eta=1.2, final=final)
+        lengths.append(float(BALLS[norm].distance(moved - x).amax()))
+        spent.append(oracle.passes.forward)
+        assert (Bent()(moved).argmax(1) == 1).all()
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] > 1.02 * exact
+    assert exact * 0.9999 <= lengths[3] < 1.005 * exact
+    assert [passes - spent[0] for passes in spent] == [0, 5 * 2, 5 * 4, 5 * 7]
+
+
 @pytest.mark.parametrize(("name", "norm"), NEAREST)
 def test_a_radius_saves_passes_and_a_fooled_point_costs_one(name: str, norm: Norm) -> None:
     x, y, each, _ = truth(norm, 4)

@@ -110,8 +110,42 @@ def test_suites_have_stages_and_no_options(name: str) -> None:
     assert len(stages) >= 4
     with pytest.raises(InputError, match="has no option"):
         build([(name, {"steps": 3})], "linf")
-    with pytest.raises(InputError, match="l0 form"):
-        build([(name, {})], "l0")
+    assert list(build([(name, {})], "l1", gradient=False)) == ["square"]
+    assert list(build([(name, {})], "l0", gradient=False)) == ["sparse-rs"]
+
+
+def test_autoattack_has_no_l0_form() -> None:
+    with pytest.raises(InputError, match="autoattack has no l0 form: take quick, standard"):
+        build([("autoattack", {})], "l0")
+
+
+@pytest.mark.parametrize(
+    "name", ["quick", "standard", pytest.param("exhaustive", marks=pytest.mark.long)]
+)
+def test_a_suite_in_l0_fells_what_can_fall_and_nothing_else(name: str) -> None:
+    """The fewest values that must change are known from a solver."""
+    x, y = linear.wide_points(6)
+    fewest = linear.to_each_class(x, y, "l0", linear.CLASSES).amin(1)
+    eps = float(fewest.median())
+    stages = SUITES[name].stages("l0")
+    result = evaluate(linear.model(), x, y, stages, eps=eps, norm="l0")
+    assert 0 < int((fewest > eps).sum()) < 6
+    assert result.robust[fewest > eps].all()
+    # none misses a point by a value but quick, which makes a tenth of the steps
+    spare = 1.0 if name == "quick" else 0.0
+    assert not result.robust[fewest <= eps - spare].any()
+
+
+@pytest.mark.parametrize("name", ["quick", "standard"])
+def test_a_suite_in_l0_leaves_no_point_that_one_of_its_attacks_fells(name: str) -> None:
+    model, x, y = digits("digits-hardened", n=12)
+    run = partial(evaluate, model, x, y, eps=3.0, norm="l0")
+    stages = SUITES[name].stages("l0")
+    together = run(stages)
+    for label, attack in stages.items():
+        assert not (together.robust & ~run({label: attack}).robust).any(), label
+    assert together.robust.any()
+    assert not together.robust.all()
 
 
 def test_two_classes_are_enough() -> None:
