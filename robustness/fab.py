@@ -115,10 +115,55 @@ def fab_t(
     if targets < 1:
         raise ValueError(f"targets must be at least 1, got {targets}")
     walk = _settings(model, y, norm, targeted, steps, alpha_max, eta, beta, final)
-    logits = logits_of(model, x)
-    others = other_classes(logits, y).unbind(1)[:targets]
-    planes = [_to_class(model, y)] if targeted else [_between(model, y, other) for other in others]
-    return _search(x, eps, streams, walk, planes, restarts, logits)
+    if targeted:
+        planes = [_to_class(model, y)]
+        return _search(x, eps, streams, walk, planes, restarts, logits_of(model, x))
+    begin = _Beginning(model, x, y)
+    others = other_classes(begin.logits, y).unbind(1)[:targets]
+    planes = [_between(model, y, other) for other in others]
+    begin.others = others
+    return _search(x, eps, streams, walk, planes, restarts, begin.logits, begin)
+
+
+class _Beginning:
+    """Slopes at the images themselves, where the first run towards each class begins.
+
+    One forward pass orders the classes and gives the slope towards the first; each later one gives
+    the slopes towards the next three, but not towards all: points fall before those are needed, and
+    each takes the memory of an image.
+    """
+
+    _TOGETHER = 3
+
+    def __init__(self, model: Model, x: Images, y: Labels) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.others: tuple[Labels, ...] = ()
+        self._known = range(1)
+        self._places = torch.arange(len(x), device=x.device)
+
+        def lead(logits: Logits, rows: slice) -> Float[Tensor, "rows 1"]:
+            first = other_classes(logits.detach(), y[rows])[:, 0]
+            return difference(logits, y[rows], first)[:, None]
+
+        self.logits, self._values, self._gradients = slopes(model, x, lead)
+
+    def __call__(self, number: int, places: Int[Tensor, " some"]) -> tuple[Tensor, Images]:
+        """As a plane, of the numbered points at their images; numbers ascend, points leave."""
+        if number not in self._known:
+            self._ask(range(number, min(number + self._TOGETHER, len(self.others))), places)
+        rows, column = torch.searchsorted(self._places, places), self._known.index(number)
+        return self._values[rows, column], self._gradients[rows, column]
+
+    def _ask(self, known: range, places: Int[Tensor, " some"]) -> None:
+        labels = self.y[places]
+        goals = [self.others[number][places] for number in known]
+
+        def leads(logits: Logits, rows: slice) -> Float[Tensor, "rows known"]:
+            ahead = [difference(logits, labels[rows], goal[rows]) for goal in goals]
+            return torch.stack(ahead, 1)
+
+        _, self._values, self._gradients = slopes(self.model, self.x[places], leads)
+        self._known, self._places = known, places
 
 
 def _to_class(model: Model, target: Labels) -> Plane:
@@ -186,6 +231,7 @@ def _search(
     planes: list[Plane],
     restarts: int,
     logits: Logits,
+    begin: _Beginning | None = None,
 ) -> Images:
     """One run for each boundary and restart, over the points that still stand."""
     if restarts < 1:
@@ -207,7 +253,8 @@ def _search(
                 # half way to what is known, as far as the radius allows (section 2.5)
                 radius = nearest.distance[places].clamp_max(min(eps, 1.0)) / 2
                 start = (start + per_image(radius) * noise).clamp(*PIXEL_RANGE)
-            places = _run(nearest, places, start, plane, walk, ball)
+            first = begin(number, places) if begin is not None and not restart else None
+            places = _run(nearest, places, start, plane, walk, ball, first)
     _draw_back(nearest, places, behind, walk)
     return nearest.answer()
 
@@ -240,12 +287,21 @@ def _draw_back(
 
 
 def _run(
-    nearest: Nearest, places: Tensor, start: Images, plane: Plane, walk: _Walk, ball: Ball
+    nearest: Nearest,
+    places: Tensor,
+    start: Images,
+    plane: Plane,
+    walk: _Walk,
+    ball: Ball,
+    first: tuple[Tensor, Images] | None = None,
 ) -> Int[Tensor, " standing"]:
-    """Steps from `start`; the points that may not leave (section 2.3, algorithm 1)."""
+    """Steps from `start`; the points that may not leave (section 2.3, algorithm 1).
+
+    first: what `plane` says at the start, where that is known.
+    """
     x, here = nearest.x[places], start
-    for _ in range(walk.steps):
-        ahead, w = plane(here, places)
+    for step in range(walk.steps):
+        ahead, w = first if first is not None and step == 0 else plane(here, places)
         ahead_of_x = ahead + (w * (x - here)).flatten(1).sum(1)
         from_here = to_hyperplane(here, w, -ahead, walk.norm)
         from_x = to_hyperplane(x, w, -ahead_of_x, walk.norm)

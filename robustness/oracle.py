@@ -1,8 +1,9 @@
 """How attacks ask a model: in batches that fit, counted, with gradients of the images only."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from types import FunctionType
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,9 @@ LossOf = Callable[[Logits, slice], Float[Tensor, " rows"]]
 """The loss of each of some rows of a batch, from their logits."""
 LossesOf = Callable[[Logits, slice], Float[Tensor, "rows losses"]]
 """Several losses of each of some rows of a batch."""
+_CPU_PART = 64
+"""Images asked together on a CPU: the layers of more are memory that is fetched anew for each layer,
+which costs a small network as much as its arithmetic (docs/benchmarks.md)."""
 
 
 @dataclass
@@ -33,7 +37,7 @@ class Passes:
 
 @dataclass(eq=False)
 class Oracle:
-    """A model that counts its passes and is asked `batch_size` images at a time.
+    """A model that counts its passes and is asked at most `batch_size` images at a time.
 
     precision: bfloat16 runs the model under autocast; answers are float32 all the same.
     channels_last: the memory format in which convolutions are fastest. samples: of a model that
@@ -172,22 +176,27 @@ def _in_parts(
 ) -> tuple[Tensor, ...]:
     """The answers to all rows of x, in parts that are halved where memory does not suffice."""
     while True:
+        size = _part(model, x)
         try:
-            parts = [ask(rows) for rows in _rows(model, len(x))]
+            parts = [ask(slice(i, min(i + size, len(x)))) for i in range(0, max(len(x), 1), size)]
             return tuple(
                 column[0] if len(column) == 1 else torch.cat(column)
                 for column in zip(*parts, strict=True)
             )
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _out_of_memory(error) or not isinstance(model, Oracle) or model.batch_size == 1:
+            if not _out_of_memory(error) or not isinstance(model, Oracle) or size == 1:
                 raise
-            model.batch_size = max(1, min(model.batch_size, len(x)) // 2)
+            model.batch_size = size // 2
 
 
-def _rows(model: Model, n: int) -> Iterator[slice]:
-    size = model.batch_size if isinstance(model, Oracle) else max(n, 1)
-    for begin in range(0, max(n, 1), size):
-        yield slice(begin, min(begin + size, n))
+def _part(model: Model, x: Images) -> int:
+    """How many rows of x are asked together."""
+    size = max(len(x), 1)
+    if not isinstance(model, Oracle):
+        return size
+    if x.device.type == "cpu" and not isinstance(model.model, FunctionType):
+        size = min(size, _CPU_PART)  # a function may be a server, where each question has a price
+    return min(size, model.batch_size)
 
 
 def _out_of_memory(error: BaseException) -> bool:

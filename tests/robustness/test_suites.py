@@ -67,13 +67,15 @@ def test_a_point_that_never_falls_costs_what_is_said(
 
 @pytest.mark.long
 def test_autoattack_has_the_budgets_of_its_paper() -> None:
-    """1 + 101 + 909 + 1800 + 5001 forward and 100 + 900 + 900 backward passes, beside what orders
-    targets (2) and what looks at the answers (1 an attack)."""
+    """1 + 101 + 909 + 1800 + 5001 forward and 100 + 900 + 900 backward passes.
+
+    The order of the targets and the look at each attack's answer are paid for by the images, where
+    FAB-T begins towards every class.
+    """
     model, x, y = digits(n=3)
-    x, y = x[model(x).argmax(1) == y][:1], y[model(x).argmax(1) == y][:1]
+    x, y = x[model(x).argmax(1) == y], y[model(x).argmax(1) == y]
     result = evaluate(model, x, y, SUITES["autoattack"].build("linf"), eps=1e-6, norm="linf")
-    assert result.passes.backward == 1900
-    assert 7812 <= result.passes.forward <= 7812 + 8
+    assert (result.passes.forward, result.passes.backward) == (len(x) * 7812, len(x) * 1900)
 
 
 @pytest.mark.parametrize("batch_size", [1, 17])
