@@ -113,12 +113,10 @@ class L1:
 
     def random(self, like: Tensor, eps: float, streams: Streams, tag: str) -> Tensor:
         """Uniform in the ball, by exponentials (Barthe et al. 2005, Annals of Probability 33)."""
-        share = -torch.log1p(-streams.uniform(like, tag).double())
-        rest = -torch.log1p(-streams.uniform(like[:, :1, :1, :1], f"{tag}/rest").double())
+        share = -torch.log1p(-exactly(streams.uniform(like, tag)))
+        rest = -torch.log1p(-exactly(streams.uniform(like[:, :1, :1, :1], f"{tag}/rest")))
         total = per_image(share.flatten(1).sum(1)) + rest
-        return (eps * share / total.clamp_min(_TINY)).to(like.dtype) * streams.signs(
-            like, f"{tag}/signs"
-        )
+        return (eps * share / total.clamp_min(_TINY)).to(like) * streams.signs(like, f"{tag}/signs")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class L0:
     """How many channel values differ."""
 
     def distance(self, delta: Tensor) -> Float[Tensor, " batch"]:
-        return (delta.flatten(1) != 0).sum(1).to(delta.dtype)
+        return (delta.flatten(1) != 0).sum(1, dtype=delta.dtype)
 
     def project(self, x: Images, moved: Images, eps: float) -> Images:
         """The changes that matter most to the Euclidean distance, inside the range."""
@@ -156,6 +154,11 @@ def per_image(values: Shaped[Tensor, " batch"]) -> Shaped[Tensor, "batch 1 1 1"]
     return values.view(-1, 1, 1, 1)
 
 
+def exactly(values: Tensor) -> Tensor:
+    """In float64; on the CPU where the device has none, as MPS."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
 def project(x: Images, moved: Images, eps: float, ball: Ball) -> Images:
     """The point of ball and pixel range that `moved` is taken to; both hold afterwards."""
     return ball.project(x, moved, eps)
@@ -172,7 +175,7 @@ def settle(
     answer = torch.where(per_image(found), nearest, x)
     if math.isinf(eps):
         return answer
-    near = ball.distance((answer - x).double()) <= eps
+    near = (ball.distance(exactly(answer - x)) <= eps).to(x.device)
     return torch.where(per_image(near), answer, ball.project(x, answer, eps))
 
 
@@ -183,5 +186,5 @@ def within(
     low, high = PIXEL_RANGE
     flat = moved.flatten(1)
     inside = (flat >= low - tolerance).all(1) & (flat <= high + tolerance).all(1)
-    near = ball.distance((moved - x).double()) <= eps + tolerance
+    near = (ball.distance(exactly(moved - x)) <= eps + tolerance).to(x.device)
     return inside & near & torch.isfinite(flat).all(1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
+from assaymark.robustness.balls import exactly
 from assaymark.robustness.budget import Budget
 from assaymark.robustness.factories import first_line
 from assaymark.robustness.types import Images, Logits
@@ -85,7 +86,8 @@ class BlackBox(nn.Module):
                 "the two"
             )
         # the logarithm keeps the order of classes and gives small probabilities room in float32
-        return scores.double().clamp_min(torch.finfo(torch.float32).tiny).log().float()
+        room = exactly(scores).clamp_min(torch.finfo(torch.float32).tiny)
+        return room.log().float().to(scores.device)
 
     def _labels(self, labels: Tensor) -> Logits:
         if self.access != "labels":
@@ -117,9 +119,9 @@ def _hot(labels: Tensor, classes: int) -> Logits:
 
 
 def _are_probabilities(scores: Tensor) -> bool:
-    exact = scores.double()
-    sums = (exact.sum(1) - 1).abs() <= 1e-3
-    return bool((exact >= 0).all() and (exact <= 1).all() and sums.all())
+    values = exactly(scores)
+    sums = (values.sum(1) - 1).abs() <= 1e-3
+    return bool((values >= 0).all() and (values <= 1).all() and sums.all())
 
 
 def is_address(spec: str) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from assaymark.reports.errors import InputError
 from assaymark.reports.model import (
     CheckResult,
     Gate,
@@ -49,6 +50,10 @@ def check_certificate(
     bounded, InternalContradiction when an attack fools what is certified.
     """
     class_names(model, data)
+    if torch.device(device).type == "mps":
+        raise InputError(
+            "certificates are computed in float64, which MPS does not have: use --device cpu"
+        )
     attacks: dict[str, Attack] = {
         name: catalogue.find(name, dict(options), claim.norm) for name, options in claim.tried
     }

@@ -33,6 +33,10 @@ _EXPECTATION = 16
 _SHARE = 0.1
 _NO_WAY = "there is no gradient to attack with: random search by scores took its place"
 _LEAST = 0.3
+_PARTS = 32
+_JUMP = 3.0
+_ROUNDING = 1e-4
+"""Changes below this share of the logits' spread may be rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,7 @@ def examine(
 ) -> tuple[Masking, View]:
     """Measure the signs on up to 32 points that the model gets right, and work around what is found.
 
-    x: n×C×H×W in [0, 1]. Costs about 80 forward and 40 backward passes a point. An n of 0 measures
+    x: n×C×H×W in [0, 1]. Costs about 110 forward and 40 backward passes a point. An n of 0 measures
     nothing and finds nothing.
     """
     oracle = Oracle(model, batch_size=batch_size)
@@ -157,7 +161,9 @@ def examine(
     if not flat.found:
         broken = _broken(seen, x, y)
         signs.append(broken)
-        if broken.found and not shuffling.found:
+        if not shuffling.found:  # else every two answers differ
+            signs.append(_jumps(seen, x, y))
+        if not shuffling.found and any(sign.found for sign in signs[-2:]):
             view = View(model=_Jittered(view.model), samples=_EXPECTATION // 2)
             repairs.append("gradients were averaged over small noise")
         large = Oracle(view.model, batch_size=batch_size, samples=view.samples)
@@ -238,6 +244,24 @@ def _broken(oracle: Oracle, x: Images, y: Labels) -> Sign:
         found=wrong > len(x) / 2,
         measured=f"one 8-bit step along the gradient changes the margin by less than {_LEAST:g} or more "
         f"than {1 / _LEAST:.1f} times what the gradient says at {wrong} of {len(x)} points (median "
+        f"{float(ratio.median()):.2f} times)",
+    )
+
+
+def _jumps(oracle: Oracle, x: Images, y: Labels) -> Sign:
+    """A network is continuous: of 32 equal parts of an 8-bit step, none should do the work of many."""
+    step = _PIXEL_STEP / _PARTS * _slope(oracle, x, y).sign()
+    logits = [logits_of(oracle, x + (i - _PARTS / 2) * step) for i in range(_PARTS + 1)]
+    margins = torch.stack([margin(answer, y) for answer in logits])
+    changes = margins.diff(dim=0).abs()
+    largest, spread = changes.amax(0), logits[0].amax(1) - logits[0].amin(1)
+    ratio = largest / changes.mean(0).clamp_min(1e-12)
+    jumping = int(((ratio > _JUMP) & (largest > _ROUNDING * spread)).sum())
+    return Sign(
+        name="the answer jumps",
+        found=jumping > len(x) / 4,
+        measured=f"of {_PARTS} equal parts of an 8-bit step, one changes the margin more than {_JUMP:g} "
+        f"times as much as their mean does at {jumping} of {len(x)} points (median "
         f"{float(ratio.median()):.2f} times)",
     )
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from assaymark.robustness.balls import Ball, per_image, settle
+from assaymark.robustness.balls import Ball, exactly, per_image, settle
 from assaymark.robustness.losses import fooled
 from assaymark.robustness.oracle import certain, logits_of
 from assaymark.robustness.types import Images, Labels, Model
@@ -49,8 +49,8 @@ class Nearest:
             places_down, down = places[adversarial], candidates[adversarial]
             change = down - self.x[places_down]
             if math.isfinite(self.eps):
-                change = change.double()  # the check of the answer is as strict
-            length = self.ball.distance(change).to(self.distance.dtype)
+                change = exactly(change)  # the check of the answer is as strict
+            length = self.ball.distance(change).to(self.distance)
             near = length < self.distance[places_down]
             if self.look is not None and bool(near.any()):
                 near[near.clone()] = self.look(places_down[near], down[near])

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from assaymark.robustness.balls import per_image
+from assaymark.robustness.balls import exactly, per_image
 from assaymark.robustness.random_search import (
     Draws,
     Flat,
@@ -206,7 +206,7 @@ class _Masses:
     ) -> None:
         self._x, self._power, self._total = x.flatten(1), power, eps**power
         self._windows, self._draws = windows, draws
-        self._used = self._new_used = self._sum((start - x).flatten(1).double())
+        self._used = self._new_used = self._sum(exactly((start - x).flatten(1)))
         self._size = (0, 0)
         self._bumps = self._x[:0]
 
@@ -228,7 +228,7 @@ class _Masses:
         # below 0 by rounding, which is then taken back
         free = (self._total - self._used)[:, None] / channels
         mine, theirs = self._sum(old), self._sum(taken)
-        available = (mine + theirs + free.to(here.dtype)).clamp_min(0) ** (1 / self._power)
+        available = (mine + theirs + free.to(here)).clamp_min(0) ** (1 / self._power)
         signs = torch.where(drawn[:, 5:] < 0.5, -1.0, 1.0).to(here.dtype)
         across = drawn[:, 4, None] < 0.5
         shapes = self._shapes(size)
@@ -240,8 +240,8 @@ class _Masses:
             # made too large and cut again, which leaves it sparse
             change = _cut(change * max(channels, 2), x_to, available.sum(1, keepdim=True))
         values = (x_to + change).clamp(0, 1)
-        gone = (mine + theirs).sum(1).double()
-        self._new_used = self._used - gone + self._sum((values - x_to).double())
+        gone = exactly((mine + theirs).sum(1))
+        self._new_used = self._used - gone + self._sum(exactly(values - x_to))
         return ((source_places, x_source), (to_places, values))
 
     def _shapes(self, size: tuple[int, int]) -> Float[Tensor, "two window"]:
@@ -251,10 +251,11 @@ class _Masses:
         return self._bumps
 
     def judge(self, better: Bool[Tensor, " batch"]) -> None:
+        better = better.to(self._used.device)
         self._used = torch.where(better, self._new_used, self._used)
 
     def select(self, stay: Bool[Tensor, " batch"]) -> None:
-        self._x, self._used = self._x[stay], self._used[stay]
+        self._x, self._used = self._x[stay], self._used[stay.to(self._used.device)]
         self._draws.select(stay)
 
 
@@ -319,6 +320,6 @@ def _tiles(x: Images, eps: float, power: int, streams: Streams, tag: str) -> Ima
     top, left = (height - down * side) // 2, (width - right * side) // 2
     change = torch.zeros_like(x)
     change[:, :, top : top + down * side, left : left + right * side] = pattern
-    length = change.double().abs().pow(power).flatten(1).sum(1) ** (1 / power)
-    moved: Tensor = x + change * per_image(eps / length).to(x.dtype)
+    length = exactly(change).abs().pow(power).flatten(1).sum(1) ** (1 / power)
+    moved: Tensor = x + change * per_image(eps / length).to(x)
     return moved.clamp(0, 1)

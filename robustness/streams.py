@@ -53,7 +53,7 @@ class Streams:
     def uniform(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """Uniform in [0, 1), shaped as `like`, in steps of 2^-24."""
         bits = self._bits(like, tag)
-        return _shift(bits, 40).to(torch.float32).mul_(2.0**-24).to(like.dtype)
+        return _shift(bits, 40).to(torch.float32).mul_(2.0**-24).to(like)
 
     def normal(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """Standard normal, shaped as `like`."""
@@ -61,11 +61,11 @@ class Streams:
         middle = _shift(self._bits(like, tag), 40).to(torch.float32).mul_(2.0**-24).add_(2.0**-25)
         middle.clamp_max_(1 - 2.0**-24)
         # several times faster than torch.special.ndtri
-        return torch.erfinv(middle.mul_(2).sub_(1)).mul_(math.sqrt(2)).to(like.dtype)
+        return torch.erfinv(middle.mul_(2).sub_(1)).mul_(math.sqrt(2)).to(like)
 
     def signs(self, like: Float[Tensor, "batch *rest"], tag: str) -> Float[Tensor, "batch *rest"]:
         """-1 or 1 with equal chance, shaped as `like`."""
-        return (_shift(self._bits(like, tag), 63) * 2 - 1).to(like.dtype)
+        return (_shift(self._bits(like, tag), 63) * 2 - 1).to(like)
 
     def integers(self, high: int, tag: str, count: int = 1) -> Int[Tensor, "batch count"]:
         """Whole numbers in [0, high), `count` for each example, on the keys' device."""
@@ -75,9 +75,11 @@ class Streams:
     def _bits(self, like: Tensor, tag: str) -> Tensor:
         # splitmix64 (Steele, Lea and Flood 2014, OOPSLA), seeded with the example's key and the tag
         assert len(self.keys) == len(like)
-        keys = self.keys.to(like.device)
+        # MPS: 64-bit wrap-around is not promised there
+        device = torch.device("cpu") if like.device.type == "mps" else like.device
+        keys = self.keys.to(device)
         start = _mix(keys ^ seed_of(tag))
-        positions = torch.arange(1, math.prod(like.shape[1:]) + 1, device=like.device)
+        positions = torch.arange(1, math.prod(like.shape[1:]) + 1, device=device)
         return _mix(start[:, None] + positions * _GAMMA).view(like.shape)
 
 

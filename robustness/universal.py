@@ -5,7 +5,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from assaymark.robustness.balls import BALLS
+from assaymark.robustness.balls import BALLS, exactly
 from assaymark.robustness.losses import Loss
 from assaymark.robustness.patches import batch_of
 from assaymark.robustness.scene_types import Change, Learned, ascend, at_least, shortfall
@@ -63,7 +63,7 @@ def universal(
         control=_Adding(control),
         measures={
             "L∞ of the perturbation": float(delta.abs().max()),
-            "L2 of the perturbation": float(delta.double().norm()),
+            "L2 of the perturbation": float(exactly(delta).norm()),
         },
     )
 

@@ -1,114 +1,32 @@
 """Robust accuracy, passes and CPU seconds beside the peers: `python tests/bench/robustness.py ROOT [N]`.
 
-ROOT holds models/ and data/ of the shared files. Peers are used where they are installed: torchattacks
-(its APGD, APGD-T, FAB and Square with 100 iterations set by hand are AutoAttack standard), foolbox and
-cleverhans. One thread; every row counts the passes of its own model.
+ROOT holds models/ and data/ of the shared files. Peers are used where they are installed: foolbox,
+torchattacks, ART, adv-lib and cleverhans with PGD-40; torchattacks' APGD, APGD-T, FAB and Square with
+100 iterations set by hand are AutoAttack standard, which --fast leaves out. One thread; every row counts
+the passes of its own model.
 """
 
-import io
-import os
+import importlib
 import sys
 import time
+import types
 import warnings
-import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from subjects import EPS, MODELS, Counted, network, points
 
+# isort: split
 import numpy
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from assaymark.robustness import demo
 from assaymark.robustness.evaluate import evaluate
 from assaymark.robustness.gradient_steps import pgd
 from assaymark.robustness.shard import Search
 from assaymark.robustness.suites import SUITES
-
-EPS = {"digits_std": 0.1, "digits_at": 0.1}
-MODELS = ("digits_std", "digits_at", "cifar10_std", "cifar10_at", "cifar_small_8px")
-
-
-class Affine(nn.Module):
-    """Mean and scale by channel."""
-
-    def __init__(self, mean: list[float], std: float) -> None:
-        super().__init__()
-        self.mean, self.std = torch.tensor(mean).view(1, -1, 1, 1), std
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
-
-
-def network(root: Path, name: str) -> nn.Module:
-    """The architectures of the shared models."""
-
-    def conv(a: int, b: int, stride: int = 1) -> list[nn.Module]:
-        return [nn.Conv2d(a, b, 3, stride, 1), nn.ReLU()]
-
-    front: nn.Module = nn.Identity()
-    if name.startswith("digits"):
-        layers = [*conv(1, 32), *conv(32, 32), nn.MaxPool2d(2), *conv(32, 64), nn.Flatten()]
-        body = nn.Sequential(*layers, nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10))
-    elif name.startswith("cifar10"):
-        layers = [*conv(3, 16), *conv(16, 32, 2), *conv(32, 64, 2), *conv(64, 64, 2), nn.Flatten()]
-        body = nn.Sequential(
-            Affine([0.5] * 3, 0.25), *layers, nn.Linear(1024, 128), nn.ReLU(), nn.Linear(128, 10)
-        )
-    else:
-        front = Affine([0.485, 0.456, 0.406], 0.225)
-        body = nn.Sequential(
-            nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, 10),
-        )  # fmt: skip
-    body.load_state_dict(load_file(root / "models" / f"{name}.safetensors"))
-    return nn.Sequential(front, body).eval().requires_grad_(False)
-
-
-def points(root: Path, name: str, n: int) -> tuple[Tensor, Tensor]:
-    """n test points: scikit-learn's digits, or the first n/10 of each class of CIFAR-10's test split."""
-    if name.startswith("digits"):
-        parts = [demo.digits(train=train) for train in (True, False)]
-        x, y = (torch.cat(column) for column in zip(*parts, strict=True))
-    else:
-        archive = zipfile.ZipFile(root / "data" / "cifar10-jpeg.zip")
-        names = sorted(p for p in archive.namelist() if p.startswith("cifar10/test/"))
-        classes = sorted({p.split("/")[2] for p in names})
-        chosen = [
-            (p, label)
-            for label, kind in enumerate(classes)
-            for p in [p for p in names if p.split("/")[2] == kind][: n // 10]
-        ]
-        pixels = [
-            numpy.asarray(Image.open(io.BytesIO(archive.read(p))).convert("RGB")) for p, _ in chosen
-        ]
-        x = torch.from_numpy(numpy.stack(pixels)).permute(0, 3, 1, 2).float() / 255
-        y = torch.tensor([label for _, label in chosen])
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:n]
-    return x[order].contiguous(), y[order]
-
-
-class Counted(nn.Module):
-    """A peer's model: counts the images that pass through it, both ways."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model, self.forwards, self.backwards = model, 0, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.forwards += len(x)
-        answer: Tensor = self.model(x)
-        if answer.requires_grad:
-            answer.register_hook(self._count)
-        return answer
-
-    def _count(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, eps: float, attacks: Any, **how: Any) -> str:
@@ -163,18 +81,78 @@ def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
     return moved
 
 
+def torchattacks_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    import torchattacks
+
+    attack = torchattacks.PGD(model, eps=eps, alpha=eps / 4, steps=40, random_start=True)
+    moved: Tensor = attack(x, y)
+    return moved
+
+
+def art_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    wrapped = PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0, 1), device_type="cpu"
+    )
+    attack = ProjectedGradientDescentPyTorch(
+        wrapped, eps=eps, eps_step=eps / 4, max_iter=40, num_random_init=1, batch_size=len(x),
+        verbose=False,
+    )  # fmt: skip
+    return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+def adv_lib_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    for name in ("torchvision", "torchvision.models", "visdom"):
+        try:  # imported for a distance and for plots that PGD does not use
+            importlib.import_module(name)
+        except ImportError:
+            sys.modules[name] = types.ModuleType(name)
+    if not hasattr(sys.modules["torchvision"], "models"):
+        sys.modules["torchvision"].models = sys.modules["torchvision.models"]  # type: ignore[attr-defined]
+    from adv_lib.attacks import pgd_linf
+
+    moved: Tensor = pgd_linf(model, x, y, eps, steps=40, absolute_step_size=eps / 4)
+    return moved
+
+
+def cleverhans_pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    from cleverhans.torch.attacks import projected_gradient_descent as module
+
+    moved: Tensor = module.projected_gradient_descent(
+        model, x, eps, eps / 4, 40, numpy.inf, 0, 1, y
+    )
+    return moved
+
+
+PEERS: dict[str, tuple[str, Callable[..., Tensor]]] = {
+    "foolbox PGD-40": ("foolbox", foolbox_pgd),
+    "torchattacks PGD-40": ("torchattacks", torchattacks_pgd),
+    "ART PGD-40": ("art", art_pgd),
+    "adv-lib PGD-40": ("adv_lib", adv_lib_pgd),
+    "cleverhans PGD-40": ("cleverhans", cleverhans_pgd),
+    "AutoAttack standard (torchattacks, 100 steps)": ("torchattacks", autoattack),
+}
+
+
+def installed(*, slow: bool) -> dict[str, Callable[..., Tensor]]:
+    found = {}
+    for label, (library, run) in PEERS.items():
+        try:
+            importlib.import_module(library)
+        except ImportError:
+            print(f"{library} is not installed: no row {label}")
+        else:
+            if slow or run is not autoattack:
+                found[label] = run
+    return found
+
+
 def main(root: Path, n: int = 1000, *, slow: bool = True) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    peers: dict[str, Callable[..., Tensor]] = {"foolbox PGD-40": foolbox_pgd}
-    try:
-        import torchattacks
-
-        torchattacks.PGD  # noqa: B018 (imported whole)
-        if slow:
-            peers["AutoAttack standard (torchattacks, 100 steps)"] = autoattack
-    except ImportError:
-        print("torchattacks is not installed: no AutoAttack row")
+    peers = installed(slow=slow)
     for name in MODELS:
         model = network(root, name)
         x, y = points(root, name, n)
@@ -182,12 +160,12 @@ def main(root: Path, n: int = 1000, *, slow: bool = True) -> None:
         run = partial(ours, model, x, y, eps)
         print(f"{name}, {n} points, L∞ {eps:.4f}")
         print(f"  {'ours: PGD-40':<46}", run({"pgd": partial(pgd, step_size=eps / 4)}))
-        for suite in ("quick", "standard"):
-            print(f"  {'ours: ' + suite:<46}", run(SUITES[suite].build("linf")))
-        half = run(SUITES["standard"].build("linf"), precision=torch.bfloat16)
-        print(f"  {'ours: standard, bfloat16 search':<46}", half)
         for label, peer in peers.items():
             print(f"  {label:<46}", theirs(model, x, y, eps, peer), flush=True)
+        for suite in ("quick", "standard") if slow else ():
+            print(f"  {'ours: ' + suite:<46}", run(SUITES[suite].build("linf")))
+            half = run(SUITES[suite].build("linf"), precision=torch.bfloat16)
+            print(f"  {'ours: ' + suite + ', bfloat16 search':<46}", half, flush=True)
 
 
 if __name__ == "__main__":

@@ -229,15 +229,3 @@ def test_the_shipped_weights_do_what_their_script_says() -> None:
             right = (model.module(data.images).argmax(1) == data.labels).float().mean()
         assert float(right) >= at_least
         assert demo.weights(name).stat().st_size <= 300_000
-
-
-@pytest.mark.gpu
-def test_the_device_changes_nothing_much() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    x, y = demo.digits()
-    model = demo.network()
-    formats.fill(model, formats.safetensors(demo.weights("digits")), "digits")
-    on_cpu = evaluate(model, x, y, {"pgd": pgd}, eps=0.1, norm="linf")
-    on_gpu = evaluate(model.cuda(), x, y, {"pgd": pgd}, eps=0.1, norm="linf", device="cuda")
-    assert float((on_cpu.robust != on_gpu.robust).float().mean()) <= 0.01
