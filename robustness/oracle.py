@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import FunctionType
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
 from assaymark.robustness.types import Images, Logits, Model
@@ -55,8 +56,11 @@ class Oracle:
     random: bool = False
     carries: bool = False
     passes: Passes = field(default_factory=Passes)
+    _prepared: Model | None = field(default=None, init=False, repr=False)
 
     def __call__(self, x: Images) -> Logits:
+        if self._prepared is None:
+            self._prepared = _prepared(self.model, self.precision, self.channels_last)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         lower = self.precision != torch.float32
@@ -64,7 +68,7 @@ class Oracle:
         total: Tensor | None = None
         with context:
             for _ in range(self.samples):
-                answer = self.model(x).float()
+                answer = self._prepared(x).float()
                 total = answer if total is None else total + answer
         assert total is not None
         self.passes.forward += len(x) * self.samples
@@ -74,6 +78,34 @@ class Oracle:
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient) * self.samples
+
+
+def _prepared(model: Model, precision: torch.dtype, channels_last: bool) -> Model:
+    """The model with the weights of its large layers cast once, where autocast would in each pass.
+
+    The numbers are those of autocast. All other weights are the model's own.
+    """
+    layers = [m for m in _modules(model) if type(m) in (nn.Conv2d, nn.Linear)]
+    if not layers or (precision == torch.float32 and not channels_last):
+        return model
+    assert isinstance(model, nn.Module)
+    memo: dict[int, object] = {id(own): own for own in (*model.parameters(), *model.buffers())}
+    for layer in layers:
+        for weight in layer.parameters(recurse=False):
+            cast = weight.detach().to(precision)
+            if channels_last and cast.dim() == 4:
+                cast = cast.contiguous(memory_format=torch.channels_last)
+            memo[id(weight)] = nn.Parameter(cast, requires_grad=False)
+    try:
+        return deepcopy(model, memo)
+    except Exception:  # what cannot be copied is asked as it is
+        return model
+
+
+def _modules(model: Model) -> list[nn.Module]:
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        return []
+    return list(model.modules())
 
 
 def certain(model: Model) -> bool:
