@@ -30,6 +30,8 @@ from assaymark.robustness.evaluate import Evaluation, evaluate
 from assaymark.robustness.losses import Loss, other_classes, targeted_dlr
 from assaymark.robustness.masking import examine
 from assaymark.robustness.oracle import Oracle, ascent
+from assaymark.robustness.shard import Search
+from assaymark.robustness.square import square
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.suites import SUITES
 
@@ -95,7 +97,7 @@ FLAGS: dict[str, Callable[[nn.Module, Tensor, Tensor], bool]] = {
 
 def attacked(model: nn.Module, x: Tensor, y: Tensor, **how: Any) -> Evaluation:
     stages = SUITES["autoattack"].build("linf")
-    stages["square"] = partial(stages["square"], queries=QUERIES)
+    stages["square"] = partial(square, queries=QUERIES)
     return evaluate(model, x, y, stages, eps=EPS, norm="linf", **how)
 
 
@@ -117,7 +119,8 @@ def ours(model: nn.Module, x: Tensor, y: Tensor) -> tuple[list[str], str]:
     streams = Streams.of(0, "zoo", list(range(len(x))))
     masking, view = examine(model, x, y, batch_size=64, streams=streams)
     suite = SUITES["standard"].stages("linf", gradient=masking.gradient)
-    result = evaluate(model, x, y, suite, eps=EPS, norm="linf", view=view.model)
+    search = Search(samples=view.samples)
+    result = evaluate(model, x, y, suite, eps=EPS, norm="linf", view=view.model, search=search)
     return [sign.name for sign in masking.after(result).found], str(int(result.robust.sum()))
 
 

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from assaymark.robustness.evaluate import Evaluation, evaluate
+from assaymark.robustness.recipes import Recipe
 from assaymark.robustness.shard import Search
 from assaymark.robustness.suites import SUITES
-from assaymark.robustness.training import Recipe, train
+from assaymark.robustness.training import train
 
 EPS = 8 / 255
 WAYS: dict[str, dict[str, Any]] = {

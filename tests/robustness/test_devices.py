@@ -49,6 +49,9 @@ def run(name: str, norm: Norm, model: nn.Module, x: Tensor, y: Tensor) -> Tensor
 class NoFloat64(TorchDispatchMode):
     """MPS has no float64: only `exactly`, which goes to the CPU for it, may widen a number."""
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
@@ -65,9 +68,12 @@ class NoFloat64(TorchDispatchMode):
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_no_attack_needs_float64_on_the_device(name: str, norm: Norm) -> None:
     model, x, y = digits(1)
-    attack, streams = ATTACKS[name].run, Streams.of(0, "devices", [0])
-    few = {"steps": 2, "queries": 20}
-    few = {key: few[key] for key in few if key in inspect.signature(attack).parameters}
+    attack: Any = ATTACKS[name].run
+    streams = Streams.of(0, "devices", [0])
+    known = inspect.signature(attack).parameters
+    few: dict[str, Any] = {
+        key: value for key, value in {"steps": 2, "queries": 20}.items() if key in known
+    }
     with NoFloat64():
         partial(attack, **few)(
             Oracle(model), x, y, eps=1.0, norm=norm, targeted=False, streams=streams
@@ -99,11 +105,11 @@ def cuda() -> None:
         pytest.skip("no CUDA device")
 
 
-def both(attacks: Any, n: int, **how: Any) -> tuple[Evaluation, Evaluation]:
+def both(attacks: Callable[[], Any], n: int, **how: Any) -> tuple[Evaluation, Evaluation]:
     model, x, y = digits(n)
-    ask = partial(evaluate, eps=0.1, norm="linf", collect=True, **how)
-    on_cpu = ask(model, x, y, attacks())
-    return on_cpu, ask(model.cuda(), x, y, attacks(), device="cuda")
+    how |= {"eps": 0.1, "norm": "linf", "collect": True}
+    on_cpu = evaluate(model, x, y, attacks(), **how)
+    return on_cpu, evaluate(model.cuda(), x, y, attacks(), device="cuda", **how)
 
 
 @pytest.mark.gpu
