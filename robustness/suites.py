@@ -301,7 +301,7 @@ def _autoattack(norm: Norm) -> dict[str, Attack]:
     return {
         "apgd-ce": partial(apgd_ce, restarts=restarts),
         "apgd-t": partial(apgd_t, targets=targets),
-        "fab-t": partial(fab_t, targets=9),
+        "fab-t": partial(fab_t, targets=9, final=0),  # theirs ends without
         "square": partial(square, queries=5001),  # a start and 5,000 proposals
     }
 

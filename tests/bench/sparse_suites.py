@@ -14,6 +14,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from subjects import network, points
 
 from assaymark.robustness.evaluate import evaluate
 from assaymark.robustness.fmn import fmn
@@ -22,7 +23,6 @@ from assaymark.robustness.sparse import jsma, sigma_zero
 from assaymark.robustness.sparse_search import sparse_rs
 from assaymark.robustness.suites import SUITES
 from assaymark.robustness.types import Attack
-from robustness import network, points
 
 EPS = {"digits_std": 3, "digits_at": 4, "cifar10_std": 8, "cifar10_at": 16, "cifar_small_8px": 12}
 ALONE: dict[str, Attack] = {
