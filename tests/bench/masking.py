@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "robustness"))
 
 import torch
+from masking_zoo import broken, points, sound_models
 from torch import Tensor, nn
-from zoo import broken, points, sound_models
 
 from assaymark.reports.errors import InputError
 from assaymark.robustness.apgd import random_start

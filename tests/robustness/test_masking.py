@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from masking_zoo import Softmax, broken, k_winners, points, sound, sound_models
 from networks import digits_hard
 from torch import nn
-from zoo import Softmax, broken, k_winners, points, sound, sound_models
 
 from assaymark.reports.model import Gate, Limit, Verdict
 from assaymark.robustness.check import Threat, check_robustness

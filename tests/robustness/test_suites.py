@@ -141,7 +141,7 @@ def test_a_suite_in_l0_fells_what_can_fall_and_nothing_else(name: str) -> None:
 @pytest.mark.parametrize("name", ["quick", "standard"])
 def test_a_suite_in_l0_leaves_no_point_that_one_of_its_attacks_fells(name: str) -> None:
     model, x, y = digits("digits-hardened", n=12)
-    run = partial(evaluate, model, x, y, eps=3.0, norm="l0")
+    run = partial(evaluate, model, x, y, eps=2.0, norm="l0")
     stages = SUITES[name].stages("l0")
     together = run(stages)
     for label, attack in stages.items():

@@ -259,19 +259,19 @@ def test_a_white_box_game_is_what_the_attack_check_would_find(attacks: Any) -> N
 
 
 class Fragile(nn.Module):
-    """Raises where it is asked for a gradient, or at any but the first calls."""
+    """Raises where it is asked for a gradient, or after the first images."""
 
-    def __init__(self, calls: int | None = None) -> None:
+    def __init__(self, images: int | None = None) -> None:
         super().__init__()
         self.network = linear.model()
-        self.calls = calls
+        self.images = images
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.requires_grad and self.calls is None:
+        if x.requires_grad and self.images is None:
             raise RuntimeError("no gradient for you\nsecond line")
-        if self.calls is not None:
-            self.calls -= 1
-            if self.calls < 0:
+        if self.images is not None:
+            self.images -= len(x)
+            if self.images < 0:
                 raise RuntimeError("out of order")
         logits: Tensor = self.network(x)
         return logits
@@ -298,7 +298,7 @@ def test_a_defense_that_raises_is_not_measured_and_the_others_are() -> None:
 
 def test_a_defense_that_breaks_down_later_keeps_what_it_answered() -> None:
     x, y = linear.points(2 * SHARE)
-    defenses = [loaded("fragile", Fragile(3)), *linears(4)[:1]]
+    defenses = [loaded("fragile", Fragile(3 * SHARE)), *linears(4)[:1]]
     rules = Rules(eps=0.02, attacks=(("fgsm", {}),), protocol="nips17", time_limit=60.0)
     played = tournament(defenses, x, y, rules, surrogates=defenses[1:])
     assert played.games.known[0].sum(1).tolist() == [SHARE, 2 * SHARE]
@@ -443,7 +443,7 @@ def two(**more: Any) -> dict[str, Any]:
         (two(attacks=(("fgsm", {"stepz": 1}),)), "stepz"),
         (two(attacks=(("ddn", {}),)), "ddn works in l2"),
         (two(targeted=(("apgd-t", {}),)), "cannot be aimed"),
-        (two(norm="l0", attacks=(("quick", {}),)), "no l0 form"),
+        (two(norm="l0", attacks=(("autoattack", {}),)), "no l0 form"),
         (two(protocol="nips17"), "at least one surrogate"),
         (two(protocol="nips17", norm="l2") | {"surrogates": linears(4)[:1]}, "in linf, got l2"),
         (two(protocol="nips17", eps=0.003) | {"surrogates": linears(4)[:1]}, "at least 1/255"),
