@@ -91,7 +91,11 @@ def test_weights_take_part_with_their_architecture(cli: RunCli, tmp_path: Path) 
         ((*USUAL, "-d", "none.onnx"), 2, 'no such defense: "none.onnx"'),
         ((*USUAL, "-d", "demo:digits", "--protocol", "nips71"), 2, 'did you mean "nips17"?'),
         ((*USUAL, "-d", "demo:digits", "--scoring", "nips17"), 2, "with surrogates"),
-        ((*USUAL, "-d", "demo:digits", "-a", "pgdd"), 3, 'did you mean "pgd"?'),
+        (
+            (*USUAL, "-d", "demo:digits", "-a", "pgdd"),
+            3,
+            'did you mean "pgd"? Known are the suites',
+        ),
     ],
 )
 def test_wrong_use_is_one_sentence(

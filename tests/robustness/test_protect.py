@@ -145,7 +145,9 @@ def test_quantised_pictures_lie_on_the_grid_and_in_the_ball(norm: Norm) -> None:
         (0.5 / 255, "linf", "below one step of 8 bits"),
         (math.nan, "linf", "below one step of 8 bits"),
         (0.5, "linf", "reaches mid-grey"),
+        (1.0, "linf", 'try eps = "8/255"$'),
         (3.0, "l2", "reaches mid-grey"),
+        (3.0, "l2", r"try eps = 0\.\d+$"),  # as large for every value as 8/255 in linf
     ],
 )
 def test_a_radius_that_protects_nothing_or_everything_is_refused(
