@@ -15,6 +15,7 @@ from assaymark.cli import (
     defend,
     demo,
     doctor,
+    interrupts,
     protect,
     provenance,
     report,
@@ -79,7 +80,8 @@ def main() -> None:
     """Run the command line; every error is told on stderr, with a traceback only for --debug."""
     debug = "--debug" in sys.argv[1:]
     try:
-        code = app(standalone_mode=False)
+        interrupts.listen()
+        code = _command()
         if code == ExitCode.INTERRUPTED:  # typer has swallowed Ctrl-C
             tell("assaymark: interrupted")
     except AssaymarkError as error:
@@ -110,6 +112,18 @@ def main() -> None:
         )
         code = ExitCode.INCOMPLETE
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def _command() -> object:
+    """Run the command; an error that came of Ctrl-C is Ctrl-C."""
+    try:
+        return app(standalone_mode=False)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if interrupts.heard():
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _tell_error(error: AssaymarkError) -> None:

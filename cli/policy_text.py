@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 
 from assaymark.reports.errors import InputError
 
@@ -38,6 +39,24 @@ def _value(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # nan and inf, as TOML writes them
     return json.dumps(value)
+
+
+def with_arch(specs: Sequence[str], arch: Sequence[str]) -> list[Table]:
+    """Models as a policy lists them: --arch is given once for all files of weights, or once for each model.
+
+    >>> with_arch(["a.safetensors", "demo:digits"], ["zoo:net"])
+    [{'model': 'a.safetensors', 'arch': 'zoo:net'}, {'model': 'demo:digits', 'arch': None}]
+    """
+    if len(arch) not in (0, 1, len(specs)):
+        raise InputError(
+            f"--arch is given {len(arch)} times for {len(specs)} models: give one for all, or one for "
+            "each"
+        )
+    each = list(arch) * len(specs) if len(arch) == 1 else list(arch)
+    return [
+        {"model": spec, "arch": each[place] if each and ":" not in spec else None}
+        for place, spec in enumerate(specs)
+    ]
 
 
 def model_keys(

@@ -1,6 +1,5 @@
 """`assaymark protect`: pictures with noise that recognisers cannot read through, and what it is worth."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from assaymark.cli.options import (
     command_line,
     debug,
 )
-from assaymark.cli.policy_text import Table, numbers, policy_text
+from assaymark.cli.policy_text import Table, numbers, policy_text, with_arch
 from assaymark.cli.terminal import Progress, say, tell
 from assaymark.reports.errors import InputError
 
@@ -136,6 +135,8 @@ def protect(
     from assaymark.reports.policy_protection import COUNTERMEASURES
 
     folder, reports = _outputs(output or [])
+    if batch_size < 1:
+        raise InputError(f"--batch-size is a number of pictures from 1 on, got {batch_size}")
     if form not in ("png", "keep"):
         raise InputError(f'--format is png or keep, got "{form}"')
     shared: Table = {
@@ -143,7 +144,7 @@ def protect(
         "input_range": numbers(input_range),
         "image_size": numbers(image_size),
     }
-    entries = _recognisers([*model, *(held_out or [])], arch or [], shared)
+    entries = [{**entry, **shared} for entry in with_arch([*model, *(held_out or [])], arch or [])]
     outlast = [_countermeasure(text) for text in survive or []]
     check: Table = {
         "id": "protect",
@@ -199,19 +200,6 @@ def _outputs(outputs: list[Path]) -> tuple[Path, list[Path]]:
     return folders[0], reports
 
 
-def _recognisers(specs: Sequence[str], arch: Sequence[str], shared: Table) -> list[Table]:
-    if len(arch) not in (0, 1, len(specs)):
-        raise InputError(
-            f"--arch is given {len(arch)} times for {len(specs)} models: give one for all, or one for "
-            "each"
-        )
-    each = list(arch) * len(specs) if len(arch) == 1 else list(arch)
-    return [
-        {"model": spec, "arch": each[place] if each and ":" not in spec else None, **shared}
-        for place, spec in enumerate(specs)
-    ]
-
-
 def _countermeasure(text: str) -> Table:
     """NAME or NAME:KEY=VALUE,KEY=VALUE as a policy writes it.
 
@@ -255,6 +243,7 @@ def _make(
     from assaymark.robustness import picture_files, protected_files
     from assaymark.robustness.protect import USUAL, grid_radius
     from assaymark.robustness.protection_check import agree, known_labels
+    from assaymark.robustness.recognisers import check_apart
 
     (wanted,) = parse(policy_text(check, seed), "command line").check
     assert isinstance(wanted, ProtectionCheck)
@@ -271,6 +260,7 @@ def _make(
     held_out = recognisers(wanted.held_out_models, pictures, wanted.classes, context)
     truth, classes = known_labels(pictures, wanted.labels, wanted.classes)
     agree([*found, *held_out], truth, classes)  # a mistake shows now
+    check_apart(found, held_out)
     countermeasures(wanted.countermeasures)
     survive = countermeasures(wanted.countermeasures[:outlast])
     progress.start("noise")

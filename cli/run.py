@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from assaymark.cli import resume
+from assaymark.cli import interrupts, resume
 from assaymark.cli.checks import RUNNERS, Context
 from assaymark.cli.device import choose
 from assaymark.cli.exit import Interrupted
@@ -96,6 +96,8 @@ def run(job: Job) -> Report:
                 ),
                 job.debug,
             )
+            if interrupts.heard():  # and swallowed: what came of it says nothing
+                raise KeyboardInterrupt
             results[check.id] = result
             if resume.resumable(check):
                 kept[check.id] = result

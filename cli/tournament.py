@@ -26,7 +26,7 @@ from assaymark.cli.options import (
     command_line,
     debug,
 )
-from assaymark.cli.policy_text import Table, model_keys, policy_text
+from assaymark.cli.policy_text import Table, model_keys, policy_text, with_arch
 from assaymark.reports.errors import InputError
 
 
@@ -38,7 +38,11 @@ def tournament(
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option("--attack", "-a", help="A suite or an attack of attack --list; repeatable."),
+        typer.Option(
+            "--attack",
+            "-a",
+            help="A suite or an attack of attack --list; repeatable. Default, where none is aimed: standard.",
+        ),
     ] = None,
     targeted: Annotated[
         list[str] | None,
@@ -74,6 +78,13 @@ def tournament(
     matrices: Annotated[
         str | None, typer.Option(help="A folder for the matrices and rankings as CSV.")
     ] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="package.module:factory that takes the weights: one for all, or one for each --defense and "
+            "then each --surrogate."
+        ),
+    ] = None,
     classes: Classes = None,
     mean: Mean = None,
     std: Std = None,
@@ -105,6 +116,7 @@ def tournament(
         raise InputError(
             "name data and defenses: assaymark tournament DATA --defense MODEL --defense MODEL (see --help)"
         )
+    entrants = with_arch([*defense, *(surrogate or [])], arch or [])
     shared = model_keys(
         model=None,
         data=data,
@@ -126,14 +138,14 @@ def tournament(
         "id": "tournament",
         "kind": "tournament",
         **shared,
-        "defenses": list(defense),
+        "defenses": entrants[: len(defense)],
         "attack": list(name) if name else None if targeted else ["standard"],
         "targeted": list(targeted) if targeted else None,
         "target": target,
         "norm": norm,
         "eps": eps,
         "protocol": protocol,
-        "surrogates": list(surrogate) if surrogate else None,
+        "surrogates": entrants[len(defense) :] or None,
         "ensemble": ensemble or None,
         "time_limit": time_limit,
         "matrices": matrices,

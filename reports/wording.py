@@ -65,10 +65,10 @@ def headline(report: Report) -> str:
 
 
 def number(value: Cell) -> str:
-    """A cell as a reader wants it: four decimals at most, whole numbers whole.
+    """A cell as a reader wants it: four decimals at most, whole numbers whole and no others.
 
-    >>> number(None), number(0.51926), number(597), number(1e-7)
-    ('not measured', '0.5193', '597', '1e-07')
+    >>> number(None), number(0.51926), number(597), number(1e-7), number(0.999999), number(0.5)
+    ('not measured', '0.5193', '597', '1e-07', '1.0000', '0.5')
     """
     if value is None:
         return NOT_MEASURED
@@ -76,7 +76,10 @@ def number(value: Cell) -> str:
         return str(value)
     if value == int(value) and abs(value) < 1e15:
         return str(int(value))
-    return f"{value:.4f}".rstrip("0") if abs(value) >= 1e-3 else f"{value:.3g}"
+    if abs(value) < 1e-3:
+        return f"{value:.3g}"
+    text = f"{value:.4f}"
+    return text if text.endswith(".0000") else text.rstrip("0")
 
 
 def measured(finding: Finding) -> str:

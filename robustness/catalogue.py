@@ -36,7 +36,7 @@ def find(name: str, options: dict[str, Any], norm: Norm) -> Attack:
     if not rest:
         if name not in ATTACKS:
             raise InputError(
-                f'unknown attack "{name}"{_close(name)}; known are the suites '
+                f'unknown attack "{name}"{_close(name)} the suites '
                 f"{', '.join(SUITES)}, the attacks {', '.join(ATTACKS)}, and every attack of "
                 '"foolbox:…" and "cleverhans:…" (assaymark attack --list)'
             )
@@ -123,4 +123,4 @@ def can_see(name: str, access: Access, norm: Norm, model: str, *, surrogates: bo
 def _close(name: str) -> str:
     """`: did you mean "x"?` where something is near; the list of all follows in any case."""
     said = nearest(name, [*SUITES, *ATTACKS])
-    return said if said.startswith(":") else ""
+    return f"{said} Known are" if said.startswith(":") else "; known are"

@@ -92,12 +92,15 @@ def _distinct(found: Sequence[StoredPicture]) -> None:
     stems: dict[str, str] = {}
     for picture in found:
         stem = written_name(picture.name, "png").lower()
+        place = picture.name if picture.path is None else picture.path.as_posix()
+        if stems.get(stem) == place:
+            raise InputError(f"{place} is named twice: name it once")
         if stem in stems:
             raise InputError(
-                f"{picture.name} and {stems[stem]} would both be written as {stem}: rename one of them, "
+                f"{place} and {stems[stem]} would both be written as {stem}: rename one of them, "
                 "or give them in two runs"
             )
-        stems[stem] = picture.name
+        stems[stem] = place
 
 
 def _is_data(spec: str, place: Path) -> bool:

@@ -194,16 +194,17 @@ def _conceal(
 def grid_radius(eps: float, norm: Norm, size: int) -> float:
     """The radius as the grid of 8 bits has it; raises InputError where no or every picture lies in it."""
     least = 1 / LEVELS
+    usual = '"8/255"' if norm == "linf" else f"{8 / 255 * math.sqrt(size):.2g}"
     if not eps * LEVELS >= 1 - _FUZZ:
         raise InputError(
             f"eps = {eps:g} is below one step of 8 bits ({least:.4f}): no picture but the original lies "
-            'in that ball; try eps = "8/255"'
+            f"in that ball; try eps = {usual}"
         )
     most = 0.5 if norm == "linf" else 0.5 * math.sqrt(size)
     if not eps < most:
         raise InputError(
             f"eps = {eps:g} reaches mid-grey from every colour (from {most:g} on), so that people could "
-            'not read the picture either; try eps = "8/255"'
+            f"not read the picture either; try eps = {usual}"
         )
     return math.floor(eps * LEVELS + _FUZZ) / LEVELS if norm == "linf" else eps
 

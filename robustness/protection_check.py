@@ -19,7 +19,7 @@ from assaymark.robustness.decode import labels_of
 from assaymark.robustness.evaluate import frozen
 from assaymark.robustness.oracle import Oracle, logits_of
 from assaymark.robustness.picture_files import StoredPicture, written_name
-from assaymark.robustness.recognisers import Recogniser
+from assaymark.robustness.recognisers import Recogniser, check_apart
 from assaymark.robustness.shard import finite
 from assaymark.robustness.streams import Streams
 from assaymark.robustness.transforms import Transform
@@ -171,7 +171,9 @@ def _listed(pictures: Sequence[StoredPicture], path: Path, name: str) -> list[st
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read the labels {name}: {error}; expected a .csv file") from error
+        raise InputError(
+            f"cannot read the labels {name}: {error}; expected known or a .csv file"
+        ) from error
     if not rows or not {"file", "label"} <= set(rows[0]):
         raise InputError(f"{name} has no columns file and label, or no rows: expected both")
     told = {row["file"]: row["label"] or "" for row in rows}
@@ -258,6 +260,7 @@ def check_protection(
     measures = countermeasures or {}
     numbers, names = known_labels(pictures, labels, classes, folder)
     agree((*recognisers, *held_out), numbers, names)
+    check_apart(recognisers, held_out)
     found = copies(pictures, protected)
     readings = measure(
         [picture.image for picture in pictures],

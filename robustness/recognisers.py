@@ -104,6 +104,25 @@ def load(
     raise failed
 
 
+def check_apart(recognisers: Sequence[Recogniser], held_out: Sequence[Recogniser]) -> None:
+    """Raises InputError where a recogniser is held out from itself, so that its number says nothing new.
+
+    The same is what has the same file, or where there is no file the same name.
+    """
+    known = {_identity(recogniser) for recogniser in recognisers}
+    for other in held_out:
+        if _identity(other) in known:
+            raise InputError(
+                f"{other.name} is held out and also one of the recognisers that pictures are protected "
+                "from: hold out another model, or leave it out"
+            )
+
+
+def _identity(recogniser: Recogniser) -> str:
+    loaded = recogniser.loaded
+    return loaded.sha256 or loaded.name
+
+
 def _sees_all(found: Recogniser, pictures: Sequence[Tensor], device: torch.device | str) -> None:
     if found.module.size is not None:
         return

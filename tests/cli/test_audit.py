@@ -407,3 +407,36 @@ def test_a_policy_with_bom_and_crlf(cli: RunCli, tmp_path: Path) -> None:
     assert run["policy_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert cli("audit").returncode == 0
+
+
+def test_ctrl_c_that_is_swallowed_is_no_broken_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the import of an extension module does: it turns KeyboardInterrupt into an error of its own."""
+    from assaymark.cli import interrupts
+    from assaymark.cli import run as runner
+    from assaymark.cli.exit import Interrupted
+    from assaymark.reports.policy_file import parse
+
+    def swallow(*_: object) -> object:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RecursionError("maximum recursion depth exceeded") from None
+        pytest.fail("Ctrl-C was not raised")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))
+    text = policy(tmp_path).read_text()
+    parsed = parse(text)
+    monkeypatch.setattr(runner, "RUNNERS", {type(parsed.check[0]): swallow})
+    job = runner.Job(policy=parsed, text=text, name="p.toml", folder=tmp_path, command="test")
+    before = signal.getsignal(signal.SIGINT)
+    interrupts.listen()
+    try:
+        with pytest.raises(Interrupted, match="after 0 of 1"):
+            runner.run(job)
+        assert interrupts.heard()
+        interrupts.listen()
+        assert not interrupts.heard()
+    finally:
+        signal.signal(signal.SIGINT, before)

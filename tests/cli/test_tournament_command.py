@@ -8,6 +8,7 @@ from conftest import RunCli
 
 from assaymark.cli import resume
 from assaymark.reports.policy_file import parse
+from assaymark.robustness import demo
 
 USUAL = ("tournament", "demo:digits", "--eps", "0.1", "--examples", "30", "--device", "cpu")
 BOTH = ("--defense", "demo:digits", "-d", "demo:digits-hardened")
@@ -60,15 +61,41 @@ def test_the_competition_is_played_on_surrogates(cli: RunCli, tmp_path: Path) ->
         assert len(lines) == 1 + names
 
 
+def test_weights_take_part_with_their_architecture(cli: RunCli, tmp_path: Path) -> None:
+    """The demo's weights as a file: the same network as demo:digits, so the same numbers."""
+    (tmp_path / "ours.safetensors").write_bytes(demo.weights("digits").read_bytes())
+    done = cli(
+        *USUAL, "-d", "ours.safetensors", "-d", "demo:digits", "-a", "fgsm",
+        "--arch", "assaymark.robustness.demo:network", "-o", "t.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads((tmp_path / "t.json").read_text())["report"]["findings"]
+    ours, theirs = (
+        [f["value"] for f in findings if f["target"] == name]
+        for name in ("ours.safetensors", "demo:digits")
+    )
+    assert len(ours) == 3
+    assert ours == theirs
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
         (("tournament", "demo:digits"), 2, "name data and defenses"),
         ((*USUAL, "-d", "demo:digits", "-d", "demo:digits"), 2, "takes part twice"),
+        (
+            (*USUAL, *BOTH, "--arch", "a:b", "--arch", "a:c", "--arch", "a:d"),
+            2,
+            "3 times for 2 models",
+        ),
         ((*USUAL, "-d", "none.onnx"), 2, 'no such defense: "none.onnx"'),
         ((*USUAL, "-d", "demo:digits", "--protocol", "nips71"), 2, 'did you mean "nips17"?'),
         ((*USUAL, "-d", "demo:digits", "--scoring", "nips17"), 2, "with surrogates"),
-        ((*USUAL, "-d", "demo:digits", "-a", "pgdd"), 3, 'did you mean "pgd"?'),
+        (
+            (*USUAL, "-d", "demo:digits", "-a", "pgdd"),
+            3,
+            'did you mean "pgd"? Known are the suites',
+        ),
     ],
 )
 def test_wrong_use_is_one_sentence(

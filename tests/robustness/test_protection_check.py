@@ -19,7 +19,7 @@ from assaymark.reports.intervals import clopper_pearson
 from assaymark.reports.model import CheckResult, Finding, Gate, ImageTrio, Limit, Table, Verdict
 from assaymark.reports.policy_file import parse
 from assaymark.reports.store import from_json
-from assaymark.robustness import recognisers
+from assaymark.robustness import demo, recognisers
 from assaymark.robustness.countermeasures import Resize
 from assaymark.robustness.picture_files import find
 from assaymark.robustness.protection_check import check_protection, copies
@@ -110,6 +110,16 @@ def test_rates_count_what_every_recogniser_lost(tmp_path: Path) -> None:
     other = of(found, "held_out_protection_rate")
     assert other.target == "test_protection_check:high"
     assert (other.value, other.n) == (2 / 5, 5)  # b and d; e has no copy
+    with pytest.raises(InputError, match="low is held out and also one of the recognisers"):
+        result(tmp_path, ("high", "low"), held_out=("low",))
+    model = demo.weights("digits")
+    (tmp_path / "same.safetensors").write_bytes(model.read_bytes())
+    spec = RecogniserSpec(model="same.safetensors", arch="assaymark.robustness.demo:network")
+    picture = [torch.zeros(1, 8, 8)]
+    again = recognisers.load(spec, picture, folder=tmp_path)
+    ours = recognisers.load(RecogniserSpec(model="demo:digits"), picture)
+    with pytest.raises(InputError, match=r"same\.safetensors is held out and also"):
+        recognisers.check_apart([ours], [again])
 
 
 def test_what_was_not_recognised_before_is_no_merit(tmp_path: Path) -> None:
@@ -305,7 +315,7 @@ def test_the_command_protects_and_measures_the_files(cli: RunCli, tmp_path: Path
     assert 0.5 <= rate.value <= len(written) / rate.n
     assert measured["largest_change"].limit == Limit(maximum=40 / 255)
     assert measured["largest_change"].verdict == "pass"
-    from assaymark.robustness import demo, models
+    from assaymark.robustness import models
 
     model = models.load("demo:digits", demo.digits()[0][:4]).module
     for path in written:
@@ -325,7 +335,6 @@ def findings(report: Path) -> dict[str, Finding]:
 
 def few(root: Path, count: int) -> None:
     """Digits as a folder by class."""
-    from assaymark.robustness import demo
 
     x, y = demo.digits()
     for number, (image, label) in enumerate(zip(x[:count], y[:count].tolist(), strict=True)):
@@ -384,6 +393,9 @@ def test_what_cannot_be_protected_is_not_written(
         ({"model": ["demo:digit"]}, 'did you mean "digits"'),
         ({"model": ["no.onnx"]}, "no model at no.onnx"),
         ({"held_out": ["no.onnx"]}, "no model at no.onnx"),
+        ({"held_out": ["demo:digits"]}, "demo:digits is held out and also one of the recognisers"),
+        ({"batch_size": 0}, "from 1 on, got 0"),
+        ({"batch_size": -5}, "from 1 on, got -5"),
         ({"survive": ["jpg"]}, 'did you mean "jpeg"'),
         ({"survive": ["jpeg:75"]}, "such as jpeg:quality=50"),
         ({"name": ["pdg"]}, 'did you mean "pgd"'),
@@ -439,9 +451,9 @@ def test_a_kept_jpeg_is_measured_as_it_is_decoded(
 
 
 def test_several_models_take_an_arch_each() -> None:
-    from assaymark.cli.protect import _recognisers
+    from assaymark.cli.policy_text import with_arch
 
-    entries = _recognisers(["a.pt", "demo:digits", "b.pt"], ["zoo:a", "-", "zoo:b"], {})
+    entries = with_arch(["a.pt", "demo:digits", "b.pt"], ["zoo:a", "-", "zoo:b"])
     assert [entry["arch"] for entry in entries] == ["zoo:a", None, "zoo:b"]
-    entries = _recognisers(["a.pt", "b.pt"], ["zoo:a"], {})
+    entries = with_arch(["a.pt", "b.pt"], ["zoo:a"])
     assert [entry["arch"] for entry in entries] == ["zoo:a", "zoo:a"]
