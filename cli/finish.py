@@ -26,10 +26,11 @@ def run_and_exit(
     debug: bool = False,
 ) -> None:
     """Parse a policy text, run it, write the outputs, show the result and exit with the verdict."""
+    from assaymark.cli import attack_names
     from assaymark.cli.run import Job, forget, run
     from assaymark.reports.policy_file import parse
 
-    policy = parse(text, name, folder=folder, needs_gate=needs_gate)
+    policy = parse(text, name, folder=folder, needs_gate=needs_gate, more=attack_names.mistakes)
     check_outputs(outputs)
     job = Job(
         policy=policy,

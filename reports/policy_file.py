@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,17 @@ def read(path: Path) -> str:
 
 
 def parse(
-    text: str, name: str = "assaymark.toml", *, folder: Path | None = None, needs_gate: bool = True
+    text: str,
+    name: str = "assaymark.toml",
+    *,
+    folder: Path | None = None,
+    needs_gate: bool = True,
+    more: Callable[[Policy], Iterator[tuple[KeyPath, str]]] | None = None,
 ) -> Policy:
     """The policy in a TOML text; with `folder`, the paths in it must exist.
 
-    needs_gate: a policy without any gate is a mistake, since nothing could pass or fail.
+    needs_gate: a policy without any gate is a mistake, since nothing could pass or fail. more: finds
+    mistakes that only the pillars know, asked when there are no others. Raises PolicyError.
     """
     try:
         document = tomllib.loads(text)
@@ -88,6 +94,8 @@ def parse(
     mistakes = [(where.value(loc), message) for loc, message in _cross_checks(policy, needs_gate)]
     if folder is not None:
         mistakes += [(where.value(loc), message) for loc, message in _missing(policy, folder)]
+    if more is not None and not mistakes:
+        mistakes += [(where.value(loc), message) for loc, message in more(policy)]
     if mistakes:
         raise PolicyError(mistakes)
     return policy

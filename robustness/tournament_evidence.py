@@ -104,9 +104,16 @@ def write_matrices(folder: Path, games: Games) -> None:
         write_atomically(folder / f"{name}_ranking.csv", _csv(rows))
 
 
+def _harmless(cell: object) -> object:
+    """A name that a spreadsheet would run as a formula is marked as text (OWASP, CSV injection)."""
+    formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if formula else cell
+
+
 def _csv(rows: Sequence[Sequence[object]]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([_harmless(cell) for cell in row] for row in rows)
     return stream.getvalue()
 
 

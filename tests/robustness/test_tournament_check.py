@@ -302,3 +302,10 @@ def test_only_a_tournament_has_gates_for_one_defense() -> None:
     gated = 'gate = { metric = "clean_accuracy", min = 0.5, defense = "demo:digits" }\n'
     with pytest.raises(PolicyError, match="belongs to a tournament"):
         parse(text.replace("eps = 0.1\n", "") + gated)
+
+
+def test_a_name_in_a_matrix_is_no_formula(tmp_path: Path) -> None:
+    hostile = loaded("=HYPERLINK(A1)", linear.model())
+    checked([hostile], matrices=tmp_path)
+    first = (tmp_path / "accuracy_on_attacks.csv").read_text().splitlines()[0]
+    assert first == ",'=HYPERLINK(A1)"
