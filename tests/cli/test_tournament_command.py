@@ -93,7 +93,7 @@ def test_weights_take_part_with_their_architecture(cli: RunCli, tmp_path: Path) 
         ((*USUAL, "-d", "demo:digits", "--scoring", "nips17"), 2, "with surrogates"),
         (
             (*USUAL, "-d", "demo:digits", "-a", "pgdd"),
-            3,
+            2,
             'did you mean "pgd"? Known are the suites',
         ),
     ],
