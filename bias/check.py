@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from assaymark.bias.groups import GAPS, GROUP_METRICS, Grouped, by_group
+from assaymark.bias.counts import RATES
+from assaymark.bias.groups import GAPS, Grouped, by_group
 from assaymark.bias.predictions import Predictions
 from assaymark.reports.intervals import sample_size_to_decide, wilson
 from assaymark.reports.model import (
@@ -19,12 +20,14 @@ from assaymark.reports.model import (
     by_urgency,
 )
 
-_TITLES = {
-    "selection_rate": "selection rate",
-    "true_positive_rate": "true positive rate",
-    "false_positive_rate": "false positive rate",
-    "accuracy": "accuracy",
-}
+_SHOWN = (
+    "selection_rate",
+    "true_positive_rate",
+    "false_positive_rate",
+    "positive_predictive_value",
+    "accuracy",
+)
+"""Rates in the table of groups, with those that a gate names; all but the last have a chart."""
 
 
 def check_bias_table(
@@ -35,7 +38,7 @@ def check_bias_table(
     tags: tuple[str, ...] = (),
     min_group_size: int = 1,
 ) -> CheckResult:
-    """The four gaps of every sensitive attribute, and the group rates that a gate names.
+    """The gaps of every sensitive attribute, and the group rates that a gate names.
 
     Groups smaller than min_group_size are shown but not compared.
     """
@@ -50,7 +53,7 @@ def check_bias_table(
             asked: list[Gate | None] = [gate for gate in mine if gate.metric == measure]
             found += [_gap(check, grouped, measure, gate, tags) for gate in asked or [None]]
         for demand in mine:
-            if demand.metric in GROUP_METRICS:
+            if demand.metric in RATES:
                 found += _rates(check, grouped, demand, tags)
         # the tables and charts stand where the reader looks first
         worst = next(iter(by_urgency(found)))
@@ -64,7 +67,7 @@ def _gap(
     check: str, grouped: Grouped, measure: str, gate: Gate | None, tags: tuple[str, ...]
 ) -> Finding:
     value = grouped.gaps[measure]
-    kind = "selection rates" if measure.startswith("demographic") else "error rates"
+    kind = " and ".join(f"{_title(rate)}s" for rate in GAPS[measure])
     how = "ratio of the smallest to the largest" if measure.endswith("ratio") else "largest gap"
     summary = (
         f"{how.capitalize()} of {kind} between the groups of {grouped.attribute}: {value:.3f}."
@@ -111,9 +114,9 @@ def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> l
                 check=check,
                 target=where,
                 measure=gate.metric,
-                summary=f"{_TITLES[gate.metric].capitalize()} of {where}: {rate.hits} of {rate.n}."
+                summary=f"{_title(gate.metric).capitalize()} of {where}: {rate.hits} of {rate.n}."
                 if rate.n
-                else f"Not measured: no case of {where} counts for the {_TITLES[gate.metric]}.",
+                else f"Not measured: no case of {where} counts for the {_title(gate.metric)}.",
                 value=rate.value,
                 interval=interval,
                 n=rate.n,
@@ -131,13 +134,14 @@ def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> l
 
 
 def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[Evidence, ...]:
-    columns = ["group", "n", "positives", *(_TITLES[metric] for metric in GROUP_METRICS)]
+    shown = list(dict.fromkeys([*_SHOWN, *(g.metric for g in gates if g.metric in RATES)]))
+    columns = ["group", "n", "positives", *map(_title, shown)]
     if data.score is not None:
         columns.append("mean score")
     rows: list[tuple[Cell, ...]] = []
     for group in grouped.groups:
         row: list[Cell] = [group.name, group.n, group.positives]
-        row += [group.rates[metric].value for metric in GROUP_METRICS]
+        row += [group.rates[metric].value for metric in shown]
         if data.score is not None:
             row.append(group.mean_score)
         rows.append(tuple(row))
@@ -149,7 +153,7 @@ def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[E
         "neither 0 nor 1.",
     )
     charts = []
-    for metric in GROUP_METRICS[:3]:
+    for metric in [metric for metric in shown if metric != "accuracy"]:
         estimates = []
         for group in grouped.groups:
             rate = group.rates[metric]
@@ -166,16 +170,21 @@ def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[E
         limit = next(
             (g.limit.minimum or g.limit.maximum for g in gates if g.metric == metric), None
         )
-        title = f"{_TITLES[metric].capitalize()} by {grouped.attribute}"
+        title = f"{_title(metric).capitalize()} by {grouped.attribute}"
         charts.append(Estimates(title=title, estimates=tuple(estimates), limit=limit))
     return (table, *charts)
+
+
+def _title(rate: str) -> str:
+    return rate.replace("_", " ")
 
 
 def _method(check: str, data: Predictions, min_group_size: int, small: list[str]) -> Method:
     steps = [
         f"{data.n} rows of {data.name}; {data.note}.",
-        "Rates by group and the gaps between groups are fairlearn's: demographic parity compares "
-        "selection rates, equalized odds the worse of true and false positive rates.",
+        "Demographic parity compares selection rates, equal opportunity true positive rates, equalized "
+        "odds the worse of true and false positive rates, predictive parity positive predictive values: "
+        "the largest difference, or the smallest over the largest.",
         "Intervals of group rates are two-sided Wilson score intervals, at the confidence of their gate "
         "or 95 %. The gaps are estimates "
         "without an interval.",
@@ -196,7 +205,7 @@ def _method(check: str, data: Predictions, min_group_size: int, small: list[str]
         not_tested=tuple(untested),
         sources=(
             "Hardt, Price and Srebro 2016, arXiv 1610.02413",
-            "fairlearn, https://fairlearn.org",
+            "Verma and Rubin 2018, Fairness definitions explained, FairWare",
             "Wilson 1927, JASA 22",
         ),
     )

@@ -1,37 +1,39 @@
-"""Group metrics through fairlearn, with its undefined zeros taken out.
+"""Rates of every group of a sensitive column, and the gaps between the groups.
 
-fairlearn scores a rate over no cases as 0, so a group without positives gets a true positive rate
-of 0 and a perfect classifier the worst equalized-odds difference there is. Here such a rate is
-None, and so is every comparison that would need it.
+A rate over no cases is None, and so is every comparison that would need it: fairlearn scores it as 0,
+which makes a perfect classifier look as unfair as can be, or hides that a group was not judged at all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy
-from fairlearn.metrics import (
-    MetricFrame,
-    count,
-    demographic_parity_difference,
-    demographic_parity_ratio,
-    equalized_odds_difference,
-    equalized_odds_ratio,
-    false_positive_rate,
-    selection_rate,
-    true_positive_rate,
-)
-from sklearn.metrics import accuracy_score
 
+from assaymark.bias.codes import Column
+from assaymark.bias.counts import RATES, Cells, count, hits_and_n
 from assaymark.bias.predictions import Predictions
 
-GROUP_METRICS = ("selection_rate", "true_positive_rate", "false_positive_rate", "accuracy")
-GAPS = {
-    "demographic_parity_difference": demographic_parity_difference,
-    "demographic_parity_ratio": demographic_parity_ratio,
-    "equalized_odds_difference": equalized_odds_difference,
-    "equalized_odds_ratio": equalized_odds_ratio,
+GAPS: Mapping[str, tuple[str, ...]] = {
+    "demographic_parity_difference": ("selection_rate",),
+    "demographic_parity_ratio": ("selection_rate",),
+    "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
+    "equalized_odds_ratio": ("true_positive_rate", "false_positive_rate"),
+    "equal_opportunity_difference": ("true_positive_rate",),
+    "equal_opportunity_ratio": ("true_positive_rate",),
+    "predictive_parity_difference": ("positive_predictive_value",),
+    "predictive_parity_ratio": ("positive_predictive_value",),
 }
-_NEEDS = {"demographic": ("selection_rate",), "equalized": GROUP_METRICS[1:3]}
+"""Each gap with the rates it compares; of several, the worst (the definitions of fairlearn)."""
+_LACKS = {
+    "true_positive_rate": "positives",
+    "false_negative_rate": "positives",
+    "false_positive_rate": "negatives",
+    "true_negative_rate": "negatives",
+    "positive_predictive_value": "positive decisions",
+    "false_discovery_rate": "positive decisions",
+    "negative_predictive_value": "negative decisions",
+    "false_omission_rate": "negative decisions",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,78 +74,73 @@ class Grouped:
 
 
 def by_group(data: Predictions, attribute: str, min_group_size: int = 1) -> Grouped:
-    """Rates by group of a sensitive column, and the four gaps as fairlearn defines them.
+    """Rates by group of a sensitive column, and the gaps between them.
 
-    Demographic parity compares selection rates; equalized odds takes the larger difference (or the
-    smaller ratio) of true and false positive rates. A gap is None when fewer than two groups can be
-    compared, or when one of them has a rate that is not defined.
+    A gap is None when fewer than two groups can be compared, or when one of them has a rate that is
+    not defined.
     """
-    labels = data.groups[attribute]
-    frame = MetricFrame(
-        metrics={
-            "n": count,
-            "selection_rate": selection_rate,
-            "true_positive_rate": true_positive_rate,
-            "false_positive_rate": false_positive_rate,
-            "accuracy": accuracy_score,
-        },
-        y_true=data.label.astype(int),
-        y_pred=data.prediction.astype(int),
-        sensitive_features=labels.rename(attribute),
-    ).by_group
+    column = data.groups[attribute]
+    cells = count(column, data.label, data.prediction)
+    scores = None if data.score is None else _means(column, data.score)
     groups = tuple(
-        _group(data, labels.to_numpy() == name, str(name), frame.loc[name], min_group_size)
-        for name in sorted(frame.index)
+        _group(name, cells[place], None if scores is None else scores[place], min_group_size)
+        for place, name in enumerate(column.names)
     )
     compared = [group for group in groups if group.compared]
-    kept = numpy.isin(labels.to_numpy(), [group.name for group in compared])
     gaps: dict[str, float | None] = {}
     why: dict[str, str] = {}
-    for gap, function in GAPS.items():
-        reason = _undefined(attribute, gap, compared)
-        if reason is None:
-            value = float(
-                function(
-                    data.label[kept].astype(int),
-                    data.prediction[kept].astype(int),
-                    sensitive_features=labels[kept],
-                )
-            )
-            if numpy.isfinite(value):
-                gaps[gap] = value
-                continue
-            reason = "every compared rate is 0, so no ratio is defined"
-        gaps[gap], why[gap] = None, reason
+    for gap, rates in GAPS.items():
+        reason = _undefined(attribute, rates, compared)
+        value = None if reason else _gap(gap, rates, compared)
+        gaps[gap] = value
+        if value is None:
+            why[gap] = reason or "every compared rate is 0, so no ratio is defined"
     return Grouped(attribute=attribute, groups=groups, gaps=gaps, why=why)
 
 
-def _group(data: Predictions, rows: Any, name: str, row: Any, min_group_size: int) -> Group:
-    n, positives = int(row["n"]), int(data.label[rows].sum())
-    sizes = {
-        "selection_rate": n,
-        "true_positive_rate": positives,
-        "false_positive_rate": n - positives,
-        "accuracy": n,
-    }
+def _means(column: Column, score: numpy.ndarray) -> list[float]:
+    sizes = numpy.bincount(column.codes, minlength=len(column.names))
+    sums = numpy.bincount(column.codes, weights=score, minlength=len(column.names))
+    means: list[float] = (sums / sizes).tolist()
+    return means
+
+
+def _group(name: str, cells: Cells, mean_score: float | None, min_group_size: int) -> Group:
+    n = int(cells.sum())
+    rates = {}
+    for rate in RATES:
+        hits, cases = hits_and_n(cells, rate)
+        rates[rate] = Rate(hits=int(hits), n=int(cases))
     return Group(
         name=name,
         n=n,
-        positives=positives,
-        rates={
-            metric: Rate(hits=round(float(row[metric]) * size), n=size)
-            for metric, size in sizes.items()
-        },
-        mean_score=None if data.score is None else float(data.score[rows].mean()),
+        positives=int(cells[1].sum()),
+        rates=rates,
+        mean_score=mean_score,
         compared=n >= min_group_size,
     )
 
 
-def _undefined(attribute: str, gap: str, groups: list[Group]) -> str | None:
+def _gap(gap: str, rates: tuple[str, ...], groups: list[Group]) -> float | None:
+    """The largest difference, or the smallest ratio, over the rates; None where no ratio is defined."""
+    found = []
+    for rate in rates:
+        values = [value for group in groups if (value := group.rates[rate].value) is not None]
+        low, high = min(values), max(values)
+        if gap.endswith("difference"):
+            found.append(high - low)
+        elif high > 0:
+            found.append(low / high)
+        else:
+            return None
+    return min(found) if gap.endswith("ratio") else max(found)
+
+
+def _undefined(attribute: str, rates: tuple[str, ...], groups: list[Group]) -> str | None:
     if len(groups) < 2:
         return f"{attribute} has {len(groups)} group that can be compared: two are needed"
-    for metric in _NEEDS[gap.split("_")[0]]:
+    for rate in rates:
         for group in groups:
-            if group.rates[metric].value is None:
-                lacks = "positives" if metric == "true_positive_rate" else "negatives"
-                return f"group {group.name!r} has no {lacks}, so its {metric} is not defined"
+            if group.rates[rate].value is None:
+                return f"group {group.name!r} has no {_LACKS[rate]}, so its {rate} is not defined"
     return None

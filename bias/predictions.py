@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
-import pandas
 import pyarrow
+import pyarrow.compute
 import pyarrow.csv
-import pyarrow.parquet
 
-from assaymark.bias import demo
+from assaymark.bias.codes import Codes, Column, coded, column_of
+from assaymark.bias.counts import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 
-MISSING = "(missing)"
 _MANY_GROUPS = 50
 _NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 """What stands for a missing label, prediction or score; as a group name each is a name."""
@@ -21,16 +20,16 @@ _NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """One row a person: what is true, what was predicted (both as positive or not), and the groups.
+    """One row a person: what is true, what was decided (both as positive or not), and the groups.
 
-    score: the model's number behind the prediction, when the table has one.
+    score: the model's number behind the decision, when the table has one.
     """
 
     name: str
-    label: "numpy.ndarray[tuple[int], numpy.dtype[numpy.bool_]]"
-    prediction: "numpy.ndarray[tuple[int], numpy.dtype[numpy.bool_]]"
-    score: "numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]] | None"
-    groups: dict[str, "pandas.Series[str]"]
+    label: Flags
+    prediction: Flags
+    score: Numbers | None
+    groups: dict[str, Column]
     note: str
 
     @property
@@ -66,10 +65,10 @@ def load(
         raise InputError(f"{spec} has no rows: expected at least one prediction")
     if prediction == label:
         raise InputError(f'label and prediction are both "{label}": name two columns')
-    scores = None if score is None else _numbers(table[score], spec)
-    truth = _values(table[label], spec)
+    scores = None if score is None else _numbers(table, score, spec)
+    truth = _values(table, label, spec)
     wanted = _value(positive)
-    kinds = sorted(set(truth), key=str)
+    kinds = sorted(set(truth.kinds), key=str)
     if len(kinds) > 2:
         raise InputError(
             f'column "{label}" of {spec} has {len(kinds)} different labels: expected two; make a '
@@ -81,15 +80,15 @@ def load(
             f"{_shown(kinds)}. Set positive to one of them"
         )
     if prediction is not None:
-        answers = _values(table[prediction], spec)
-        foreign = sorted(set(answers) - set(kinds), key=str)
+        answers = _values(table, prediction, spec)
+        foreign = sorted(set(answers.kinds) - set(kinds), key=str)
         if foreign:
             raise InputError(
                 f'column "{prediction}" of {spec} has {_shown(foreign)}, column "{label}" has '
                 f"{_shown(kinds)}: expected the same values in both; for probabilities name the "
                 "column as score"
             )
-        decided = numpy.array([answer == wanted for answer in answers], dtype=numpy.bool_)
+        decided = answers.equal(wanted)
         note = f'decisions from column "{prediction}"'
     else:
         assert scores is not None
@@ -100,24 +99,28 @@ def load(
             )
         decided = scores >= threshold
         note = f'decisions are "{score}" ≥ {threshold:g}'
-    positives = numpy.array([value == wanted for value in truth], dtype=numpy.bool_)
     return Predictions(
         name=spec,
-        label=positives,
+        label=truth.equal(wanted),
         prediction=decided,
         score=scores,
-        groups={column: _groups(table[column], spec) for column in sensitive},
+        groups={
+            name: column_of(name, table.column(name), most=_MANY_GROUPS, where=spec)
+            for name in sensitive
+        },
         note=note,
     )
 
 
-def _read(spec: str, folder: Path, columns: set[str]) -> tuple[pandas.DataFrame, tuple[str, ...]]:
+def _read(spec: str, folder: Path, columns: set[str]) -> tuple[pyarrow.Table, tuple[str, ...]]:
     """The named columns of a table, and the names of all of them."""
     if spec.startswith("demo:"):
         if spec != "demo:diabetes":
             raise InputError(f'no demo table "{spec}"{nearest(spec, ["demo:diabetes"])}')
-        table = demo.diabetes()
-        return table, tuple(table.columns)
+        from assaymark.bias import demo
+
+        table = pyarrow.Table.from_pandas(demo.diabetes(), preserve_index=False)
+        return table, tuple(table.column_names)
     path = folder / spec
     if not path.is_file():
         raise InputError(f"no table at {spec}: expected a .csv or .parquet file")
@@ -128,7 +131,9 @@ def _read(spec: str, folder: Path, columns: set[str]) -> tuple[pandas.DataFrame,
         )
     try:
         if suffix == ".parquet":
-            table = pyarrow.parquet.read_table(path)
+            from pyarrow import parquet  # slow to import, and most tables are CSV
+
+            table = parquet.read_table(path)
         else:
             table = _csv(path, "\t" if suffix == ".tsv" else ",")
     except (pyarrow.ArrowException, OSError) as error:
@@ -145,7 +150,7 @@ def _read(spec: str, folder: Path, columns: set[str]) -> tuple[pandas.DataFrame,
                 f'{spec} has {len(found)} different columns called "{name}": rename one, so that it '
                 "is clear which is meant"
             )
-    return table.select([found[0] for found in places.values() if found]).to_pandas(), names
+    return table.select([found[0] for found in places.values() if found]), names
 
 
 def _csv(path: Path, separator: str) -> pyarrow.Table:
@@ -164,34 +169,58 @@ def _csv(path: Path, separator: str) -> pyarrow.Table:
     )
 
 
-def _present(column: "pandas.Series[str]", spec: str) -> None:
-    missing = column.isna() | column.astype(str).str.strip().str.lower().isin(_NO_VALUE)
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """A column without gaps: the values it holds, and which of them each row has."""
+
+    kinds: list[float | str]
+    codes: Codes
+
+    def equal(self, wanted: float | str) -> Flags:
+        return numpy.array([kind == wanted for kind in self.kinds], dtype=numpy.bool_)[self.codes]
+
+
+def _values(table: pyarrow.Table, column: str, spec: str) -> _Values:
+    found, codes = coded(table.column(column))
+    texts = ["" if value is None else str(value).strip() for value in found]
+    missing = numpy.array([text.lower() in _NO_VALUE for text in texts], dtype=numpy.bool_)
+    _present(missing[codes], column, spec)
+    return _Values([_value(text) for text in texts], codes)
+
+
+def _present(missing: Flags, column: str, spec: str) -> None:
     if missing.any():
-        first = int(numpy.flatnonzero(missing.to_numpy())[0])
+        first = int(numpy.flatnonzero(missing)[0])
         raise InputError(
-            f'column "{column.name}" of {spec} has {int(missing.sum())} missing values, the first in '
+            f'column "{column}" of {spec} has {int(missing.sum())} missing values, the first in '
             f"data row {first + 1}: expected a value in each row; drop or fill them before the audit"
         )
 
 
-def _numbers(
-    column: "pandas.Series[str]", spec: str
-) -> "numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]":
-    _present(column, spec)
+def _numbers(table: pyarrow.Table, column: str, spec: str) -> Numbers:
+    array = table.column(column)
+    if pyarrow.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pyarrow.types.is_string(array.type) or pyarrow.types.is_large_string(array.type):
+        array = pyarrow.compute.utf8_trim_whitespace(array)
+        lower = pyarrow.compute.utf8_lower(array)
+        known = pyarrow.array(sorted(_NO_VALUE))
+        missing = pyarrow.compute.is_in(lower, value_set=known)
+        _present(_flags(pyarrow.compute.or_kleene(missing, array.is_null())), column, spec)
     try:
-        numbers: numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]] = numpy.asarray(
-            column, dtype=numpy.float64
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f'column "{column.name}" of {spec} is not numbers: {error}') from error
+        numbers: Numbers = array.cast(pyarrow.float64()).to_numpy()
+    except (pyarrow.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'column "{column}" of {spec} is not numbers: {reason}') from error
+    _present(numpy.isnan(numbers), column, spec)
     if not numpy.isfinite(numbers).all():
-        raise InputError(f'column "{column.name}" of {spec} has infinite scores: expected numbers')
+        raise InputError(f'column "{column}" of {spec} has infinite scores: expected numbers')
     return numbers
 
 
-def _values(column: "pandas.Series[str]", spec: str) -> list[float | str]:
-    _present(column, spec)
-    return [_value(item) for item in column]
+def _flags(array: pyarrow.ChunkedArray) -> Flags:
+    flags: Flags = array.fill_null(True).to_numpy().astype(numpy.bool_)
+    return flags
 
 
 def _value(item: object) -> float | str:
@@ -208,13 +237,3 @@ def _value(item: object) -> float | str:
 def _shown(values: list[float | str]) -> str:
     texts = [f"{value:g}" if isinstance(value, float) else repr(value) for value in values[:4]]
     return ", ".join(texts) + (f" and {len(values) - 4} more" if len(values) > 4 else "")
-
-
-def _groups(column: "pandas.Series[str]", spec: str) -> "pandas.Series[str]":
-    named = column.astype("object").where(column.notna(), MISSING).astype(str)
-    if named.nunique() > _MANY_GROUPS:
-        raise InputError(
-            f'sensitive column "{column.name}" of {spec} has {named.nunique()} different values: '
-            f"expected at most {_MANY_GROUPS} groups; add a column with bands, such as 18-29, 30-44"
-        )
-    return named

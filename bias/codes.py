@@ -1,0 +1,83 @@
+"""A column of names as whole numbers: what is counted are codes, never strings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import pyarrow
+import pyarrow.compute
+
+from assaymark.reports.errors import InputError
+
+Codes = numpy.ndarray[tuple[int], numpy.dtype[numpy.int32]]
+"""One whole number a row, from 0."""
+MISSING = "(missing)"
+_SEPARATOR = " × "
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Column:
+    """A column with few different values: `names` in their order, and which of them each row has."""
+
+    name: str
+    names: tuple[str, ...]
+    codes: Codes
+
+
+def coded(array: Any) -> tuple[list[Any], Codes]:
+    """The different values of an arrow array, None among them for a null or NaN, and the code of each row."""
+    chunked = pyarrow.chunked_array([array]) if isinstance(array, pyarrow.Array) else array
+    if not pyarrow.types.is_dictionary(chunked.type):
+        if pyarrow.types.is_floating(chunked.type):
+            chunked = pyarrow.compute.if_else(pyarrow.compute.is_nan(chunked), None, chunked)
+        chunked = chunked.dictionary_encode()
+    joined = chunked.unify_dictionaries().combine_chunks()
+    if isinstance(joined, pyarrow.ChunkedArray):  # of older versions, or without a row
+        joined = joined.chunk(0)
+    found = joined.dictionary.to_pylist()
+    indices = joined.indices
+    if indices.null_count:
+        indices = pyarrow.compute.fill_null(indices, len(found))
+        found.append(None)
+    codes: Codes = indices.to_numpy(zero_copy_only=False).astype(numpy.int32, copy=False)
+    return found, codes
+
+
+def column_of(name: str, array: Any, *, most: int, where: str = "the table") -> Column:
+    """The column of an arrow array; a null is a value of its own, `MISSING`.
+
+    Names are in alphabetical order, so that the order of rows changes nothing. Raises InputError for
+    more than `most` different values.
+    """
+    found, raw = coded(array)
+    texts = [MISSING if value is None else str(value) for value in found]
+    held = numpy.bincount(raw, minlength=len(texts)) > 0
+    names = sorted({text for text, there in zip(texts, held, strict=True) if there})
+    if len(names) > most:
+        raise InputError(
+            f'sensitive column "{name}" of {where} has {len(names)} different values: expected at most '
+            f"{most} groups; add a column with bands, such as 18-29, 30-44"
+        )
+    place_of = {text: place for place, text in enumerate(names)}
+    order = numpy.array([place_of.get(text, 0) for text in texts], dtype=numpy.int32)
+    return Column(name=name, names=tuple(names), codes=order[raw])
+
+
+def crossed(columns: Sequence[Column]) -> Column:
+    """The intersections of several columns, those without a row left out."""
+    first, *others = columns
+    if not others:
+        return first
+    codes, names = first.codes, list(first.names)
+    for other in others:
+        codes = codes * numpy.int32(len(other.names)) + other.codes
+        names = [_SEPARATOR.join((left, right)) for left in names for right in other.names]
+    held = numpy.flatnonzero(numpy.bincount(codes, minlength=len(names)))
+    order = numpy.zeros(len(names), dtype=numpy.int32)
+    order[held] = numpy.arange(len(held), dtype=numpy.int32)
+    return Column(
+        name=_SEPARATOR.join(column.name for column in columns),
+        names=tuple(names[place] for place in held),
+        codes=order[codes],
+    )
