@@ -1,9 +1,12 @@
 """The bias check of a table of predictions: rates by group and the gaps between the groups."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from assaymark.bias.counts import RATES
-from assaymark.bias.groups import GAPS, Grouped, by_group
+from assaymark.bias.gaps import detectable_gap, difference_interval, ratio_interval
+from assaymark.bias.groups import GAPS, Grouped, by_group, families
 from assaymark.bias.predictions import Predictions
 from assaymark.reports.intervals import sample_size_to_decide, wilson
 from assaymark.reports.model import (
@@ -14,6 +17,7 @@ from assaymark.reports.model import (
     Evidence,
     Finding,
     Gate,
+    Interval,
     Method,
     Table,
     Verdict,
@@ -74,17 +78,53 @@ def _gap(
         if value is not None
         else f"Not measured: {grouped.why[measure]}."
     )
-    return Finding(
+    n = sum(group.n for group in grouped.groups if group.compared)
+    interval = None
+    if value is not None:
+        counted, confidence = families(grouped, measure), gate.confidence if gate else 0.95
+        interval = interval_of(measure)(counted, confidence)
+    finding = Finding(
         check=check,
         target=grouped.attribute,
         measure=measure,
         summary=summary,
         value=value,
-        n=sum(group.n for group in grouped.groups if group.compared),
+        interval=interval,
+        n=n,
         limit=gate.limit if gate else None,
         severity=gate.severity if gate else "low",
         references=tags,
     )
+    if gate is not None and value is not None and finding.judged is Verdict.INCONCLUSIVE:
+        finding = replace(finding, needs_n=_needs(measure, value, gate, counted, n))
+    return finding
+
+
+def interval_of(
+    measure: str,
+) -> Callable[[Sequence[tuple[Sequence[float], Sequence[float]]], float], Interval]:
+    """How a gap gets its interval: differences as they are, ratios on logarithms."""
+    return ratio_interval if measure.endswith("ratio") else difference_interval
+
+
+def _needs(
+    measure: str,
+    value: float,
+    gate: Gate,
+    counted: list[tuple[list[int], list[int]]],
+    n: int,
+) -> int | None:
+    """About how many rows would decide, were all rates as they are; None when beyond 1,000 times as many."""
+    for step in range(1, 101):
+        times = 1000 ** (step / 100)
+        more = [([h * times for h in hits], [c * times for c in cases]) for hits, cases in counted]
+        interval = interval_of(measure)(more, gate.confidence)
+        if gate.limit.judge(value, interval) is not Verdict.INCONCLUSIVE:
+            enough = math.ceil(n * times)
+            unit: int = 10 ** max(len(str(enough)) - 2, 0)
+            rounded: int = -(-enough // unit) * unit
+            return rounded
+    return None
 
 
 def _rates(check: str, grouped: Grouped, gate: Gate, tags: tuple[str, ...]) -> list[Finding]:
@@ -150,7 +190,7 @@ def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[E
         columns=tuple(columns),
         rows=tuple(rows),
         note=f"{data.note[:1].upper()}{data.note[1:]}. A rate over no cases is not measured: it is "
-        "neither 0 nor 1.",
+        f"neither 0 nor 1.{_power(grouped)}",
     )
     charts = []
     for metric in [metric for metric in shown if metric != "accuracy"]:
@@ -175,6 +215,19 @@ def _evidence(grouped: Grouped, data: Predictions, gates: list[Gate]) -> tuple[E
     return (table, *charts)
 
 
+def _power(grouped: Grouped) -> str:
+    """What gap in selection rates samples of these sizes would show."""
+    compared = [group for group in grouped.groups if group.compared]
+    if len(compared) < 2:
+        return ""
+    rates = [group.rates["selection_rate"] for group in compared]
+    gap = detectable_gap([rate.hits / rate.n for rate in rates], [rate.n for rate in rates], 0.95)
+    return (
+        f" Between the two smallest groups a gap of {min(gap, 1.0):.2f} in selection rates would be seen in "
+        "four of five samples of these sizes."
+    )
+
+
 def _title(rate: str) -> str:
     return rate.replace("_", " ")
 
@@ -186,12 +239,11 @@ def _method(check: str, data: Predictions, min_group_size: int, small: list[str]
         "odds the worse of true and false positive rates, predictive parity positive predictive values: "
         "the largest difference, or the smallest over the largest.",
         "Intervals of group rates are two-sided Wilson score intervals, at the confidence of their gate "
-        "or 95 %. The gaps are estimates "
-        "without an interval.",
+        "or 95 %. Those of gaps hold for all pairs of groups at once (Tukey and Kramer): a fair model is "
+        "said to have a gap in at most one of twenty samples, whatever the number of groups.",
         "A gap is not measured when a compared group lacks the cases one of its rates needs.",
     ]
     untested = [
-        "the sampling error of the gaps",
         "intersections of the sensitive attributes, calibration, and causes of a gap",
     ]
     if small:
@@ -207,5 +259,7 @@ def _method(check: str, data: Predictions, min_group_size: int, small: list[str]
             "Hardt, Price and Srebro 2016, arXiv 1610.02413",
             "Verma and Rubin 2018, Fairness definitions explained, FairWare",
             "Wilson 1927, JASA 22",
+            "Tukey 1953 and Kramer 1956, Biometrics 12",
+            "Newcombe 1998, Statistics in Medicine 17",
         ),
     )

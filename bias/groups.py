@@ -73,6 +73,14 @@ class Grouped:
     why: dict[str, str]
 
 
+def families(grouped: Grouped, gap: str) -> list[tuple[list[int], list[int]]]:
+    """Of each rate that a gap compares, the hits and the cases of the compared groups."""
+    rates = [
+        [group.rates[rate] for group in grouped.groups if group.compared] for rate in GAPS[gap]
+    ]
+    return [([one.hits for one in each], [one.n for one in each]) for each in rates]
+
+
 def by_group(data: Predictions, attribute: str, min_group_size: int = 1) -> Grouped:
     """Rates by group of a sensitive column, and the gaps between them.
 

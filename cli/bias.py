@@ -32,11 +32,14 @@ def table(
     positive: Annotated[str, typer.Option(help="The value that means positive.")] = "1",
     min_group_size: Annotated[int, typer.Option(help="Smaller groups are not compared.")] = 1,
     max_demographic_parity: Annotated[
-        float | None, typer.Option(help="Exit 1 when the difference is larger.")
+        float | None, typer.Option(help="Exit 1 when the difference is larger, 3 when undecided.")
     ] = None,
     max_equalized_odds: Annotated[
-        float | None, typer.Option(help="Exit 1 when the difference is larger.")
+        float | None, typer.Option(help="Exit 1 when the difference is larger, 3 when undecided.")
     ] = None,
+    on: Annotated[
+        str, typer.Option(help="Hold the limits on the estimate or the upper bound.")
+    ] = "upper",
     output: Outputs = None,
     exit_zero: ExitZero = False,
 ) -> None:
@@ -47,7 +50,11 @@ def table(
         "demographic_parity_difference": max_demographic_parity,
         "equalized_odds_difference": max_equalized_odds,
     }
-    gates = [{"metric": key, "max": value} for key, value in limits.items() if value is not None]
+    gates = [
+        {"metric": key, "max": value, "on": on}
+        for key, value in limits.items()
+        if value is not None
+    ]
     run_and_exit(
         policy_text(
             {

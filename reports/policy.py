@@ -24,7 +24,7 @@ from assaymark.reports.policy_tournament import TournamentCheck
 from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
 
 _OF_REFERENCE = "is a ratio to the reference model: 1 is as good as the reference"
-_GAP, _RATIO = Metric(good="low"), Metric(good="high")
+_GAP, _RATIO = Metric(good="low", interval=True), Metric(good="high", interval=True)
 METRICS: dict[str, dict[str, Metric]] = {
     "robustness": {
         "robust_accuracy": Metric(good="high", interval=True),

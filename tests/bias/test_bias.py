@@ -212,6 +212,30 @@ def of_fairlearn(gap: str, label: Any, prediction: Any, group: Any) -> float:
     return float(getattr(fairlearn.metrics, gap)(label, prediction, sensitive_features=group))
 
 
+@pytest.mark.parametrize(
+    ("times", "verdict"), [(1, "inconclusive"), (100, "pass")], ids=["few", "many"]
+)
+def test_a_gap_held_on_its_bound_needs_enough_people(times: int, verdict: str) -> None:
+    """Selection rates 0.5 and 0.4, limit 0.2."""
+    label = ([1] * 5 + [0] * 5) * 2 * times
+    prediction = ([1, 0] * 5 + [1, 0, 0, 1, 0] * 2) * times
+    group = (["a"] * 10 + ["b"] * 10) * times
+    gate = Gate(
+        metric="demographic_parity_difference",
+        limit=Limit(maximum=0.2, on="upper"),
+        severity="high",
+    )
+    result = check.check_bias_table("c", rows(label, prediction, group), gates=(gate,))
+    (finding,) = [f for f in result.findings if f.limit is not None]
+    assert finding.value == pytest.approx(0.1)
+    assert finding.interval is not None
+    assert finding.interval.low <= 0.1 <= finding.interval.high
+    assert finding.verdict == verdict
+    if verdict == "inconclusive":
+        assert finding.needs_n is not None
+        assert 200 < finding.needs_n < 2000
+
+
 counts = st.lists(
     st.tuples(st.booleans(), st.booleans(), st.sampled_from("abc")), min_size=6, max_size=60
 )
