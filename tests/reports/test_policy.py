@@ -114,7 +114,11 @@ MISTAKES = [
     ("min = 0.4", "min = 0.4, max = 0.5", "11:8: a gate has either min or max"),
     ('on = "lower"', 'on = "upper"', "would pass by luck on few samples"),
     ('on = "lower"', 'on = "low"', "11:54: on = 'low' is not known: did you mean \"lower\"?"),
-    ("max = 0.3", 'max = 0.3, on = "upper"', "equalized_odds_difference comes without an interval"),
+    (
+        'files = ["*.jpg"]',
+        'files = ["*.jpg"]\ngate = { metric = "intact_files", min = 1, on = "lower" }',
+        "intact_files comes without an interval",
+    ),
     ("min = 0.4", "min = 0.4, confidence = 95", "11:62: confidence = 95"),
     ("seed = 3", "seed = 3.5", "1:8: seed = 3.5: input should be a valid integer"),
     ("seed = 3", "sed = 3", '1:1: unknown key "sed": did you mean "seed"?'),
