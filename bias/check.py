@@ -51,7 +51,8 @@ def check_bias_table(
     for attribute in data.groups:
         grouped = by_group(data, attribute, min_group_size)
         small += [f"{attribute} = {group.name}" for group in grouped.groups if not group.compared]
-        mine = [gate for gate in gates if gate.attribute in (None, attribute)]
+        known = (None, "intersections" if attribute == data.crossed else attribute)
+        mine = [gate for gate in gates if gate.attribute in known]
         found: list[Finding] = []
         for measure in GAPS:
             asked: list[Gate | None] = [gate for gate in mine if gate.metric == measure]
@@ -243,9 +244,9 @@ def _method(check: str, data: Predictions, min_group_size: int, small: list[str]
         "said to have a gap in at most one of twenty samples, whatever the number of groups.",
         "A gap is not measured when a compared group lacks the cases one of its rates needs.",
     ]
-    untested = [
-        "intersections of the sensitive attributes, calibration, and causes of a gap",
-    ]
+    untested = ["calibration, and causes of a gap"]
+    if data.crossed is None:
+        untested.append("intersections of the sensitive attributes")
     if small:
         untested.append(
             f"groups of fewer than {min_group_size} rows, which were not compared: {', '.join(small)}"

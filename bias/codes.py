@@ -64,20 +64,29 @@ def column_of(name: str, array: Any, *, most: int, where: str = "the table") -> 
     return Column(name=name, names=tuple(names), codes=order[raw])
 
 
-def crossed(columns: Sequence[Column]) -> Column:
-    """The intersections of several columns, those without a row left out."""
-    first, *others = columns
-    if not others:
-        return first
-    codes, names = first.codes, list(first.names)
-    for other in others:
-        codes = codes * numpy.int32(len(other.names)) + other.codes
-        names = [_SEPARATOR.join((left, right)) for left in names for right in other.names]
-    held = numpy.flatnonzero(numpy.bincount(codes, minlength=len(names)))
-    order = numpy.zeros(len(names), dtype=numpy.int32)
-    order[held] = numpy.arange(len(held), dtype=numpy.int32)
-    return Column(
-        name=_SEPARATOR.join(column.name for column in columns),
-        names=tuple(names[place] for place in held),
-        codes=order[codes],
-    )
+def crossed(columns: Sequence[Column], *, most: int, where: str = "the table") -> Column:
+    """The intersections of several columns, those without a row left out.
+
+    Raises InputError for more than `most` with rows.
+    """
+    whole = columns[0]
+    title = _SEPARATOR.join(column.name for column in columns)
+    for other in columns[1:]:
+        # those without a row are left out at each step, so that the codes stay small
+        codes = whole.codes * numpy.int32(len(other.names)) + other.codes
+        held = numpy.flatnonzero(
+            numpy.bincount(codes, minlength=len(whole.names) * len(other.names))
+        )
+        if len(held) > most:
+            raise InputError(
+                f"{title} of {where} has more than {most} intersections with rows: cross fewer columns, "
+                "or wider bands"
+            )
+        order = numpy.zeros(int(held[-1]) + 1, dtype=numpy.int32)
+        order[held] = numpy.arange(len(held), dtype=numpy.int32)
+        pairs = (divmod(int(place), len(other.names)) for place in held)
+        names = tuple(
+            _SEPARATOR.join((whole.names[left], other.names[right])) for left, right in pairs
+        )
+        whole = Column(name=title, names=names, codes=order[codes])
+    return whole

@@ -9,11 +9,12 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.csv
 
-from assaymark.bias.codes import Codes, Column, coded, column_of
+from assaymark.bias.codes import Codes, Column, coded, column_of, crossed
 from assaymark.bias.counts import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 
 _MANY_GROUPS = 50
+_MANY_INTERSECTIONS = 500
 _NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 """What stands for a missing label, prediction or score; as a group name each is a name."""
 
@@ -31,6 +32,8 @@ class Predictions:
     score: Numbers | None
     groups: dict[str, Column]
     note: str
+    crossed: str | None = None
+    """Which of the groups are intersections of the others."""
 
     @property
     def n(self) -> int:
@@ -46,13 +49,15 @@ def load(
     sensitive: tuple[str, ...],
     positive: str | int | float | bool = 1,
     threshold: float = 0.5,
+    intersections: bool = False,
     folder: Path = Path(),
 ) -> Predictions:
     """Read a table and find the columns in it.
 
     prediction: a column of decisions; without it, `score` ≥ threshold is a positive decision.
     positive: the value that means the favourable or detected class, in label and prediction.
-    A missing sensitive value is a group of its own. Raises InputError for missing columns, missing
+    A missing sensitive value is a group of its own. intersections: also the groups of all sensitive
+    columns together. Raises InputError for missing columns, missing
     labels or predictions, no positives at all, labels of more than two kinds, or too many groups.
     """
     wanted_columns = {name for name in (label, prediction, score, *sensitive) if name is not None}
@@ -99,16 +104,22 @@ def load(
             )
         decided = scores >= threshold
         note = f'decisions are "{score}" ≥ {threshold:g}'
+    groups = {
+        name: column_of(name, table.column(name), most=_MANY_GROUPS, where=spec)
+        for name in sensitive
+    }
+    both = None
+    if intersections:
+        both = crossed(list(groups.values()), most=_MANY_INTERSECTIONS, where=spec)
+        groups[both.name] = both
     return Predictions(
         name=spec,
         label=truth.equal(wanted),
         prediction=decided,
         score=scores,
-        groups={
-            name: column_of(name, table.column(name), most=_MANY_GROUPS, where=spec)
-            for name in sensitive
-        },
+        groups=groups,
         note=note,
+        crossed=None if both is None else both.name,
     )
 
 

@@ -30,6 +30,9 @@ def table(
         float, typer.Option(help="A score from here on is a positive decision.")
     ] = 0.5,
     positive: Annotated[str, typer.Option(help="The value that means positive.")] = "1",
+    intersections: Annotated[
+        bool, typer.Option("--intersections", help="Also groups of all sensitive columns together.")
+    ] = False,
     min_group_size: Annotated[int, typer.Option(help="Smaller groups are not compared.")] = 1,
     max_demographic_parity: Annotated[
         float | None, typer.Option(help="Exit 1 when the difference is larger, 3 when undecided.")
@@ -66,6 +69,7 @@ def table(
                 "score": score,
                 "threshold": threshold,
                 "sensitive": sensitive.split(","),
+                "intersections": intersections or None,
                 "positive": positive,
                 "min_group_size": min_group_size,
                 "gate": gates or None,

@@ -439,6 +439,7 @@ def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
         sensitive=check.sensitive,
         positive=check.positive,
         threshold=check.threshold,
+        intersections=check.intersections,
         folder=context.folder,
     )
     return check_bias_table(

@@ -106,17 +106,29 @@ class BiasTableCheck(Check):
         str | int | float | bool,
         BeforeValidator(scalar, json_schema_input_type=str | int | float | bool),
     ] = 1
+    intersections: bool = False
     min_group_size: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _something_to_audit(self) -> Self:
+        if self.intersections and len(self.sensitive) < 2:
+            raise ValueError(
+                f"intersections cross several sensitive columns, and there is only "
+                f"{self.sensitive[0]}: name two, or leave it out"
+            )
         if self.prediction is None and self.score is None:
             raise ValueError("name the column of predictions, or of scores with a threshold")
         for gate in self.gate:
-            if gate.attribute is not None and gate.attribute not in self.sensitive:
+            known = [*self.sensitive, *(["intersections"] if self.intersections else [])]
+            if gate.attribute is not None and gate.attribute not in known:
                 raise ValueError(
                     f'gate.attribute = "{gate.attribute}" is not in sensitive = '
                     f"{list(self.sensitive)}"
+                    + (
+                        '; "intersections" needs intersections = true'
+                        if known == [*self.sensitive]
+                        else ""
+                    )
                 )
         return self
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_score
 
 from assaymark.bias import check, groups, predictions
-from assaymark.bias.codes import MISSING, column_of
+from assaymark.bias.codes import MISSING, column_of, crossed
 from assaymark.bias.predictions import Predictions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Gate, Limit, Table
@@ -234,6 +234,50 @@ def test_a_gap_held_on_its_bound_needs_enough_people(times: int, verdict: str) -
     if verdict == "inconclusive":
         assert finding.needs_n is not None
         assert 200 < finding.needs_n < 2000
+
+
+@given(st.lists(st.tuples(*[st.sampled_from("abc")] * 3), min_size=1, max_size=40))
+def test_intersections_are_those_with_rows(cells: Any) -> None:
+    columns = [
+        column_of(f"c{place}", pyarrow.array(values), most=50)
+        for place, values in enumerate(zip(*cells, strict=True))
+    ]
+    both = crossed(columns, most=500)
+    assert [both.names[code] for code in both.codes] == [" × ".join(cell) for cell in cells]
+    assert set(both.names) == {" × ".join(cell) for cell in cells}
+
+
+def test_many_columns_are_crossed_without_a_wrong_group() -> None:
+    """50^8 combinations are more than 64 bits hold half of; 60 of them have rows."""
+    names = [f"{place:02d}" for place in range(50)]
+    values = [
+        [names[(row * step) % 50] for row in range(60)] for step in (1, 3, 7, 9, 11, 13, 17, 19)
+    ]
+    columns = [
+        column_of(f"c{place}", pyarrow.array(column), most=50)
+        for place, column in enumerate(values)
+    ]
+    both = crossed(columns, most=500)
+    expected = [" × ".join(row) for row in zip(*values, strict=True)]
+    assert [both.names[code] for code in both.codes] == expected
+    with pytest.raises(InputError, match="more than 20 intersections with rows"):
+        crossed(columns, most=20)
+
+
+def test_a_gate_may_name_the_intersections(tmp_path: Path) -> None:
+    table = BY_HAND.assign(age=list("yyooyyoo"))
+    data = load(table, tmp_path, sensitive=("group", "age"), intersections=True)
+    assert data.groups["group × age"].names == ("a × o", "a × y", "b × o", "b × y")
+    gate = Gate(metric="selection_rate", limit=Limit(minimum=0.1), attribute="intersections")
+    result = check.check_bias_table("c", data, gates=(gate,))
+    mine = {f.target: f.value for f in result.findings if f.measure == "selection_rate"}
+    assert mine == {
+        "group × age = a × o": 0.5,
+        "group × age = a × y": 1.0,
+        "group × age = b × o": 0.0,
+        "group × age = b × y": 0.5,
+    }
+    assert not any("intersections" in item for item in result.method.not_tested)
 
 
 counts = st.lists(

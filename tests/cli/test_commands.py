@@ -216,6 +216,8 @@ def test_bias_table(cli: RunCli, tmp_path: Path) -> None:
     loose = (*plain, "--sensitive", "sex", "--max-demographic-parity", "0.6")
     assert cli(*loose).returncode == 3  # 20 people a group do not show that it is below 0.6
     assert cli(*loose, "--on", "estimate").returncode == 0
+    crossed = cli(*plain, "--sensitive", "sex,race", "--intersections")
+    assert "equalized_odds_difference sex × race" in crossed.stdout
     percent = cli(*plain, "--sensitive", "sex", "--max-demographic-parity", "60")
     assert percent.returncode == 2
     assert "did you mean 0.6?" in percent.stderr

@@ -114,6 +114,7 @@ MISTAKES = [
     ("min = 0.4", "min = 0.4, max = 0.5", "11:8: a gate has either min or max"),
     ('on = "lower"', 'on = "upper"', "would pass by luck on few samples"),
     ('on = "lower"', 'on = "low"', "11:54: on = 'low' is not known: did you mean \"lower\"?"),
+    ('sensitive = "sex"', 'sensitive = "sex"\nintersections = true', "there is only sex"),
     (
         'files = ["*.jpg"]',
         'files = ["*.jpg"]\ngate = { metric = "intact_files", min = 1, on = "lower" }',
