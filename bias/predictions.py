@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.csv
 
-from assaymark.bias.codes import Codes, Column, coded, column_of, crossed
+from assaymark.bias.codes import Codes, Column, coded, column_of, crossed, plain
 from assaymark.bias.counts import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 
@@ -219,7 +219,8 @@ def _numbers(table: pyarrow.Table, column: str, spec: str) -> Numbers:
         missing = pyarrow.compute.is_in(lower, value_set=known)
         _present(_flags(pyarrow.compute.or_kleene(missing, array.is_null())), column, spec)
     try:
-        numbers: Numbers = array.cast(pyarrow.float64()).to_numpy()
+        filled = array.cast(pyarrow.float64()).combine_chunks().fill_null(numpy.nan)
+        numbers: Numbers = plain(filled, numpy.float64)
     except (pyarrow.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'column "{column}" of {spec} is not numbers: {reason}') from error
@@ -230,8 +231,7 @@ def _numbers(table: pyarrow.Table, column: str, spec: str) -> Numbers:
 
 
 def _flags(array: pyarrow.ChunkedArray) -> Flags:
-    flags: Flags = array.fill_null(True).to_numpy().astype(numpy.bool_)
-    return flags
+    return plain(array.combine_chunks().fill_null(True), numpy.uint8).astype(numpy.bool_)
 
 
 def _value(item: object) -> float | str:

@@ -8,8 +8,13 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy
-from scipy.special import logsumexp
-from scipy.stats import beta, binom, norm, t
+from scipy.special import (  # scipy.stats is slow to import
+    bdtr,
+    betaincinv,
+    logsumexp,
+    ndtri,
+    stdtrit,
+)
 
 from assaymark.reports.model import Interval, Limit, Verdict
 
@@ -28,8 +33,8 @@ def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> Interval | N
     if n == 0:
         return None
     tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta.isf(tail, hits + 1, n - hits))
+    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n else 1 - float(betaincinv(n - hits, hits + 1, tail))
     return Interval(low=low, high=high, confidence=confidence, method="Clopper–Pearson")
 
 
@@ -43,7 +48,7 @@ def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
     _check(hits, n, confidence)
     if n == 0:
         return None
-    z = float(norm.isf((1 - confidence) / 2))
+    z = float(-ndtri((1 - confidence) / 2))
     p = hits / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
@@ -133,7 +138,7 @@ def effective_size(shares: Sequence[float], trials: int, confidence: float = 0.9
     variance = math.fsum((share - mean) ** 2 for share in shares) / (n - 1) / n
     if variance == 0:
         return float(n)
-    few, many = (float(t.isf((1 - confidence) / 2, size - 1)) for size in (n, n * trials))
+    few, many = (float(-stdtrit(size - 1, (1 - confidence) / 2)) for size in (n, n * trials))
     return float(min(mean * (1 - mean) / variance * (many / few) ** 2, n * trials))
 
 
@@ -153,8 +158,8 @@ def clustered(shares: Sequence[float], trials: int, confidence: float = 0.95) ->
     mean = math.fsum(shares) / len(shares)
     tail, hits = (1 - confidence) / 2, size * mean
     return Interval(
-        low=0.0 if mean == 0 else float(beta.ppf(tail, hits, size - hits + 1)),
-        high=1.0 if mean == 1 else float(beta.isf(tail, hits + 1, size - hits)),
+        low=0.0 if mean == 0 else float(betaincinv(hits, size - hits + 1, tail)),
+        high=1.0 if mean == 1 else 1 - float(betaincinv(size - hits, hits + 1, tail)),
         confidence=confidence,
         method="Korn–Graubard",
     )
@@ -171,7 +176,7 @@ def sign_test(more: int, less: int) -> float:
     """
     if more < 0 or less < 0:
         raise ValueError(f"counts are not negative, got {more} and {less}")
-    return min(1.0, 2 * float(binom.cdf(min(more, less), more + less, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(more, less), more + less, 0.5)))
 
 
 def sample_size_to_decide(

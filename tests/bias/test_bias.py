@@ -236,6 +236,13 @@ def test_a_gap_held_on_its_bound_needs_enough_people(times: int, verdict: str) -
         assert 200 < finding.needs_n < 2000
 
 
+def test_a_dictionary_column_of_small_codes_may_have_gaps() -> None:
+    names = [f"{place:03d}" for place in range(128)]
+    indices = pyarrow.array([*range(128), None], pyarrow.int8())
+    column = column_of("g", pyarrow.DictionaryArray.from_arrays(indices, names), most=200)
+    assert [column.names[code] for code in column.codes] == [*names, MISSING]
+
+
 @given(st.lists(st.tuples(*[st.sampled_from("abc")] * 3), min_size=1, max_size=40))
 def test_intersections_are_those_with_rows(cells: Any) -> None:
     columns = [

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
@@ -225,6 +227,24 @@ def test_bias_table(cli: RunCli, tmp_path: Path) -> None:
     assert one.returncode == 3  # one group: not measured is not a pass
     assert cli(*plain, "--sensitive", "sexx").returncode == 3
     assert cli("bias", "table", "none.csv", "--label", "y", "--sensitive", "s").returncode == 2
+
+
+def test_a_table_is_audited_without_slow_imports(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("y,yhat,sex\n" + "1,1,f\n0,0,f\n1,0,m\n0,1,m\n" * 5)
+    program = """
+import runpy, sys
+sys.argv = "assaymark bias table t.csv --label y --prediction yhat --sensitive sex".split()
+try:
+    runpy.run_module("assaymark.cli", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+slow = {"torch", "pandas", "scipy.stats", "sklearn", "fairlearn"} & set(sys.modules)
+assert not slow, slow
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_init_writes_a_policy_that_runs(cli: RunCli, tmp_path: Path) -> None:
