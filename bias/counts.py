@@ -57,11 +57,3 @@ def hits_and_n(cells: Cells, rate: str) -> tuple[Codes, Codes]:
     hits = sum(cells[..., y, p] for y, p in share.hits)
     cases = sum(cells[..., y, p] for y, p in share.of)
     return numpy.asarray(hits), numpy.asarray(cases)
-
-
-def values(cells: Cells, rate: str) -> Numbers:
-    """A rate of each group, NaN over no cases."""
-    hits, cases = hits_and_n(cells, rate)
-    with numpy.errstate(invalid="ignore", divide="ignore"):
-        found: Numbers = hits / cases
-    return found
