@@ -3,153 +3,36 @@
 The functions hand a policy's fields to a pillar, which takes plain arguments and knows no policy.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from assaymark.reports.errors import InputError, IntegrityError
+from assaymark.cli.opening import (
+    Context,
+    countermeasures,
+    data_of,
+    entrant_of,
+    model_and_data,
+    model_of,
+    recognisers,
+    shards_of,
+    surrogate_of,
+)
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
-from assaymark.reports.policy_protection import ProtectionCheck, RecogniserEntry
+from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,
     SAMPLES,
-    AttackSpec,
     CertificateCheck,
     CorruptionCheck,
-    DataCheck,
     DefenseCheck,
-    ModelCheck,
-    ModelKeys,
     RobustnessCheck,
     SceneCheck,
-    SurrogateSpec,
 )
-from assaymark.reports.policy_tournament import Entrant, TournamentCheck
+from assaymark.reports.policy_tournament import TournamentCheck
 
 if TYPE_CHECKING:
-    from assaymark.robustness.images import ImageData
-    from assaymark.robustness.models import Answers, Loaded, Preprocessing
-    from assaymark.robustness.picture_files import StoredPicture
-    from assaymark.robustness.recognisers import Recogniser
-    from assaymark.robustness.shards import Keep, Shards
-    from assaymark.robustness.transforms import Transform
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What a check is run with, beside its own keys."""
-
-    folder: Path
-    seed: int
-    device: str
-    progress: Callable[[int, int], None]
-    workers: int = 1
-    keep: "Keep | None" = None
-    """Where the finished parts of an attack are kept, where they may be."""
-
-
-def model_and_data(check: ModelCheck, context: Context) -> tuple["Loaded", "ImageData"]:
-    """The image classifier and the images that a check names."""
-    data = _data(check, context)
-    model = _model(check.model, check.arch, check.model_sha256, check, data, context)
-    return model, data
-
-
-def _data(check: DataCheck, context: Context) -> "ImageData":
-    from assaymark.robustness import images
-    from assaymark.robustness.tables import Columns
-
-    return images.load(
-        check.data,
-        folder=context.folder,
-        classes=check.classes,
-        data_range=check.data_range,
-        image_size=check.image_size,
-        labels=check.labels,
-        columns=Columns(image=check.image_column, label=check.label_column),
-        split=check.split,
-    )
-
-
-def _model(
-    spec: str,
-    arch: str | None,
-    sha256: str | None,
-    check: ModelCheck,
-    data: "ImageData",
-    context: Context,
-) -> "Loaded":
-    from dataclasses import replace
-
-    from assaymark.robustness import models
-
-    # beside the model of the check, a description says itself how pixels are normalized
-    described = spec != check.model and spec.endswith(".defended.json")
-    answers = _answers(check, data.classes, int(data.labels.max()) + 1)
-    if spec != check.model:  # a reference is asked as often as need be
-        answers = replace(answers, access=None, queries=None, max_queries=None)
-    return models.load(
-        spec,
-        data.images[:4],
-        arch=arch,
-        folder=context.folder,
-        preprocessing=None if described else preprocessing(check),
-        sha256=sha256,
-        answers=answers,
-        device=context.device,
-    )
-
-
-def _answers(entry: ModelKeys, names: tuple[str, ...] | None, labels: int | None) -> "Answers":
-    """How a model that only answers is asked. labels: how many classes the labels need."""
-    from assaymark.robustness.endpoint import Endpoint
-    from assaymark.robustness.models import Answers
-
-    return Answers(
-        access=entry.access,
-        endpoint=Endpoint(**entry.endpoint.model_dump()) if entry.endpoint else Endpoint(),
-        classes=entry.num_classes or len(names or ()) or labels,
-        names=names,
-        queries=entry.queries,
-        max_queries=entry.max_queries,
-    )
-
-
-def _surrogate(
-    spec: SurrogateSpec, check: RobustnessCheck, data: "ImageData", context: Context
-) -> "Loaded":
-    """A network beside the model; what it does not say about pixels is as the check says."""
-    from assaymark.robustness import models
-
-    said = spec if spec.normalize or spec.input_range else check
-    described = spec.model.endswith(".defended.json") and said is check
-    try:
-        return models.load(
-            spec.model,
-            data.images[:4],
-            arch=spec.arch,
-            folder=context.folder,
-            preprocessing=None if described else preprocessing(said),
-            sha256=spec.model_sha256,
-            device=context.device,
-        )
-    except IntegrityError:
-        raise
-    except InputError as error:
-        raise InputError(f"surrogate: {error}") from error
-
-
-def preprocessing(said: ModelKeys | TournamentCheck | SurrogateSpec) -> "Preprocessing":
-    """What a check says about the way from pixels to the model's input."""
-    from assaymark.robustness.models import Preprocessing
-
-    return Preprocessing(
-        input_range=said.input_range,
-        mean=said.normalize.mean if said.normalize else None,
-        std=said.normalize.std if said.normalize else None,
-    )
+    pass
 
 
 def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
@@ -173,7 +56,7 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
         tags=check.tags,
         examples=check.examples,
         sequential=check.sequential,
-        surrogates=tuple(_surrogate(spec, check, data, context) for spec in check.surrogates),
+        surrogates=tuple(surrogate_of(spec, check, data, context) for spec in check.surrogates),
         search=Search(
             batch_size=check.batch_size,
             precision=getattr(torch, check.precision),
@@ -182,15 +65,9 @@ def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
         seed=context.seed,
         device=context.device,
         save=context.folder / check.save if check.save else None,
-        shards=_shards(context),
+        shards=shards_of(context),
         progress=context.progress,
     )
-
-
-def _shards(context: Context) -> "Shards":
-    from assaymark.robustness.shards import Shards
-
-    return Shards(workers=context.workers, keep=context.keep)
 
 
 def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
@@ -199,7 +76,7 @@ def _corruption(check: CorruptionCheck, context: Context) -> CheckResult:
     model, data = model_and_data(check, context)
     reference = None
     if check.reference is not None:
-        reference = _model(check.reference, check.reference_arch, None, check, data, context)
+        reference = model_of(check.reference, check.reference_arch, None, check, data, context)
     return check_corruptions(
         check.id,
         model,
@@ -226,7 +103,7 @@ def _defense(check: DefenseCheck, context: Context) -> CheckResult:
     from assaymark.robustness.defense_check import check_defense
 
     model, data = model_and_data(check, context)
-    after = _model(check.defended, check.arch, check.defended_sha256, check, data, context)
+    after = model_of(check.defended, check.arch, check.defended_sha256, check, data, context)
     if check.held_out is not None:
         rows = recipes.parts(len(data.images), check.held_out, context.seed)[2]
         data = replace(
@@ -284,10 +161,10 @@ def _tournament(check: TournamentCheck, context: Context) -> CheckResult:
     from assaymark.robustness.tournament import Rules
     from assaymark.robustness.tournament_check import check_tournament
 
-    data = _data(check, context)
+    data = data_of(check, context)
     return check_tournament(
         check.id,
-        [_entrant(entry, check, data, context) for entry in check.defenses],
+        [entrant_of(entry, check, data, context) for entry in check.defenses],
         data,
         Rules(
             attacks=tuple((attack.name, attack.options) for attack in check.attack),
@@ -299,7 +176,7 @@ def _tournament(check: TournamentCheck, context: Context) -> CheckResult:
             ensemble=check.ensemble,
             time_limit=check.limit,
         ),
-        surrogates=[_entrant(entry, check, data, context) for entry in check.surrogates],
+        surrogates=[entrant_of(entry, check, data, context) for entry in check.surrogates],
         gates=check.gates,
         tags=check.tags,
         examples=check.examples,
@@ -309,31 +186,6 @@ def _tournament(check: TournamentCheck, context: Context) -> CheckResult:
         matrices=context.folder / check.matrices if check.matrices else None,
         progress=context.progress,
     )
-
-
-def _entrant(
-    entry: Entrant, check: TournamentCheck, data: "ImageData", context: Context
-) -> "Loaded":
-    """A defense or surrogate under its own name; what it does not say, the check says for all."""
-    from dataclasses import replace
-
-    from assaymark.robustness import models
-
-    own = preprocessing(entry)
-    described = entry.model.endswith(".defended.json")  # says itself how pixels are normalized
-    if own == models.Preprocessing() and not described:
-        own = preprocessing(check)
-    loaded = models.load(
-        entry.model,
-        data.images[:4],
-        arch=entry.arch,
-        folder=context.folder,
-        preprocessing=own,
-        sha256=entry.model_sha256,
-        answers=_answers(entry, data.classes, int(data.labels.max()) + 1),
-        device=context.device,
-    )
-    return replace(loaded, name=entry.called)
 
 
 def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
@@ -367,42 +219,6 @@ def _certificate(check: CertificateCheck, context: Context) -> CheckResult:
         workers=context.workers,
         progress=context.progress,
     )
-
-
-def recognisers(
-    entries: Sequence[RecogniserEntry],
-    pictures: Sequence["StoredPicture"],
-    classes: tuple[str, ...] | None,
-    context: Context,
-) -> list["Recogniser"]:
-    """The recognisers that a protection check names, ready for these pictures."""
-    from assaymark.robustness import recognisers as found
-
-    shown = [picture.image for picture in pictures]
-    return [
-        found.load(
-            found.RecogniserSpec(
-                model=entry.model,
-                arch=entry.arch,
-                sha256=entry.model_sha256,
-                preprocessing=preprocessing(entry),
-                image_size=entry.image_size,
-                answers=_answers(entry, classes, None),
-            ),
-            shown,
-            folder=context.folder,
-            device=context.device,
-        )
-        for entry in entries
-    ]
-
-
-def countermeasures(specs: Sequence[AttackSpec]) -> dict[str, "Transform"]:
-    """What is done to protected pictures, by the names that the report shows."""
-    from assaymark.robustness.countermeasures import countermeasure, described
-
-    made = [(spec.name, countermeasure(spec.name, spec.options)) for spec in specs]
-    return {described(name, transform): transform for name, transform in made}
 
 
 def _protection(check: ProtectionCheck, context: Context) -> CheckResult:

@@ -146,8 +146,8 @@ def _make(
     device: str,
 ) -> bool:
     """Write the defended model; whether it learned from the data."""
-    from assaymark.cli.checks import Context, model_and_data, preprocessing
     from assaymark.cli.device import choose
+    from assaymark.cli.opening import Context, model_and_data, preprocessing
     from assaymark.cli.outputs import check_outputs
     from assaymark.reports.files import check_writable
     from assaymark.reports.policy_file import parse

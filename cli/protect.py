@@ -235,8 +235,8 @@ def _make(
     batch_size: int,
 ) -> str | None:
     """Write the protected pictures; the largest change they may show, where that is a limit."""
-    from assaymark.cli.checks import Context, countermeasures, recognisers
     from assaymark.cli.device import choose
+    from assaymark.cli.opening import Context, countermeasures, recognisers
     from assaymark.cli.outputs import check_outputs
     from assaymark.reports.policy_file import parse
     from assaymark.reports.policy_protection import ProtectionCheck

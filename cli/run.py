@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from assaymark.cli import interrupts, resume
-from assaymark.cli.checks import RUNNERS, Context
+from assaymark.cli.checks import RUNNERS
 from assaymark.cli.device import choose
 from assaymark.cli.exit import Interrupted
+from assaymark.cli.opening import Context
 from assaymark.cli.settle import accepted_report, regressions, waive, waiver_warnings
 from assaymark.cli.terminal import Progress
 from assaymark.cli.versions import versions
