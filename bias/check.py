@@ -7,7 +7,7 @@ from dataclasses import replace
 from assaymark.bias.counts import RATES
 from assaymark.bias.gaps import detectable_gap, difference_interval, ratio_interval
 from assaymark.bias.groups import GAPS, Grouped, by_group, families
-from assaymark.bias.predictions import Predictions
+from assaymark.bias.rows import Predictions
 from assaymark.reports.intervals import sample_size_to_decide, wilson
 from assaymark.reports.model import (
     Cell,

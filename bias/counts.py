@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy
 
 from assaymark.bias.codes import Codes, Column
+from assaymark.bias.rows import Flags
 
-Flags = numpy.ndarray[tuple[int], numpy.dtype[numpy.bool_]]
-Numbers = numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]
 Cells = numpy.ndarray[tuple[int, int, int], numpy.dtype[numpy.int64]]
 """Rows by group, label and decision: cells[g, y, p]."""
 TN, FP, FN, TP = (0, 0), (0, 1), (1, 0), (1, 1)

@@ -11,7 +11,7 @@ import numpy
 
 from assaymark.bias.codes import Column
 from assaymark.bias.counts import RATES, Cells, count, hits_and_n
-from assaymark.bias.predictions import Predictions
+from assaymark.bias.rows import Predictions
 
 GAPS: Mapping[str, tuple[str, ...]] = {
     "demographic_parity_difference": ("selection_rate",),

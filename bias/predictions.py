@@ -9,35 +9,14 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.csv
 
-from assaymark.bias.codes import Codes, Column, coded, column_of, crossed, plain
-from assaymark.bias.counts import Flags, Numbers
+from assaymark.bias.codes import Codes, coded, column_of, crossed, plain
+from assaymark.bias.rows import Flags, Numbers, Predictions
 from assaymark.reports.errors import InputError, nearest
 
 _MANY_GROUPS = 50
 _MANY_INTERSECTIONS = 500
 _NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 """What stands for a missing label, prediction or score; as a group name each is a name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """One row a person: what is true, what was decided (both as positive or not), and the groups.
-
-    score: the model's number behind the decision, when the table has one.
-    """
-
-    name: str
-    label: Flags
-    prediction: Flags
-    score: Numbers | None
-    groups: dict[str, Column]
-    note: str
-    crossed: str | None = None
-    """Which of the groups are intersections of the others."""
-
-    @property
-    def n(self) -> int:
-        return len(self.label)
 
 
 def load(

@@ -259,7 +259,46 @@ class HeatMap:
             raise ValueError(f"{self.title}: a heat map has one cell a column in every row")
 
 
-Evidence = Table | Estimates | ImageTrio | Pictures | Validation | HeatMap
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point of a plot; low and high are the interval of y."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    label: str = ""
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        ends = (self.x, self.y, self.low or 0.0, self.high or 0.0)
+        if not all(map(math.isfinite, ends)):
+            raise ValueError(f"a point of a plot is finite, got {ends}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Points under one name; joined: drawn as a line."""
+
+    label: str
+    points: tuple[Point, ...]
+    joined: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Series in one pair of axes. diagonal: also the line y = x, which a calibrated model follows."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    diagonal: bool = False
+    note: str = ""
+    type: Literal["plot"] = "plot"
+
+
+Evidence = Table | Estimates | ImageTrio | Pictures | Validation | HeatMap | Plot
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from sklearn.metrics import precision_score
 
 from assaymark.bias import check, groups, predictions
 from assaymark.bias.codes import MISSING, column_of, crossed
-from assaymark.bias.predictions import Predictions
+from assaymark.bias.rows import Predictions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Gate, Limit, Table
 
