@@ -25,6 +25,11 @@ class Column:
     codes: Codes
 
 
+def is_missing(name: str) -> bool:
+    """Whether a group is of people whose value, or one of several, is missing."""
+    return MISSING in name.split(_SEPARATOR)
+
+
 def coded(array: Any) -> tuple[list[Any], Codes]:
     """The different values of an arrow array, None among them for a null or NaN, and the code of each row."""
     chunked = pyarrow.chunked_array([array]) if isinstance(array, pyarrow.Array) else array

@@ -5,14 +5,16 @@ One pass over the rows: each row is a number (group, label, decision), and numbe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
 from assaymark.bias.codes import Codes, Column
-from assaymark.bias.rows import Flags
+from assaymark.bias.rows import Flags, Predictions
 
 Cells = numpy.ndarray[tuple[int, int, int], numpy.dtype[numpy.int64]]
 """Rows by group, label and decision: cells[g, y, p]."""
+Sums = numpy.ndarray[Any, numpy.dtype[numpy.float64]]
 TN, FP, FN, TP = (0, 0), (0, 1), (1, 0), (1, 1)
 """Places in cells, as (label, decision)."""
 
@@ -42,17 +44,60 @@ RATES: Mapping[str, Share] = {
 """Names and definitions as in Verma and Rubin 2018, Fairness definitions explained, table 1."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tally:
+    """Rows by group, label and decision: how many, their weights, and the squares of these."""
+
+    rows: Cells
+    sums: Sums
+    squares: Sums
+
+
 def count(group: Column, label: Flags, decision: Flags) -> Cells:
     """How many rows of each group have each label and decision."""
+    return numpy.bincount(_places(group, label, decision), minlength=4 * len(group.names)).reshape(
+        len(group.names), 2, 2
+    )
+
+
+def tally(group: Column, data: Predictions) -> Tally:
+    """The rows of each group by label and decision, weighted where rows have weights."""
+    rows = count(group, data.label, data.prediction)
+    if data.weight is None:
+        sums: Sums = rows.astype(numpy.float64)
+        return Tally(rows=rows, sums=sums, squares=sums)
+    places = _places(group, data.label, data.prediction)
+    weighed, squares = (
+        numpy.asarray(numpy.bincount(places, weights=weights, minlength=rows.size), numpy.float64)
+        for weights in (data.weight, data.weight**2)
+    )
+    return Tally(rows=rows, sums=weighed.reshape(rows.shape), squares=squares.reshape(rows.shape))
+
+
+def _places(group: Column, label: Flags, decision: Flags) -> Codes:
     codes: Codes = group.codes * numpy.int32(4)
     codes += label.view(numpy.uint8) * numpy.uint8(2) + decision.view(numpy.uint8)
-    size = len(group.names)
-    return numpy.bincount(codes, minlength=4 * size).reshape(size, 2, 2)
+    return codes
 
 
-def hits_and_n(cells: Cells, rate: str) -> tuple[Codes, Codes]:
+def hits_and_n(cells: Any, rate: str) -> tuple[Any, Any]:
     """Of a rate, the hits and the cases of each group; any number of leading axes."""
     share = RATES[rate]
     hits = sum(cells[..., y, p] for y, p in share.hits)
     cases = sum(cells[..., y, p] for y, p in share.of)
     return numpy.asarray(hits), numpy.asarray(cases)
+
+
+def effective(tally: Tally, rate: str) -> tuple[Sums, Sums, Codes, Sums]:
+    """Of a rate and each group: hits and cases as equally weighted rows would count, rows, and weight.
+
+    Cases are (Σ weight)² / Σ weight² (Kish 1965, Survey Sampling, section 8.2), hits that many times the
+    weighted rate; without weights both are plain counts. Where nothing weighs both are 0.
+    """
+    hits, cases = hits_and_n(tally.sums, rate)
+    _, squares = hits_and_n(tally.squares, rate)
+    _, rows = hits_and_n(tally.rows, rate)
+    if tally.sums is tally.squares:
+        return hits, cases, rows, cases
+    safe = numpy.where(squares > 0, squares, 1)
+    return numpy.minimum(hits, cases) * cases / safe, cases * cases / safe, rows, cases

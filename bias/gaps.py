@@ -114,14 +114,67 @@ def _reach(confidence: float, groups: int, families: int) -> float:
     return studentized_range(confidence ** (1 / families), groups) / math.sqrt(2)
 
 
+def compared_with(
+    place: int, hits: Counts, cases: Counts, confidence: float, *, chosen: bool
+) -> list[tuple[Interval, Interval] | None]:
+    """Intervals of every group's difference from one group, and of its ratio to it, all at once.
+
+    Difference and ratio are group minus, or over, the group at `place`, where there is None. chosen:
+    that group was picked for its rate, so all pairs have to hold (Tukey); a group named beforehand is
+    compared with the others only (Šidák).
+    """
+    groups = len(hits)
+    if chosen:
+        reach = _reach(confidence, groups, 1)
+    else:
+        reach = float(-ndtri((1 - confidence ** (1 / max(groups - 1, 1))) / 2))
+    found: list[tuple[Interval, Interval] | None] = []
+    for one in range(groups):
+        if one == place:
+            found.append(None)
+            continue
+        ends = []
+        for limits in (_rates, _logarithms):
+            pair = [one, place]
+            below, value, above = limits(
+                numpy.asarray(hits, float)[pair], numpy.asarray(cases, float)[pair], reach
+            )
+            gap = value[0] - value[1]
+            down = math.hypot(value[0] - below[0], above[1] - value[1])
+            up = math.hypot(above[0] - value[0], value[1] - below[1])
+            ends.append((float(gap - down), float(gap + up)))
+        (low, high), (least, most) = ends
+        method = _METHOD if chosen else "Newcombe, Šidák (all groups at once)"
+        found.append(
+            (
+                Interval(
+                    low=max(low, -1.0), high=min(high, 1.0), confidence=confidence, method=method
+                ),
+                Interval(
+                    low=math.exp(least),
+                    high=math.exp(min(most, 700.0)),
+                    confidence=confidence,
+                    method=method,
+                ),
+            )
+        )
+    return found
+
+
 def detectable_gap(
-    rates: Sequence[float], cases: Counts, confidence: float, power: float = 0.8
+    rates: Sequence[float],
+    cases: Counts,
+    confidence: float,
+    power: float = 0.8,
+    *,
+    groups: int | None = None,
 ) -> float:
     """The smallest gap between the two smallest groups that would be found with this power.
 
     How far two rates must lie apart for the lower end of `difference_interval` to be above 0 in a share
-    `power` of samples of these sizes, in the normal approximation.
+    `power` of samples of these sizes, in the normal approximation. groups: how many are compared in
+    all, where these are some of them.
     """
     pooled = min(max(float(numpy.average(rates, weights=cases)), 0.01), 0.99)
     error = math.sqrt(sum(pooled * (1 - pooled) / n for n in sorted(cases)[:2]))
-    return (_reach(confidence, len(cases), 1) + float(ndtri(power))) * error
+    return (_reach(confidence, groups or len(cases), 1) + float(ndtri(power))) * error

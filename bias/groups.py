@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy
 
-from assaymark.bias.codes import Column
-from assaymark.bias.counts import RATES, Cells, count, hits_and_n
-from assaymark.bias.rows import Predictions
+from assaymark.bias.codes import Column, is_missing
+from assaymark.bias.counts import RATES, effective, tally
+from assaymark.bias.rows import Numbers, Predictions
 
 GAPS: Mapping[str, tuple[str, ...]] = {
     "demographic_parity_difference": ("selection_rate",),
@@ -38,19 +38,29 @@ _LACKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """hits of n; value None over no cases."""
+    """hits of cases; value None over no cases.
 
-    hits: int
+    n: rows; mass: the weight of these. Of weighted rows hits and cases are what as many equally
+    weighted rows would count (`counts.effective`); of others cases are rows.
+    """
+
+    hits: float
+    cases: float
     n: int
+    mass: float
 
     @property
     def value(self) -> float | None:
-        return self.hits / self.n if self.n else None
+        return min(self.hits / self.cases, 1.0) if self.cases > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The rates of one group. compared: large enough to take part in differences and ratios."""
+    """The rates of one group.
+
+    compared: it takes part in differences and ratios. missing: its sensitive value, or one of several,
+    is not known.
+    """
 
     name: str
     n: int
@@ -58,6 +68,7 @@ class Group:
     rates: dict[str, Rate]
     mean_score: float | None
     compared: bool
+    missing: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +84,45 @@ class Grouped:
     why: dict[str, str]
 
 
-def families(grouped: Grouped, gap: str) -> list[tuple[list[int], list[int]]]:
+def families(grouped: Grouped, gap: str) -> list[tuple[list[float], list[float]]]:
     """Of each rate that a gap compares, the hits and the cases of the compared groups."""
     rates = [
         [group.rates[rate] for group in grouped.groups if group.compared] for rate in GAPS[gap]
     ]
-    return [([one.hits for one in each], [one.n for one in each]) for each in rates]
+    return [([one.hits for one in each], [one.cases for one in each]) for each in rates]
 
 
-def by_group(data: Predictions, attribute: str, min_group_size: int = 1) -> Grouped:
+def by_group(
+    data: Predictions, attribute: str, min_group_size: int = 1, *, missing_apart: bool = False
+) -> Grouped:
     """Rates by group of a sensitive column, and the gaps between them.
 
-    A gap is None when fewer than two groups can be compared, or when one of them has a rate that is
-    not defined.
+    missing_apart: people whose sensitive value is missing are counted, but not compared. A gap is None
+    when fewer than two groups can be compared, or when one of them has a rate that is not defined.
     """
     column = data.groups[attribute]
-    cells = count(column, data.label, data.prediction)
-    scores = None if data.score is None else _means(column, data.score)
+    counted = tally(column, data)
+    scores = None if data.score is None else _means(column, data.score, data.weight)
+    found = {rate: effective(counted, rate) for rate in RATES}
     groups = tuple(
-        _group(name, cells[place], None if scores is None else scores[place], min_group_size)
+        Group(
+            name=name,
+            n=int(counted.rows[place].sum()),
+            positives=int(counted.rows[place, 1].sum()),
+            rates={
+                rate: Rate(
+                    hits=_number(hits[place]),
+                    cases=_number(cases[place]),
+                    n=int(rows[place]),
+                    mass=float(mass[place]),
+                )
+                for rate, (hits, cases, rows, mass) in found.items()
+            },
+            mean_score=None if scores is None else scores[place],
+            compared=bool(counted.rows[place].sum() >= min_group_size)
+            and not (missing_apart and is_missing(name)),
+            missing=is_missing(name),
+        )
         for place, name in enumerate(column.names)
     )
     compared = [group for group in groups if group.compared]
@@ -106,27 +137,19 @@ def by_group(data: Predictions, attribute: str, min_group_size: int = 1) -> Grou
     return Grouped(attribute=attribute, groups=groups, gaps=gaps, why=why)
 
 
-def _means(column: Column, score: numpy.ndarray) -> list[float]:
-    sizes = numpy.bincount(column.codes, minlength=len(column.names))
-    sums = numpy.bincount(column.codes, weights=score, minlength=len(column.names))
-    means: list[float] = (sums / sizes).tolist()
-    return means
-
-
-def _group(name: str, cells: Cells, mean_score: float | None, min_group_size: int) -> Group:
-    n = int(cells.sum())
-    rates = {}
-    for rate in RATES:
-        hits, cases = hits_and_n(cells, rate)
-        rates[rate] = Rate(hits=int(hits), n=int(cases))
-    return Group(
-        name=name,
-        n=n,
-        positives=int(cells[1].sum()),
-        rates=rates,
-        mean_score=mean_score,
-        compared=n >= min_group_size,
+def _means(column: Column, score: Numbers, weight: Numbers | None) -> list[float | None]:
+    """The mean score of every group, None where nothing weighs."""
+    size = len(column.names)
+    sizes = numpy.bincount(column.codes, weights=weight, minlength=size)
+    sums = numpy.bincount(
+        column.codes, weights=score if weight is None else score * weight, minlength=size
     )
+    return [float(a / b) if b > 0 else None for a, b in zip(sums, sizes, strict=True)]
+
+
+def _number(count: float) -> float:
+    """Counts without weights stay whole."""
+    return int(count) if float(count).is_integer() else float(count)
 
 
 def _gap(gap: str, rates: tuple[str, ...], groups: list[Group]) -> float | None:
@@ -152,3 +175,8 @@ def _undefined(attribute: str, rates: tuple[str, ...], groups: list[Group]) -> s
             if group.rates[rate].value is None:
                 return f"group {group.name!r} has no {_LACKS[rate]}, so its {rate} is not defined"
     return None
+
+
+def title(rate: str) -> str:
+    """The name of a rate in a sentence."""
+    return rate.replace("_", " ")

@@ -1,229 +1,218 @@
-"""Tables of predictions: CSV, Parquet, or the embedded diabetes study."""
+"""A table read as what is audited: decisions, classes, numbers or rankings, by sensitive columns."""
 
-import csv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy
-import pyarrow
-import pyarrow.compute
-import pyarrow.csv
 
-from assaymark.bias.codes import Codes, coded, column_of, crossed, plain
-from assaymark.bias.rows import Flags, Numbers, Predictions
-from assaymark.reports.errors import InputError, nearest
+from assaymark.bias import columns
+from assaymark.bias.codes import Column, crossed
+from assaymark.bias.columns import Bands, Values, shown, value_of
+from assaymark.bias.rows import Classes, Numbers, Outcomes, Predictions, Rankings, Rows
+from assaymark.bias.tables import Table, read
+from assaymark.reports.errors import InputError
 
-_MANY_GROUPS = 50
-_MANY_INTERSECTIONS = 500
-_NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
-"""What stands for a missing label, prediction or score; as a group name each is a name."""
+if TYPE_CHECKING:
+    from assaymark.bias.tables import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which column of a table says what.
+
+    label: the true outcome, or the relevance of an item. prediction: the decision, or the predicted
+    number. score: the number behind a decision, or what items are ranked by. weight: how many people a
+    row stands for. query: what an item is ranked for. bands: where numbers in a sensitive column are
+    cut. intersections: also the groups of all sensitive columns together.
+    """
+
+    label: str
+    sensitive: tuple[str, ...]
+    prediction: str | None = None
+    score: str | None = None
+    weight: str | None = None
+    query: str | None = None
+    bands: Mapping[str, Bands] = field(default_factory=dict)
+    intersections: bool = False
+
+    @property
+    def named(self) -> list[str]:
+        """Every column there must be."""
+        single = (self.label, self.prediction, self.score, self.weight, self.query)
+        return list(dict.fromkeys([*(one for one in single if one is not None), *self.sensitive]))
 
 
 def load(
-    spec: str,
+    source: "Source",
     *,
     label: str,
     prediction: str | None,
     score: str | None,
     sensitive: tuple[str, ...],
+    weight: str | None = None,
+    bands: Mapping[str, Bands] | None = None,
+    intersections: bool = False,
     positive: str | int | float | bool = 1,
     threshold: float = 0.5,
-    intersections: bool = False,
     folder: Path = Path(),
 ) -> Predictions:
-    """Read a table and find the columns in it.
+    """Decisions between two classes: a file, an arrow table or a data frame, and its columns.
 
-    prediction: a column of decisions; without it, `score` ≥ threshold is a positive decision.
-    positive: the value that means the favourable or detected class, in label and prediction.
-    A missing sensitive value is a group of its own. intersections: also the groups of all sensitive
-    columns together. Raises InputError for missing columns, missing
-    labels or predictions, no positives at all, labels of more than two kinds, or too many groups.
+    `binary` with its columns as arguments.
     """
-    wanted_columns = {name for name in (label, prediction, score, *sensitive) if name is not None}
-    table, names = _read(spec, folder, wanted_columns)
-    for column in (label, prediction, score, *sensitive):
-        if column is not None and column not in names:
-            advice = nearest(column, names)
-            raise InputError(f'{spec} has no column "{column}"{advice}')
-    if not len(table):
-        raise InputError(f"{spec} has no rows: expected at least one prediction")
-    if prediction == label:
-        raise InputError(f'label and prediction are both "{label}": name two columns')
-    scores = None if score is None else _numbers(table, score, spec)
-    truth = _values(table, label, spec)
-    wanted = _value(positive)
+    roles = Roles(
+        label=label,
+        prediction=prediction,
+        score=score,
+        sensitive=sensitive,
+        weight=weight,
+        bands=bands or {},
+        intersections=intersections,
+    )
+    table = read(source, folder=folder, columns=roles.named)
+    return binary(table, roles, positive=positive, threshold=threshold)
+
+
+def binary(
+    table: Table, roles: Roles, *, positive: str | int | float | bool = 1, threshold: float = 0.5
+) -> Predictions:
+    """Decisions between two classes.
+
+    Without a prediction column, score ≥ threshold is a positive decision. positive: the value that
+    means the favourable or detected class, in label and prediction. A missing sensitive value is a
+    group of its own. Raises InputError for missing columns, missing labels or predictions, no
+    positives at all, labels of more than two kinds, or too many groups.
+    """
+    _distinct(roles)
+    scores = None if roles.score is None else columns.numbers(table, roles.score)
+    truth = columns.values(table, roles.label)
+    wanted = value_of(positive)
     kinds = sorted(set(truth.kinds), key=str)
     if len(kinds) > 2:
         raise InputError(
-            f'column "{label}" of {spec} has {len(kinds)} different labels: expected two; make a '
-            "column that says whether the outcome is the positive one"
+            f'column "{roles.label}" of {table.name} has {len(kinds)} different labels: expected two; '
+            'set task = "multiclass", or make a column that says whether the outcome is the positive one'
         )
     if wanted not in kinds:
         raise InputError(
-            f'no row of {spec} has the positive value {positive!r} in column "{label}"; seen: '
-            f"{_shown(kinds)}. Set positive to one of them"
+            f'no row of {table.name} has the positive value {positive!r} in column "{roles.label}"; '
+            f"seen: {shown(kinds)}. Set positive to one of them"
         )
-    if prediction is not None:
-        answers = _values(table, prediction, spec)
+    if roles.prediction is not None:
+        answers = columns.values(table, roles.prediction)
         foreign = sorted(set(answers.kinds) - set(kinds), key=str)
         if foreign:
             raise InputError(
-                f'column "{prediction}" of {spec} has {_shown(foreign)}, column "{label}" has '
-                f"{_shown(kinds)}: expected the same values in both; for probabilities name the "
-                "column as score"
+                f'column "{roles.prediction}" of {table.name} has {shown(foreign)}, column '
+                f'"{roles.label}" has {shown(kinds)}: expected the same values in both; for '
+                "probabilities name the column as score"
             )
         decided = answers.equal(wanted)
-        note = f'decisions from column "{prediction}"'
+        note = f'decisions from column "{roles.prediction}"'
     else:
         assert scores is not None
         if not scores.min() < threshold <= scores.max():
             raise InputError(
-                f'the threshold {threshold:g} does not divide column "{score}" of {spec}, which runs '
-                f"from {scores.min():g} to {scores.max():g}: everybody would get the same decision"
+                f'the threshold {threshold:g} does not divide column "{roles.score}" of {table.name}, '
+                f"which runs from {scores.min():g} to {scores.max():g}: everybody would get the same "
+                "decision"
             )
         decided = scores >= threshold
-        note = f'decisions are "{score}" ≥ {threshold:g}'
+        note = f'decisions are "{roles.score}" ≥ {threshold:g}'
+    rows = _rows(table, roles, note)
+    return Predictions(**vars(rows), label=truth.equal(wanted), prediction=decided, score=scores)
+
+
+def multiclass(table: Table, roles: Roles) -> Classes:
+    """Decisions between several classes. Raises InputError for a predicted class without a label."""
+    _distinct(roles)
+    assert roles.prediction is not None
+    truth, answers = columns.values(table, roles.label), columns.values(table, roles.prediction)
+    kinds = sorted(set(truth.kinds), key=lambda kind: (isinstance(kind, str), kind))
+    if len(kinds) > columns.MANY_GROUPS:
+        raise InputError(
+            f'column "{roles.label}" of {table.name} has {len(kinds)} different labels: expected at '
+            f'most {columns.MANY_GROUPS} classes; for numbers set task = "regression"'
+        )
+    foreign = sorted(set(answers.kinds) - set(kinds), key=str)
+    if foreign:
+        raise InputError(
+            f'column "{roles.prediction}" of {table.name} has {shown(foreign)}, column '
+            f'"{roles.label}" has {shown(kinds)}: expected the same classes in both'
+        )
+    rows = _rows(table, roles, f'classes from column "{roles.prediction}"')
+    return Classes(
+        **vars(rows),
+        classes=tuple(shown([kind]).strip("'") for kind in kinds),
+        label=_places(truth, kinds),
+        prediction=_places(answers, kinds),
+    )
+
+
+def regression(table: Table, roles: Roles) -> Outcomes:
+    """Numbers and what was predicted. Raises InputError where one is missing or no finite number."""
+    _distinct(roles)
+    assert roles.prediction is not None
+    rows = _rows(table, roles, f'predicted numbers from column "{roles.prediction}"')
+    return Outcomes(
+        **vars(rows),
+        label=columns.numbers(table, roles.label),
+        prediction=columns.numbers(table, roles.prediction),
+    )
+
+
+def ranking(table: Table, roles: Roles) -> Rankings:
+    """Items ranked within queries. Raises InputError for a negative relevance or a missing number."""
+    assert roles.score is not None
+    relevance = columns.numbers(table, roles.label)
+    if relevance.min() < 0:
+        raise InputError(
+            f'relevance in column "{roles.label}" of {table.name} goes down to {relevance.min():g}: '
+            "expected numbers of at least 0"
+        )
+    query = numpy.zeros(len(relevance), dtype=numpy.int32)
+    if roles.query is not None:
+        query = columns.values(table, roles.query).codes
+    rows = _rows(table, roles, f'items are ranked by column "{roles.score}"')
+    return Rankings(
+        **vars(rows),
+        query=query,
+        relevance=relevance,
+        score=columns.numbers(table, roles.score),
+    )
+
+
+def _distinct(roles: Roles) -> None:
+    if roles.prediction == roles.label:
+        raise InputError(f'label and prediction are both "{roles.label}": name two columns')
+
+
+def _places(
+    found: Values, kinds: list[float | str]
+) -> numpy.ndarray[tuple[int], numpy.dtype[numpy.int32]]:
+    place_of = {kind: place for place, kind in enumerate(kinds)}
+    order = numpy.array([place_of[kind] for kind in found.kinds], dtype=numpy.int32)
+    return order[found.codes]
+
+
+def _rows(table: Table, roles: Roles, note: str) -> Rows:
     groups = {
-        name: column_of(name, table.column(name), most=_MANY_GROUPS, where=spec)
-        for name in sensitive
+        name: columns.sensitive(table, name, roles.bands.get(name)) for name in roles.sensitive
     }
-    both = None
-    if intersections:
-        both = crossed(list(groups.values()), most=_MANY_INTERSECTIONS, where=spec)
+    both: Column | None = None
+    if roles.intersections:
+        both = crossed(list(groups.values()), most=columns.MANY_INTERSECTIONS, where=table.name)
         groups[both.name] = both
-    return Predictions(
-        name=spec,
-        label=truth.equal(wanted),
-        prediction=decided,
-        score=scores,
+    weight: Numbers | None = None
+    if roles.weight is not None:
+        weight = columns.weights(table, roles.weight)
+        note = f'{note}; rows weigh as column "{roles.weight}" says'
+    return Rows(
+        name=table.name,
         groups=groups,
         note=note,
+        weight=weight,
         crossed=None if both is None else both.name,
     )
-
-
-def _read(spec: str, folder: Path, columns: set[str]) -> tuple[pyarrow.Table, tuple[str, ...]]:
-    """The named columns of a table, and the names of all of them."""
-    if spec.startswith("demo:"):
-        if spec != "demo:diabetes":
-            raise InputError(f'no demo table "{spec}"{nearest(spec, ["demo:diabetes"])}')
-        from assaymark.bias import demo
-
-        table = pyarrow.Table.from_pandas(demo.diabetes(), preserve_index=False)
-        return table, tuple(table.column_names)
-    path = folder / spec
-    if not path.is_file():
-        raise InputError(f"no table at {spec}: expected a .csv or .parquet file")
-    suffix = path.suffix.lower()
-    if suffix not in (".csv", ".tsv", ".txt", ".parquet"):
-        raise InputError(
-            f"{spec} is not a table that is read here: expected .csv, .tsv or .parquet"
-        )
-    try:
-        if suffix == ".parquet":
-            from pyarrow import parquet  # slow to import, and most tables are CSV
-
-            table = parquet.read_table(path)
-        else:
-            table = _csv(path, "\t" if suffix == ".tsv" else ",")
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"cannot read {spec}: {reason[0] if reason else type(error).__name__}; expected a table "
-            "with a header line and as many fields in each row"
-        ) from error
-    names = tuple(table.column_names)
-    places = {name: [i for i, other in enumerate(names) if other == name] for name in columns}
-    for name, found in places.items():
-        if any(not table.column(i).equals(table.column(found[0])) for i in found):
-            raise InputError(
-                f'{spec} has {len(found)} different columns called "{name}": rename one, so that it '
-                "is clear which is meant"
-            )
-    return table.select([found[0] for found in places.values() if found]), names
-
-
-def _csv(path: Path, separator: str) -> pyarrow.Table:
-    """Every field as the text it is: 01 and 1 are two groups, NA is one; an empty field is missing."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        header = next(csv.reader(stream, delimiter=separator), [])
-    return pyarrow.csv.read_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pyarrow.string()),
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            null_values=[""],
-        ),
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Values:
-    """A column without gaps: the values it holds, and which of them each row has."""
-
-    kinds: list[float | str]
-    codes: Codes
-
-    def equal(self, wanted: float | str) -> Flags:
-        return numpy.array([kind == wanted for kind in self.kinds], dtype=numpy.bool_)[self.codes]
-
-
-def _values(table: pyarrow.Table, column: str, spec: str) -> _Values:
-    found, codes = coded(table.column(column))
-    texts = ["" if value is None else str(value).strip() for value in found]
-    missing = numpy.array([text.lower() in _NO_VALUE for text in texts], dtype=numpy.bool_)
-    _present(missing[codes], column, spec)
-    return _Values([_value(text) for text in texts], codes)
-
-
-def _present(missing: Flags, column: str, spec: str) -> None:
-    if missing.any():
-        first = int(numpy.flatnonzero(missing)[0])
-        raise InputError(
-            f'column "{column}" of {spec} has {int(missing.sum())} missing values, the first in '
-            f"data row {first + 1}: expected a value in each row; drop or fill them before the audit"
-        )
-
-
-def _numbers(table: pyarrow.Table, column: str, spec: str) -> Numbers:
-    array = table.column(column)
-    if pyarrow.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    if pyarrow.types.is_string(array.type) or pyarrow.types.is_large_string(array.type):
-        array = pyarrow.compute.utf8_trim_whitespace(array)
-        lower = pyarrow.compute.utf8_lower(array)
-        known = pyarrow.array(sorted(_NO_VALUE))
-        missing = pyarrow.compute.is_in(lower, value_set=known)
-        _present(_flags(pyarrow.compute.or_kleene(missing, array.is_null())), column, spec)
-    try:
-        filled = array.cast(pyarrow.float64()).combine_chunks().fill_null(numpy.nan)
-        numbers: Numbers = plain(filled, numpy.float64)
-    except (pyarrow.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f'column "{column}" of {spec} is not numbers: {reason}') from error
-    _present(numpy.isnan(numbers), column, spec)
-    if not numpy.isfinite(numbers).all():
-        raise InputError(f'column "{column}" of {spec} has infinite scores: expected numbers')
-    return numbers
-
-
-def _flags(array: pyarrow.ChunkedArray) -> Flags:
-    return plain(array.combine_chunks().fill_null(True), numpy.uint8).astype(numpy.bool_)
-
-
-def _value(item: object) -> float | str:
-    """1, 1.0, true and "1" are one value, however the table writes it."""
-    text = str(item).strip()
-    if text.lower() in ("true", "false"):
-        return float(text.lower() == "true")
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _shown(values: list[float | str]) -> str:
-    texts = [f"{value:g}" if isinstance(value, float) else repr(value) for value in values[:4]]
-    return ", ".join(texts) + (f" and {len(values) - 4} more" if len(values) > 4 else "")

@@ -38,8 +38,10 @@ def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> Interval | N
     return Interval(low=low, high=high, confidence=confidence, method="Clopper–Pearson")
 
 
-def wilson(hits: int, n: int, confidence: float = 0.95) -> Interval | None:
+def wilson(hits: float, n: float, confidence: float = 0.95) -> Interval | None:
     """Score interval of a proportion (Wilson, JASA 22, 1927); None over no samples.
+
+    hits and n need not be whole: of weighted samples they are the effective numbers.
 
     >>> interval = wilson(8, 10)
     >>> round(interval.low, 4), round(interval.high, 4)
@@ -220,7 +222,7 @@ def sample_size_to_decide(
     return -(-enough // unit) * unit
 
 
-def _check(hits: int, n: int, confidence: float) -> None:
+def _check(hits: float, n: float, confidence: float) -> None:
     if not 0 <= hits <= n:
         raise ValueError(f"a proportion needs 0 <= hits <= n, got {hits} of {n}")
     if not 0 < confidence < 1:

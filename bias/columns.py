@@ -1,0 +1,144 @@
+"""Columns as what they mean: labels, numbers, weights, and sensitive values in bands."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+import pyarrow
+import pyarrow.compute
+
+from assaymark.bias.codes import MISSING, Codes, Column, coded, column_of, plain
+from assaymark.bias.rows import Flags, Numbers
+from assaymark.bias.tables import Table
+from assaymark.reports.errors import InputError
+
+MANY_GROUPS = 50
+MANY_INTERSECTIONS = 500
+_NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
+"""What stands for a missing label, prediction or score; as a group name each is a name."""
+Bands = Sequence[float] | int
+"""The edges between bands, or how many bands of about as many rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """A column without gaps: the values it holds, and which of them each row has."""
+
+    kinds: list[float | str]
+    codes: Codes
+
+    def equal(self, wanted: float | str) -> Flags:
+        return numpy.array([kind == wanted for kind in self.kinds], dtype=numpy.bool_)[self.codes]
+
+
+def values(table: Table, column: str) -> Values:
+    """Labels or decisions. Raises InputError where one is missing."""
+    found, codes = coded(table.column(column))
+    texts = ["" if value is None else str(value).strip() for value in found]
+    missing = numpy.array([text.lower() in _NO_VALUE for text in texts], dtype=numpy.bool_)
+    _present(missing[codes], column, table)
+    return Values([value_of(text) for text in texts], codes)
+
+
+def numbers(table: Table, column: str) -> Numbers:
+    """Finite numbers. Raises InputError where one is missing, infinite or no number."""
+    found = _floats(table, column)
+    _present(numpy.isnan(found), column, table)
+    if not numpy.isfinite(found).all():
+        raise InputError(f'column "{column}" of {table.name} has infinite scores: expected numbers')
+    return found
+
+
+def weights(table: Table, column: str) -> Numbers:
+    """How many people each row stands for. Raises InputError for a negative one, or no positive one."""
+    found = numbers(table, column)
+    if found.min() < 0 or not found.max() > 0:
+        raise InputError(
+            f'weights in column "{column}" of {table.name} run from {found.min():g} to '
+            f"{found.max():g}: expected numbers of at least 0, some of them positive"
+        )
+    return found
+
+
+def sensitive(table: Table, column: str, bands: Bands | None = None) -> Column:
+    """A sensitive column; a missing value is a group of its own, numbers are cut where bands say."""
+    if bands is None:
+        return column_of(column, table.column(column), most=MANY_GROUPS, where=table.name)
+    return banded(column, _floats(table, column), bands)
+
+
+def banded(name: str, found: Numbers, bands: Bands) -> Column:
+    """Numbers in bands, NaN in one of its own; each band has its lower edge and lacks the upper one.
+
+    >>> banded("age", numpy.array([17.0, 18.0, 64.0, numpy.nan]), (18, 65)).names
+    ('(missing)', '<18', '18 to <65')
+    """
+    known = found[~numpy.isnan(found)]
+    if isinstance(bands, int):
+        shares = numpy.arange(1, bands) / bands
+        cut = numpy.unique(numpy.quantile(known, shares)) if len(known) else numpy.empty(0)
+        edges = [float(edge) for edge in cut if edge > known.min()]
+    else:
+        edges = [float(edge) for edge in bands]
+    if not all(math.isfinite(edge) for edge in edges) or sorted(set(edges)) != edges:
+        raise InputError(f"bands of {name} are {edges}: expected numbers in rising order")
+    titles = [MISSING, *_titles(edges)]
+    place = numpy.searchsorted(numpy.array(edges), found, side="right").astype(numpy.int32) + 1
+    place[numpy.isnan(found)] = 0
+    held = numpy.flatnonzero(numpy.bincount(place, minlength=len(titles)))
+    order = numpy.zeros(len(titles), dtype=numpy.int32)
+    order[held] = numpy.arange(len(held), dtype=numpy.int32)
+    return Column(name=name, names=tuple(titles[one] for one in held), codes=order[place])
+
+
+def _titles(edges: list[float]) -> list[str]:
+    if not edges:
+        return ["all"]
+    inner = [f"{low:g} to <{high:g}" for low, high in itertools.pairwise(edges)]
+    return [f"<{edges[0]:g}", *inner, f"≥{edges[-1]:g}"]
+
+
+def _present(missing: Flags, column: str, table: Table) -> None:
+    if missing.any():
+        first = int(numpy.flatnonzero(missing)[0])
+        raise InputError(
+            f'column "{column}" of {table.name} has {int(missing.sum())} missing values, the first in '
+            f"data row {first + 1}: expected a value in each row; drop or fill them before the audit"
+        )
+
+
+def _floats(table: Table, column: str) -> Numbers:
+    """The numbers of a column, NaN where one is missing."""
+    array = table.column(column)
+    if pyarrow.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if pyarrow.types.is_string(array.type) or pyarrow.types.is_large_string(array.type):
+        array = pyarrow.compute.utf8_trim_whitespace(array)
+        known = pyarrow.array(sorted(_NO_VALUE))
+        missing = pyarrow.compute.is_in(pyarrow.compute.utf8_lower(array), value_set=known)
+        array = pyarrow.compute.if_else(missing, None, array)
+    try:
+        filled = array.cast(pyarrow.float64()).combine_chunks().fill_null(numpy.nan)
+    except (pyarrow.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'column "{column}" of {table.name} is not numbers: {reason}') from error
+    return plain(filled, numpy.float64).copy()
+
+
+def value_of(item: object) -> float | str:
+    """1, 1.0, true and "1" are one value, however the table writes it."""
+    text = str(item).strip()
+    if text.lower() in ("true", "false"):
+        return float(text.lower() == "true")
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def shown(found: Sequence[float | str]) -> str:
+    """A few values for a message."""
+    texts = [f"{value:g}" if isinstance(value, float) else repr(value) for value in found[:4]]
+    return ", ".join(texts) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
