@@ -18,7 +18,8 @@ from assaymark.cli.opening import (
     surrogate_of,
 )
 from assaymark.reports.model import CheckResult
-from assaymark.reports.policy import BiasTableCheck, ProvenanceCheck
+from assaymark.reports.policy import ProvenanceCheck
+from assaymark.reports.policy_bias import BiasTableCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,

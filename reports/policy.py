@@ -8,10 +8,20 @@ import re
 import tomllib
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
+from assaymark.reports.policy_bias import (
+    BINARY,
+    MITIGATION,
+    MULTICLASS,
+    RANKING,
+    REGRESSION,
+    BiasImagesCheck,
+    BiasTableCheck,
+    MitigationCheck,
+)
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     CertificateCheck,
@@ -21,10 +31,9 @@ from assaymark.reports.policy_robustness import (
     SceneCheck,
 )
 from assaymark.reports.policy_tournament import TournamentCheck
-from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts, scalar
+from assaymark.reports.policy_types import Check, Metric, Strict, Text, Texts
 
 _OF_REFERENCE = "is a ratio to the reference model: 1 is as good as the reference"
-_GAP, _RATIO = Metric(good="low", interval=True), Metric(good="high", interval=True)
 METRICS: dict[str, dict[str, Metric]] = {
     "robustness": {
         "robust_accuracy": Metric(good="high", interval=True),
@@ -67,70 +76,11 @@ METRICS: dict[str, dict[str, Metric]] = {
         "least_ssim": Metric(good="high"),
         "largest_change": Metric(good="low"),
     },
-    "bias.table": {
-        "demographic_parity_difference": _GAP,
-        "demographic_parity_ratio": _RATIO,
-        "equalized_odds_difference": _GAP,
-        "equalized_odds_ratio": _RATIO,
-        "equal_opportunity_difference": _GAP,
-        "equal_opportunity_ratio": _RATIO,
-        "predictive_parity_difference": _GAP,
-        "predictive_parity_ratio": _RATIO,
-        "accuracy": Metric(good="high", interval=True),
-        "selection_rate": Metric(good="either", interval=True),
-        "base_rate": Metric(good="either", interval=True),
-        "true_positive_rate": Metric(good="high", interval=True),
-        "false_positive_rate": Metric(good="low", interval=True),
-        "true_negative_rate": Metric(good="high", interval=True),
-        "false_negative_rate": Metric(good="low", interval=True),
-        "positive_predictive_value": Metric(good="high", interval=True),
-        "negative_predictive_value": Metric(good="high", interval=True),
-        "false_discovery_rate": Metric(good="low", interval=True),
-        "false_omission_rate": Metric(good="low", interval=True),
-    },
+    "bias.table": BINARY | MULTICLASS | REGRESSION | RANKING,
+    "bias.images": BINARY | MULTICLASS,
+    "bias.mitigation": MITIGATION,
     "provenance": {"trusted_files": Metric(good="high"), "intact_files": Metric(good="high")},
 }
-
-
-class BiasTableCheck(Check):
-    """Group metrics over a table of predictions."""
-
-    kind: Literal["bias.table"]
-    data: Text
-    label: Text
-    prediction: Text | None = None
-    score: Text | None = None
-    threshold: Number = 0.5
-    sensitive: Annotated[Texts, Field(min_length=1)]
-    positive: Annotated[
-        str | int | float | bool,
-        BeforeValidator(scalar, json_schema_input_type=str | int | float | bool),
-    ] = 1
-    intersections: bool = False
-    min_group_size: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _something_to_audit(self) -> Self:
-        if self.intersections and len(self.sensitive) < 2:
-            raise ValueError(
-                f"intersections cross several sensitive columns, and there is only "
-                f"{self.sensitive[0]}: name two, or leave it out"
-            )
-        if self.prediction is None and self.score is None:
-            raise ValueError("name the column of predictions, or of scores with a threshold")
-        for gate in self.gate:
-            known = [*self.sensitive, *(["intersections"] if self.intersections else [])]
-            if gate.attribute is not None and gate.attribute not in known:
-                raise ValueError(
-                    f'gate.attribute = "{gate.attribute}" is not in sensitive = '
-                    f"{list(self.sensitive)}"
-                    + (
-                        '; "intersections" needs intersections = true'
-                        if known == [*self.sensitive]
-                        else ""
-                    )
-                )
-        return self
 
 
 class ProvenanceCheck(Check):
@@ -150,6 +100,8 @@ AnyCheck = Annotated[
     | ProtectionCheck
     | TournamentCheck
     | BiasTableCheck
+    | BiasImagesCheck
+    | MitigationCheck
     | ProvenanceCheck,
     Field(discriminator="kind"),
 ]
@@ -162,6 +114,8 @@ KINDS: dict[str, type[Check]] = {
     "tournament": TournamentCheck,
     "certificate": CertificateCheck,
     "bias.table": BiasTableCheck,
+    "bias.images": BiasImagesCheck,
+    "bias.mitigation": MitigationCheck,
     "provenance": ProvenanceCheck,
 }
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from assaymark.reports.errors import InputError, Place, PolicyError, nearest
 from assaymark.reports.policy import KINDS, METRICS, Policy, WaiverEntry
+from assaymark.reports.policy_bias import AcceptedRun, ImpactRatioKeys, SliceSearch
 from assaymark.reports.policy_protection import ProtectionCheck, RecogniserEntry
 from assaymark.reports.policy_robustness import AttackSpec, Normalize
 from assaymark.reports.policy_tournament import Entrant
@@ -29,9 +30,12 @@ _NESTED: dict[str, type[BaseModel]] = {
     "defenses": Entrant,
     "surrogates": Entrant,
     "waiver": WaiverEntry,
+    "slices": SliceSearch,
+    "impact_ratios": ImpactRatioKeys,
+    "accepted": AcceptedRun,
 }
 _PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors", ".npz", ".npy"}
-_PATH_SUFFIXES |= {".csv", ".parquet"}
+_PATH_SUFFIXES |= {".csv", ".parquet", ".arrow", ".feather", ".tsv", ".skops", ".json"}
 
 
 def read(path: Path) -> str:
@@ -138,7 +142,7 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                     f"{bound:g} would pass the worst",
                 )
             elif metric.scale is not None:
-                if bound <= 0:
+                if bound < 0 or (bound == 0 and not metric.zero):
                     yield (
                         ("check", i, "gate", j, side),
                         f"{side} = {bound:g} decides nothing, since {gate.metric} {metric.scale}",
@@ -182,7 +186,7 @@ def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
             if re.match(r"[a-z]+:", spec) or _is_factory(spec):
                 continue
             if not _exists(folder / spec):
-                expected = "a file or a folder" if key[0] == "data" else "a file"
+                expected = "a file or a folder" if key[-1] == "data" else "a file"
                 name = {"defenses": "defense", "surrogates": "surrogate"}.get(str(key[0]), key[0])
                 yield (
                     ("check", i, *key),
@@ -222,6 +226,9 @@ def specs(check: Check) -> Iterator[tuple[KeyPath, str]]:
         spec = getattr(check, key, None)
         if spec is not None:
             yield (key,), spec
+    accepted = getattr(check, "accepted", None)
+    if accepted is not None and accepted.data is not None:
+        yield ("accepted", "data"), accepted.data
     for key in ("defenses", "surrogates"):
         for place, entry in enumerate(getattr(check, key, ())):
             yield (key, place, "model"), entry.model

@@ -14,12 +14,13 @@ from assaymark.reports.model import Gate, Limit, Severity
 class Metric:
     """A number that a gate may name. good: which limits make sense; interval: has one.
 
-    scale: what it counts, where it is no share of 1 and may exceed it.
+    scale: what it counts, where it is no share of 1 and may exceed it. zero: 0 may be demanded of it.
     """
 
     good: Literal["high", "low", "either"]
     interval: bool = False
     scale: str | None = None
+    zero: bool = False
 
 
 def number(value: object) -> float:

@@ -1,0 +1,343 @@
+"""The bias checks, as a policy writes them."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from assaymark.reports.policy_robustness import ModelCheck
+from assaymark.reports.policy_types import (
+    Check,
+    Metric,
+    Number,
+    Strict,
+    Text,
+    Texts,
+    listed,
+    scalar,
+)
+
+_GAP, _RATIO = Metric(good="low", interval=True), Metric(good="high", interval=True)
+_GROWTH = Metric(good="low", interval=True)
+_IN_UNITS = "is in the unit of the outcome"
+_RATES: dict[str, Metric] = {
+    "accuracy": Metric(good="high", interval=True),
+    "selection_rate": Metric(good="either", interval=True),
+    "base_rate": Metric(good="either", interval=True),
+    "true_positive_rate": Metric(good="high", interval=True),
+    "false_positive_rate": Metric(good="low", interval=True),
+    "true_negative_rate": Metric(good="high", interval=True),
+    "false_negative_rate": Metric(good="low", interval=True),
+    "positive_predictive_value": Metric(good="high", interval=True),
+    "negative_predictive_value": Metric(good="high", interval=True),
+    "false_discovery_rate": Metric(good="low", interval=True),
+    "false_omission_rate": Metric(good="low", interval=True),
+    "balanced_accuracy": Metric(good="high", interval=True),
+    "f1_score": Metric(good="high", interval=True),
+}
+_GAPS: dict[str, Metric] = {
+    "demographic_parity_difference": _GAP,
+    "demographic_parity_ratio": _RATIO,
+    "equalized_odds_difference": _GAP,
+    "equalized_odds_ratio": _RATIO,
+    "equal_opportunity_difference": _GAP,
+    "equal_opportunity_ratio": _RATIO,
+    "predictive_parity_difference": _GAP,
+    "predictive_parity_ratio": _RATIO,
+}
+_SCORES: dict[str, Metric] = {
+    "auc": Metric(good="high", interval=True),
+    "brier_score": Metric(good="low", interval=True),
+    "expected_calibration_error": Metric(good="low", interval=True),
+    "auc_difference": _GAP,
+    "brier_score_difference": _GAP,
+    "expected_calibration_error_difference": _GAP,
+}
+_ENTROPY = Metric(
+    good="low", interval=True, scale="is an entropy of benefits, 0 when all are equal"
+)
+BINARY: dict[str, Metric] = {
+    **_GAPS,
+    "disparate_impact_ratio": _RATIO,
+    **_RATES,
+    "balanced_accuracy_difference": _GAP,
+    "f1_score_difference": _GAP,
+    **_SCORES,
+    "generalized_entropy_index": _ENTROPY,
+    "theil_index": _ENTROPY,
+    "consistency": Metric(good="high", interval=True),
+    "counterfactual_flip_rate": Metric(good="low", interval=True),
+    "impact_ratio": _RATIO,
+    "confirmed_slices": Metric(good="low", scale="counts slices", zero=True),
+    "worst_slice_difference": _GAP,
+    "demographic_parity_growth": _GROWTH,
+    "equalized_odds_growth": _GROWTH,
+    "equal_opportunity_growth": _GROWTH,
+    "predictive_parity_growth": _GROWTH,
+}
+MULTICLASS: dict[str, Metric] = {
+    "accuracy": _RATES["accuracy"],
+    "accuracy_difference": _GAP,
+    **{name: metric for name, metric in _GAPS.items() if name.endswith("difference")},
+}
+REGRESSION: dict[str, Metric] = {
+    "mean_residual_difference": Metric(good="low", interval=True, scale=_IN_UNITS),
+    "mean_absolute_error_difference": Metric(good="low", interval=True, scale=_IN_UNITS),
+    "mean_absolute_error_ratio": _RATIO,
+}
+RANKING: dict[str, Metric] = {
+    "exposure_ratio": _RATIO,
+    "exposure_difference": _GAP,
+    "ndcg_difference": _GAP,
+}
+TASKS: dict[str, dict[str, Metric]] = {
+    "binary": BINARY,
+    "multiclass": MULTICLASS,
+    "regression": REGRESSION,
+    "ranking": RANKING,
+}
+MITIGATION: dict[str, Metric] = {
+    "accuracy": _RATES["accuracy"],
+    "demographic_parity_difference": _GAP,
+    "equalized_odds_difference": _GAP,
+    "equal_opportunity_difference": _GAP,
+}
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "score": tuple(_SCORES),
+    "neighbors": ("consistency",),
+    "counterfactual": ("counterfactual_flip_rate",),
+    "impact_ratios": ("impact_ratio",),
+    "slices": ("confirmed_slices", "worst_slice_difference"),
+    "accepted": tuple(name for name in BINARY if name.endswith("_growth")),
+}
+"""Metrics that are measured only where a key says how."""
+_Scalar = Annotated[
+    str | int | float | bool,
+    BeforeValidator(scalar, json_schema_input_type=str | int | float | bool),
+]
+_Bands = (
+    Annotated[int, Field(ge=2, le=50)]
+    | Annotated[tuple[Number, ...], Field(min_length=1, max_length=49, strict=False)]
+)
+
+
+class SliceSearch(Strict):
+    """Where the worst-served slices are looked for."""
+
+    columns: Annotated[Texts, Field(min_length=1)]
+    loss: Literal["error", "false_negative", "false_positive"] = "error"
+    depth: Annotated[int, Field(ge=1, le=3)] = 2
+    min_size: Annotated[int, Field(ge=2)] = 50
+
+
+class ImpactRatioKeys(Strict):
+    """The columns of New York City's impact ratios (6 RCNY 5-301)."""
+
+    sex: Text
+    race: Text
+    scoring: bool = False
+    unknown: Texts = ()
+
+
+class AcceptedRun(Strict):
+    """The decisions of the last accepted run on the same rows."""
+
+    prediction: Text
+    data: Text | None = None
+    id: Text | None = None
+
+
+class _TableKeys(Check):
+    """What says how a table is read."""
+
+    data: Text
+    label: Text
+    prediction: Text | None = None
+    score: Text | None = None
+    threshold: Number = 0.5
+    sensitive: Annotated[Texts, Field(min_length=1)]
+    positive: _Scalar = 1
+    weight: Text | None = None
+    bands: dict[Text, _Bands] = Field(default_factory=dict)
+    min_group_size: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _bands_of_columns(self) -> Self:
+        _among("bands", self.bands, [*self.sensitive, *self._more_columns()])
+        for column, bands in self.bands.items():
+            if isinstance(bands, tuple) and list(bands) != sorted(set(bands)):
+                raise ValueError(
+                    f"bands of {column} are {list(bands)}: write the edges in rising order"
+                )
+        return self
+
+    def _more_columns(self) -> Iterable[str]:
+        return ()
+
+
+class BiasTableCheck(_TableKeys):
+    """Group metrics over a table of predictions."""
+
+    kind: Literal["bias.table"]
+    task: Literal["binary", "multiclass", "regression", "ranking"] = "binary"
+    query: Text | None = None
+    intersections: bool = False
+    reference_groups: dict[Text, Text] = Field(default_factory=dict)
+    missing: Literal["group", "apart"] = "group"
+    model: Text | None = None
+    model_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    features: Texts = ()
+    neighbors: Annotated[int, Field(ge=1)] | None = None
+    counterfactual: Texts = ()
+    slices: SliceSearch | None = None
+    impact_ratios: ImpactRatioKeys | None = None
+    accepted: AcceptedRun | None = None
+    rates: Text | None = None
+
+    def _more_columns(self) -> Iterable[str]:
+        return self.slices.columns if self.slices else ()
+
+    @model_validator(mode="after")
+    def _something_to_audit(self) -> Self:
+        if self.intersections and len(self.sensitive) < 2:
+            raise ValueError(
+                f"intersections cross several sensitive columns, and there is only "
+                f"{self.sensitive[0]}: name two, or leave it out"
+            )
+        _one_source(self)
+        _among("reference_groups", self.reference_groups, self.sensitive)
+        only_binary = (
+            "slices",
+            "impact_ratios",
+            "accepted",
+            "neighbors",
+            "counterfactual",
+            "reference_groups",
+        )
+        given = [key for key in only_binary if getattr(self, key)]
+        if self.task != "binary" and given:
+            raise ValueError(f'{given[0]} belongs to task = "binary", this is task = "{self.task}"')
+        if self.query is not None and self.task != "ranking":
+            raise ValueError(f'query belongs to task = "ranking", this is task = "{self.task}"')
+        if self.counterfactual and self.model is None:
+            raise ValueError("counterfactual asks the model again: name the model")
+        if self.neighbors and not self.features:
+            raise ValueError("neighbors are found by features: name their columns in features")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_are_measured(self) -> Self:
+        _attributes(self, ["intersections"] if self.intersections else [])
+        for gate in self.gate:
+            known = TASKS[self.task]
+            if (
+                gate.metric in BINARY | MULTICLASS | REGRESSION | RANKING
+                and gate.metric not in known
+            ):
+                raise ValueError(
+                    f'{gate.metric} is not measured for task = "{self.task}"; known are '
+                    f"{', '.join(known)}"
+                )
+            for key, metrics in _NEEDS.items():
+                given = getattr(self, key) or (key == "score" and self.model)
+                if gate.metric in metrics and not given:
+                    raise ValueError(
+                        f"{gate.metric} is measured where {key} is given: add {key} = …"
+                    )
+        return self
+
+
+class BiasImagesCheck(ModelCheck):
+    """Group metrics of an image classifier, by the columns of its table of images."""
+
+    kind: Literal["bias.images"]
+    sensitive: Annotated[Texts, Field(min_length=1)]
+    positive: Text | None = None
+    bands: dict[Text, _Bands] = Field(default_factory=dict)
+    weight: Text | None = None
+    intersections: bool = False
+    reference_groups: dict[Text, Text] = Field(default_factory=dict)
+    missing: Literal["group", "apart"] = "group"
+    min_group_size: Annotated[int, Field(ge=1)] = 1
+    slices: SliceSearch | None = None
+    rates: Text | None = None
+
+    @model_validator(mode="after")
+    def _gates_are_measured(self) -> Self:
+        _attributes(self, ["intersections"] if self.intersections else [])
+        _among("reference_groups", self.reference_groups, self.sensitive)
+        known = BINARY if self.positive else MULTICLASS
+        for gate in self.gate:
+            if gate.metric in BINARY | MULTICLASS and gate.metric not in known:
+                raise ValueError(
+                    f"{gate.metric} compares one class with the others: name it as positive"
+                )
+            if gate.metric in _NEEDS["slices"] and self.slices is None:
+                raise ValueError(f"{gate.metric} is measured where slices is given: add slices = …")
+        return self
+
+
+class MitigationCheck(_TableKeys):
+    """What mitigations would do to accuracy and gaps."""
+
+    kind: Literal["bias.mitigation"]
+    methods: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(listed, json_schema_input_type=Text | list[Text]),
+        Field(strict=False),
+    ] = ()
+    constraint: Literal["demographic_parity", "equalized_odds", "equal_opportunity"] = (
+        "demographic_parity"
+    )
+    features: Texts = ()
+
+    @model_validator(mode="after")
+    def _one_attribute(self) -> Self:
+        if len(self.sensitive) != 1:
+            raise ValueError(
+                f"mitigations are for one sensitive column, got {list(self.sensitive)}: name one, or "
+                "make a column of the combinations"
+            )
+        if self.score is None and self.prediction is None and not self.features:
+            raise ValueError(
+                "name the column of scores (threshold-optimizer), or the features that a model is "
+                "fitted to (reweighing, exponentiated-gradient)"
+            )
+        return self
+
+
+def _one_source(check: BiasTableCheck) -> None:
+    """Where the answers come from: columns of the table, or a model."""
+    if check.model is not None and (check.prediction or check.score):
+        raise ValueError("the model answers, so leave out prediction and score, or leave out model")
+    if check.model is not None and check.task == "ranking":
+        raise ValueError('task = "ranking" ranks by a column of the table: name it as score')
+    if check.model is not None:
+        return
+    if check.model_sha256 is not None:
+        raise ValueError("model_sha256 is the digest of a model: name the model")
+    if check.task == "ranking" and check.score is None:
+        raise ValueError('task = "ranking" needs the column that items are ranked by: name score')
+    if check.task in ("multiclass", "regression") and check.prediction is None:
+        raise ValueError(f'task = "{check.task}" needs the column of predictions, or a model')
+    if check.prediction is None and check.score is None:
+        raise ValueError(
+            "name the column of predictions, or of scores with a threshold, or a model"
+        )
+
+
+def _attributes(check: Any, more: list[str]) -> None:
+    """A gate's attribute is a sensitive column."""
+    for gate in check.gate:
+        if gate.attribute is not None and gate.attribute not in [*check.sensitive, *more]:
+            raise ValueError(
+                f'gate.attribute = "{gate.attribute}" is not in sensitive = {list(check.sensitive)}'
+                + ("" if more else '; "intersections" needs intersections = true')
+            )
+
+
+def _among(key: str, given: Iterable[str], columns: Iterable[str]) -> None:
+    known = list(columns)
+    for column in given:
+        if column not in known:
+            raise ValueError(f'{key} names the column "{column}", which is not one of {known}')
