@@ -28,7 +28,7 @@ def policy_text(check: Table, seed: int = 0) -> str:
 def _value(value: object) -> str:
     if isinstance(value, dict):
         inner = ", ".join(
-            f"{key} = {_value(item)}" for key, item in value.items() if item is not None
+            f"{_key(key)} = {_value(item)}" for key, item in value.items() if item is not None
         )
         return f"{{ {inner} }}"
     if isinstance(value, list):
@@ -39,6 +39,12 @@ def _value(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # nan and inf, as TOML writes them
     return json.dumps(value)
+
+
+def _key(name: object) -> str:
+    """A key as TOML writes it: quoted, unless it is made of letters, digits, - and _."""
+    text = str(name)
+    return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else _value(text)
 
 
 def with_arch(specs: Sequence[str], arch: Sequence[str]) -> list[Table]:

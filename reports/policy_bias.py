@@ -290,6 +290,7 @@ class MitigationCheck(_TableKeys):
         "demographic_parity"
     )
     features: Texts = ()
+    apply: Text | None = None
 
     @model_validator(mode="after")
     def _one_attribute(self) -> Self:
@@ -297,6 +298,11 @@ class MitigationCheck(_TableKeys):
             raise ValueError(
                 f"mitigations are for one sensitive column, got {list(self.sensitive)}: name one, or "
                 "make a column of the combinations"
+            )
+        if self.apply is not None and len(self.methods) != 1:
+            raise ValueError(
+                f"apply writes what one method made, and {len(self.methods)} are named: name one in "
+                "methods"
             )
         if self.score is None and self.prediction is None and not self.features:
             raise ValueError(
