@@ -173,7 +173,8 @@ def _undefined(attribute: str, rates: tuple[str, ...], groups: list[Group]) -> s
     for rate in rates:
         for group in groups:
             if group.rates[rate].value is None:
-                return f"group {group.name!r} has no {_LACKS[rate]}, so its {rate} is not defined"
+                lacks = _LACKS.get(rate, "rows that weigh anything")
+                return f"group {group.name!r} has no {lacks}, so its {title(rate)} is not defined"
     return None
 
 

@@ -103,7 +103,9 @@ def binary(
     if roles.prediction is not None:
         answers = columns.values(table, roles.prediction)
         foreign = sorted(set(answers.kinds) - set(kinds), key=str)
-        if foreign:
+        # labels of one kind alone do not say what the other is called
+        other = len(kinds) == 1 and len(foreign) == 1 and type(foreign[0]) is type(kinds[0])
+        if foreign and not other:
             raise InputError(
                 f'column "{roles.prediction}" of {table.name} has {shown(foreign)}, column '
                 f'"{roles.label}" has {shown(kinds)}: expected the same values in both; for '
