@@ -251,6 +251,7 @@ class BiasImagesCheck(ModelCheck):
     """Group metrics of an image classifier, by the columns of its table of images."""
 
     kind: Literal["bias.images"]
+    metadata: Text | None = None
     sensitive: Annotated[Texts, Field(min_length=1)]
     positive: Text | None = None
     bands: dict[Text, _Bands] = Field(default_factory=dict)
@@ -266,7 +267,14 @@ class BiasImagesCheck(ModelCheck):
     def _gates_are_measured(self) -> Self:
         _attributes(self, ["intersections"] if self.intersections else [])
         _among("reference_groups", self.reference_groups, self.sensitive)
+        _among(
+            "bands", self.bands, [*self.sensitive, *(self.slices.columns if self.slices else ())]
+        )
         known = BINARY if self.positive else MULTICLASS
+        if self.positive is None and (self.slices or self.reference_groups):
+            raise ValueError(
+                "slices and reference_groups are for two classes: name the positive one"
+            )
         for gate in self.gate:
             if gate.metric in BINARY | MULTICLASS and gate.metric not in known:
                 raise ValueError(

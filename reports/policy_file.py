@@ -222,7 +222,7 @@ def _missing_of_protection(check: object, i: int, folder: Path) -> Iterator[tupl
 
 def specs(check: Check) -> Iterator[tuple[KeyPath, str]]:
     """The models and data that a check names, each with the key that it stands under."""
-    for key in ("model", "reference", "defended", "data"):
+    for key in ("model", "reference", "defended", "data", "metadata"):
         spec = getattr(check, key, None)
         if spec is not None:
             yield (key,), spec
