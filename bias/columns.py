@@ -2,14 +2,16 @@
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import pyarrow
 import pyarrow.compute
 
-from assaymark.bias.codes import MISSING, Codes, Column, coded, column_of, plain
+from assaymark.bias.codes import MISSING, Codes, Column, Places, coded, column_of, plain, valid
 from assaymark.bias.rows import Flags, Numbers
 from assaymark.bias.tables import Table
 from assaymark.reports.errors import InputError
@@ -18,6 +20,7 @@ MANY_GROUPS = 50
 MANY_INTERSECTIONS = 500
 _NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 """What stands for a missing label, prediction or score; as a group name each is a name."""
+_NO_NUMBER = f"^({'|'.join(map(re.escape, sorted(_NO_VALUE)))})$"
 Bands = Sequence[float] | int
 """The edges between bands, or how many bands of about as many rows."""
 
@@ -27,19 +30,28 @@ class Values:
     """A column without gaps: the values it holds, and which of them each row has."""
 
     kinds: list[float | str]
-    codes: Codes
+    places: Places
+
+    @property
+    def codes(self) -> Codes:
+        return self.places.astype(numpy.int32)
 
     def equal(self, wanted: float | str) -> Flags:
-        return numpy.array([kind == wanted for kind in self.kinds], dtype=numpy.bool_)[self.codes]
+        found: Flags = numpy.zeros(len(self.places), dtype=numpy.bool_)
+        for place, kind in enumerate(self.kinds):
+            if kind == wanted:
+                found |= self.places == place
+        return found
 
 
 def values(table: Table, column: str) -> Values:
     """Labels or decisions. Raises InputError where one is missing."""
-    found, codes = coded(table.column(column))
+    found, places = coded(table.column(column))
     texts = ["" if value is None else str(value).strip() for value in found]
-    missing = numpy.array([text.lower() in _NO_VALUE for text in texts], dtype=numpy.bool_)
-    _present(missing[codes], column, table)
-    return Values([value_of(text) for text in texts], codes)
+    missing = [place for place, text in enumerate(texts) if text.lower() in _NO_VALUE]
+    if missing:
+        _present(numpy.isin(places, missing), column, table)
+    return Values([value_of(text) for text in texts], places)
 
 
 def numbers(table: Table, column: str) -> Numbers:
@@ -114,17 +126,26 @@ def _floats(table: Table, column: str) -> Numbers:
     array = table.column(column)
     if pyarrow.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    if pyarrow.types.is_string(array.type) or pyarrow.types.is_large_string(array.type):
-        array = pyarrow.compute.utf8_trim_whitespace(array)
-        known = pyarrow.array(sorted(_NO_VALUE))
-        missing = pyarrow.compute.is_in(pyarrow.compute.utf8_lower(array), value_set=known)
-        array = pyarrow.compute.if_else(missing, None, array)
     try:
-        filled = array.cast(pyarrow.float64()).combine_chunks().fill_null(numpy.nan)
+        cast = _as_floats(array).combine_chunks()
     except (pyarrow.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'column "{column}" of {table.name} is not numbers: {reason}') from error
-    return plain(filled, numpy.float64).copy()
+    found: Numbers = numpy.where(valid(cast), plain(cast, numpy.float64), numpy.nan)
+    return found
+
+
+def _as_floats(array: Any) -> Any:
+    """An arrow array as numbers; null, or "nan", where one is missing."""
+    try:
+        return array.cast(pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        if not (pyarrow.types.is_string(array.type) or pyarrow.types.is_large_string(array.type)):
+            raise
+    text = pyarrow.compute.utf8_trim_whitespace(array)
+    missing = pyarrow.compute.match_substring_regex(text, _NO_NUMBER, ignore_case=True)
+    nothing = pyarrow.nulls(len(text), text.type)  # a plain None would import pandas
+    return pyarrow.compute.if_else(missing, nothing, text).cast(pyarrow.float64())
 
 
 def value_of(item: object) -> float | str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from assaymark.bias.codes import Codes, Column
+from assaymark.bias.codes import Codes, Column, blocks
 from assaymark.bias.rows import Flags, Predictions
 
 Cells = numpy.ndarray[tuple[int, int, int], numpy.dtype[numpy.int64]]
@@ -55,28 +55,31 @@ class Tally:
 
 def count(group: Column, label: Flags, decision: Flags) -> Cells:
     """How many rows of each group have each label and decision."""
-    return numpy.bincount(_places(group, label, decision), minlength=4 * len(group.names)).reshape(
-        len(group.names), 2, 2
-    )
+    size = 4 * len(group.names)
+    rows = numpy.zeros(size, dtype=numpy.int64)
+    for block in blocks(len(label)):
+        rows += numpy.bincount(_places(group, label, decision, block), minlength=size)
+    return rows.reshape(len(group.names), 2, 2)
 
 
 def tally(group: Column, data: Predictions) -> Tally:
     """The rows of each group by label and decision, weighted where rows have weights."""
     rows = count(group, data.label, data.prediction)
+    sums: Sums = rows.astype(numpy.float64)
     if data.weight is None:
-        sums: Sums = rows.astype(numpy.float64)
         return Tally(rows=rows, sums=sums, squares=sums)
-    places = _places(group, data.label, data.prediction)
-    weighed, squares = (
-        numpy.asarray(numpy.bincount(places, weights=weights, minlength=rows.size), numpy.float64)
-        for weights in (data.weight, data.weight**2)
-    )
+    weighed, squares = numpy.zeros(rows.size), numpy.zeros(rows.size)
+    for block in blocks(data.n):
+        places = _places(group, data.label, data.prediction, block)
+        weight = data.weight[block]
+        weighed += numpy.bincount(places, weights=weight, minlength=rows.size)
+        squares += numpy.bincount(places, weights=weight**2, minlength=rows.size)
     return Tally(rows=rows, sums=weighed.reshape(rows.shape), squares=squares.reshape(rows.shape))
 
 
-def _places(group: Column, label: Flags, decision: Flags) -> Codes:
-    codes: Codes = group.codes * numpy.int32(4)
-    codes += label.view(numpy.uint8) * numpy.uint8(2) + decision.view(numpy.uint8)
+def _places(group: Column, label: Flags, decision: Flags, block: slice) -> Codes:
+    codes: Codes = group.codes[block] * numpy.int32(4)
+    codes += label[block].view(numpy.uint8) * numpy.uint8(2) + decision[block].view(numpy.uint8)
     return codes
 
 

@@ -30,7 +30,7 @@ def studentized_range(probability: float, groups: int) -> float:
     >>> round(studentized_range(0.95, 2) / 2**0.5, 6)
     1.959964
     """
-    points, weights = numpy.polynomial.legendre.leggauss(_NODES)
+    points, weights = _nodes()
     z, weights = 9 * points, 9 * weights
     density = numpy.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     low, high = 0.0, 20.0
@@ -42,6 +42,13 @@ def studentized_range(probability: float, groups: int) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+@lru_cache
+def _nodes() -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Points and weights of Gauss and Legendre, which take longer to find than the integral."""
+    points, weights = numpy.polynomial.legendre.leggauss(_NODES)
+    return points, weights
 
 
 def difference_interval(families: Sequence[tuple[Counts, Counts]], confidence: float) -> Interval:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from assaymark.bias.codes import Column, is_missing
+from assaymark.bias.codes import Column, blocks, is_missing
 from assaymark.bias.counts import RATES, effective, tally
 from assaymark.bias.rows import Numbers, Predictions
 
@@ -139,11 +139,13 @@ def by_group(
 
 def _means(column: Column, score: Numbers, weight: Numbers | None) -> list[float | None]:
     """The mean score of every group, None where nothing weighs."""
-    size = len(column.names)
-    sizes = numpy.bincount(column.codes, weights=weight, minlength=size)
-    sums = numpy.bincount(
-        column.codes, weights=score if weight is None else score * weight, minlength=size
-    )
+    sizes, sums = numpy.zeros(len(column.names)), numpy.zeros(len(column.names))
+    for block in blocks(len(score)):
+        mass = numpy.ones(len(score[block])) if weight is None else weight[block]
+        sizes += numpy.bincount(column.codes[block], weights=mass, minlength=len(sizes))
+        sums += numpy.bincount(
+            column.codes[block], weights=score[block] * mass, minlength=len(sums)
+        )
     return [float(a / b) if b > 0 else None for a, b in zip(sums, sizes, strict=True)]
 
 
