@@ -10,7 +10,7 @@ import numpy
 from assaymark.bias import columns
 from assaymark.bias.codes import Column, crossed
 from assaymark.bias.columns import Bands, Values, shown, value_of
-from assaymark.bias.rows import Classes, Numbers, Outcomes, Predictions, Rankings, Rows
+from assaymark.bias.rows import Classes, Flags, Numbers, Outcomes, Predictions, Rankings, Rows
 from assaymark.bias.tables import Table, read
 from assaymark.reports.errors import InputError
 
@@ -42,6 +42,15 @@ class Roles:
         """Every column there must be."""
         single = (self.label, self.prediction, self.score, self.weight, self.query)
         return list(dict.fromkeys([*(one for one in single if one is not None), *self.sensitive]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answered:
+    """What a model said when it was asked, in the place of a column. note: for the report."""
+
+    decision: Flags
+    score: Numbers | None
+    note: str
 
 
 def load(
@@ -76,11 +85,17 @@ def load(
 
 
 def binary(
-    table: Table, roles: Roles, *, positive: str | int | float | bool = 1, threshold: float = 0.5
+    table: Table,
+    roles: Roles,
+    *,
+    positive: str | int | float | bool = 1,
+    threshold: float = 0.5,
+    answered: Answered | None = None,
 ) -> Predictions:
     """Decisions between two classes.
 
-    Without a prediction column, score ≥ threshold is a positive decision. positive: the value that
+    answered: what a model said; without it, decisions are those of the prediction column, and without one
+    score ≥ threshold is a positive decision. positive: the value that
     means the favourable or detected class, in label and prediction. A missing sensitive value is a
     group of its own. Raises InputError for missing columns, missing labels or predictions, no
     positives at all, labels of more than two kinds, or too many groups.
@@ -100,7 +115,9 @@ def binary(
             f'no row of {table.name} has the positive value {positive!r} in column "{roles.label}"; '
             f"seen: {shown(kinds)}. Set positive to one of them"
         )
-    if roles.prediction is not None:
+    if answered is not None:
+        decided, scores, note = answered.decision, answered.score, answered.note
+    elif roles.prediction is not None:
         answers = columns.values(table, roles.prediction)
         foreign = sorted(set(answers.kinds) - set(kinds), key=str)
         # labels of one kind alone do not say what the other is called

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from assaymark.cli.bias_images import images
 from assaymark.cli.bias_options import (
     Bands,
     Intersections,
@@ -203,6 +204,9 @@ def mitigate(
         "gate": gates_of(maximum or [], minimum or [], on),
     }
     _run(check, seed, output, exit_zero)
+
+
+app.command("images", epilog=EPILOG)(images)
 
 
 def _run(check: Table, seed: int, output: list[Path] | None, exit_zero: bool) -> None:

@@ -1,0 +1,134 @@
+"""All that is measured of decisions between two classes: groups, scores, individuals, slices, growth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from assaymark.bias.check import at_worst, check_bias_table, gates_of
+from assaymark.bias.codes import Column
+from assaymark.bias.rows import Flags, Predictions
+from assaymark.reports.model import CheckResult, Finding, Gate
+
+if TYPE_CHECKING:
+    import pandas
+
+    from assaymark.bias.answers import Positive, TabularModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceOptions:
+    """Where slices are sought. loss: a name of slice_check.LOSSES."""
+
+    columns: Mapping[str, Column]
+    loss: str = "error"
+    depth: int = 2
+    min_size: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImpactOptions:
+    """The columns of impact ratios. scoring: of scores above the median. unknown: names of no category."""
+
+    sex: str
+    race: str
+    scoring: bool = False
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipOptions:
+    """Which columns are changed before the model is asked again."""
+
+    model: "TabularModel"
+    columns: tuple[str, ...]
+    positive: "Positive"
+    threshold: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Wanted:
+    """What is compared how, and what is measured beside the groups.
+
+    features: of each row, for neighbors and flips. accepted: the decisions of the accepted run.
+    """
+
+    min_group_size: int = 1
+    references: Mapping[str, str] = field(default_factory=dict)
+    missing_apart: bool = False
+    features: "pandas.DataFrame | None" = None
+    neighbors: int | None = None
+    flips: FlipOptions | None = None
+    slices: SliceOptions | None = None
+    impact: ImpactOptions | None = None
+    accepted: Flags | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Findings of one subject, with how they were measured."""
+
+    findings: Sequence[Finding]
+    steps: Sequence[str] = ()
+    sources: Sequence[str] = ()
+    not_tested: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """What every part is given."""
+
+    check: str
+    data: Predictions
+    wanted: Wanted
+    gates: tuple[Gate, ...]
+    tags: tuple[str, ...]
+    seed: int
+
+    def gates_of(self, attribute: str) -> list[Gate]:
+        return gates_of(self.gates, self.data, attribute)
+
+
+def audit(
+    check: str,
+    data: Predictions,
+    wanted: Wanted | None = None,
+    *,
+    gates: tuple[Gate, ...] = (),
+    tags: tuple[str, ...] = (),
+    seed: int = 0,
+) -> CheckResult:
+    """Every gap and rate of `check_bias_table`, then what else is wanted.
+
+    Raises InputError for options that do not fit the data.
+    """
+    wanted = wanted or Wanted()
+    request = Request(
+        check=check, data=data, wanted=wanted, gates=gates, tags=tags, seed=seed
+    )
+    result = check_bias_table(
+        check,
+        data,
+        gates=gates,
+        tags=tags,
+        min_group_size=wanted.min_group_size,
+        references=wanted.references,
+        missing_apart=wanted.missing_apart,
+    )
+    parts = [found for part in PARTS if (found := part(request)) is not None]
+    method = replace(
+        result.method,
+        steps=(*result.method.steps, *(step for part in parts for step in part.steps)),
+        not_tested=(*result.method.not_tested, *(item for part in parts for item in part.not_tested)),
+        sources=tuple(
+            dict.fromkeys([*result.method.sources, *(item for part in parts for item in part.sources)])
+        ),
+    )
+    more = [finding for part in parts for finding in part.findings]
+    return replace(result, findings=(*result.findings, *more), method=method)
+
+
+def _differences(request: Request) -> Part | None:
+    from assaymark.bias.differences import SOURCES, differences, table_of
+
+    found = differences(request.data, min_group_size=request.wanted.min_group_size)
+    return None
