@@ -180,8 +180,7 @@ def find_slices(
     )
     if weight is not None:
         whole = whole.part(weight > 0)
-    first = _first_half(whole, seed)
-    searched, held_out = whole.part(first), whole.part(~first)
+    searched, held_out = (whole.part(places) for places in _halves(whole, seed))
     why = _impossible(searched, held_out, min_size)
     found, looked = ([], 0) if why else ranked(searched, depth, min_size)
     if not (why or looked):
@@ -237,10 +236,11 @@ def _impossible(searched: Half, held_out: Half, min_size: int) -> str | None:
     return None
 
 
-def _first_half(rows: Half, seed: int) -> Flags:
-    """For each row a fair coin, thrown by the seed and what is in the row.
+def _halves(rows: Half, seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The places of the rows in either half: a fair coin for each, thrown by the seed and what is in it.
 
-    Rows that are the same have a coin each: they are counted, and which is which does not matter.
+    Rows that are the same have a coin each; which of them is which does not matter. The places are in
+    an order that depends on the content as well, so that sums of weights are the same to the last digit.
     """
     key = numpy.full(len(rows.loss), seed % 2**64, dtype=numpy.uint64)
     content = [*rows.codes, rows.loss]
@@ -249,14 +249,13 @@ def _first_half(rows: Half, seed: int) -> Flags:
     for one in content:
         key = _mixed(key + one.astype(numpy.uint64))
     order = numpy.argsort(key, kind="stable")
-    in_order = key[order]
+    key = key[order]
     new = numpy.ones(len(key), dtype=numpy.bool_)
-    new[1:] = in_order[1:] != in_order[:-1]
-    starts = numpy.flatnonzero(new)
-    copies = numpy.arange(len(key)) - starts[numpy.cumsum(new) - 1] if len(key) else order
-    coins = numpy.empty(len(key), dtype=numpy.bool_)
-    coins[order] = _mixed(in_order + copies.astype(numpy.uint64)) >> numpy.uint64(63) == 0
-    return coins
+    new[1:] = key[1:] != key[:-1]
+    place = numpy.arange(len(key))
+    copy = place - numpy.maximum.accumulate(numpy.where(new, place, 0))
+    first = _mixed(key + copy.astype(numpy.uint64)) >> numpy.uint64(63) == 0
+    return order[first], order[~first]
 
 
 def _mixed(key: numpy.ndarray) -> numpy.ndarray:
