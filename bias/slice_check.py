@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy
+
 from assaymark.bias.codes import Column
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.multiplicity import FALSE_DISCOVERY_LEVEL, FAMILY_LEVEL
@@ -25,7 +27,7 @@ class Loss:
 LOSSES: Mapping[str, Loss] = {
     "error": Loss(
         rate="error rate",
-        among=lambda data: data.label | ~data.label,
+        among=lambda data: numpy.ones(data.n, dtype=numpy.bool_),
         lost=lambda data: data.label != data.prediction,
     ),
     "false_negative": Loss(
@@ -119,15 +121,16 @@ def _search(
 
 def _count(search: Search, data: Predictions, loss: Loss) -> Measured:
     target = f"slices by {loss.rate}"
-    if search.why:
+    confirmed = search.confirmed
+    blind = not confirmed and search.detectable() is None
+    if search.why or blind:
         return Measured(
             target=target,
             measure="confirmed_slices",
             value=None,
-            summary=f"Not measured: {search.why}.",
+            summary=f"Not measured: {search.why or _missed(search)}.",
             n=search.rows,
         )
-    confirmed = search.confirmed
     summary = (
         f"{len(confirmed)} of {len(search.tested)} slices with a high {loss.rate} in one half of {data.name} "
         f"have it in the other half too ({search.looked} slices compared)."
@@ -136,7 +139,7 @@ def _count(search: Search, data: Predictions, loss: Loss) -> Measured:
         target=target,
         measure="confirmed_slices",
         value=float(len(confirmed)),
-        summary=summary if confirmed else f"{summary} {_missed(search)}",
+        summary=summary if confirmed else f"{summary} {_missed(search).capitalize()}.",
         n=search.rows,
         evidence=_evidence(search, loss),
     )
@@ -144,9 +147,9 @@ def _count(search: Search, data: Predictions, loss: Loss) -> Measured:
 
 def _worst(search: Search, loss: Loss) -> Measured:
     target, measure = f"slices by {loss.rate}", "worst_slice_difference"
-    confirmed = [one for one in search.confirmed if one.excess is not None]
+    confirmed = search.confirmed
     if not confirmed:
-        why = search.why or f"no slice was confirmed. {_missed(search).rstrip('.')}"
+        why = search.why or f"no slice was confirmed; {_missed(search)}"
         return Measured(
             target=target,
             measure=measure,
@@ -171,8 +174,8 @@ def _missed(search: Search) -> str:
     least = search.detectable()
     small = f"a slice of {2 * search.min_size} rows"
     if least is None:
-        return f"{small.capitalize()} could not have been confirmed, whatever its excess."
-    return f"In {small} an excess below {least:.2f} would have been missed in more than one of five samples."
+        return f"{small} could not have been confirmed, whatever its excess"
+    return f"in {small} an excess below {least:.2f} would have been missed in more than one of five samples"
 
 
 def _evidence(search: Search, loss: Loss) -> tuple[Evidence, ...]:

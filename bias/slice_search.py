@@ -207,8 +207,7 @@ def _extended(half: Half, parents: Ranked, everything: Tally, min_size: int) -> 
 
 
 def _sorted(found: Ranked) -> Ranked:
-    # rounded, because sums of weights depend a little on the order of the rows
-    return sorted(found, key=lambda one: (-round(one[0], 12), one[1]))
+    return sorted(found, key=lambda one: (-one[0], one[1]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from scipy.special import ndtri
 
 from assaymark.bias.codes import Column
 from assaymark.bias.exact import effective, fisher_greater, newcombe
+from assaymark.bias.halves import halves
 from assaymark.bias.multiplicity import (
     FALSE_DISCOVERY_LEVEL,
     FAMILY_LEVEL,
@@ -180,7 +181,8 @@ def find_slices(
     )
     if weight is not None:
         whole = whole.part(weight > 0)
-    searched, held_out = (whole.part(places) for places in _halves(whole, seed))
+    content = [*whole.codes, whole.loss, *([] if whole.weight is None else [whole.weight])]
+    searched, held_out = (whole.part(places) for places in halves(content, seed))
     why = _impossible(searched, held_out, min_size)
     found, looked = ([], 0) if why else ranked(searched, depth, min_size)
     if not (why or looked):
@@ -234,37 +236,6 @@ def _impossible(searched: Half, held_out: Half, min_size: int) -> str | None:
         if losses in (0, len(half.loss)):
             return f"{losses} losses in {len(half.loss)} rows {what}: nothing tells slices apart"
     return None
-
-
-def _halves(rows: Half, seed: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The places of the rows in either half: a fair coin for each, thrown by the seed and what is in it.
-
-    Rows that are the same have a coin each; which of them is which does not matter. The places are in
-    an order that depends on the content as well, so that sums of weights are the same to the last digit.
-    """
-    key = numpy.full(len(rows.loss), seed % 2**64, dtype=numpy.uint64)
-    content = [*rows.codes, rows.loss]
-    if rows.weight is not None:
-        content.append(rows.weight.view(numpy.uint64))
-    for one in content:
-        key = _mixed(key + one.astype(numpy.uint64))
-    order = numpy.argsort(key, kind="stable")
-    key = key[order]
-    new = numpy.ones(len(key), dtype=numpy.bool_)
-    new[1:] = key[1:] != key[:-1]
-    place = numpy.arange(len(key))
-    copy = place - numpy.maximum.accumulate(numpy.where(new, place, 0))
-    first = _mixed(key + copy.astype(numpy.uint64)) >> numpy.uint64(63) == 0
-    return order[first], order[~first]
-
-
-def _mixed(key: numpy.ndarray) -> numpy.ndarray:
-    """A step of SplitMix64 (Steele, Lea and Flood 2014, OOPSLA), modulo 2**64."""
-    key = key + numpy.uint64(0x9E3779B97F4A7C15)
-    key = (key ^ (key >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
-    mixed: numpy.ndarray = key ^ (key >> numpy.uint64(31))
-    return mixed
 
 
 def _slices(held_out: Half, columns: list[Column], candidates: list[Candidate]) -> list[Slice]:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assaymark.bias import slices
 from assaymark.bias.bands import quantile_bands
 from assaymark.bias.codes import MISSING, Column
+from assaymark.bias.halves import halves
 from assaymark.bias.rows import Flags, Predictions
 from assaymark.bias.slice_check import LOSSES, slice_findings
 from assaymark.bias.slice_search import Half, distinct, ranked
@@ -99,8 +101,6 @@ def test_the_excess_of_the_half_held_out_is_unbiased_and_covered() -> None:
 
 def test_the_search_never_sees_the_other_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is done to the losses held out, the same slices are proposed."""
-    from assaymark.bias import slices
-
     random = numpy.random.default_rng(8)
     found = columns(random, 3000)
     loss = losses(random, found, 0.2)
@@ -113,7 +113,7 @@ def test_the_search_never_sees_the_other_half(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(slices, "ranked", spy)
     halves = random.random(3000) < 0.5
     places = numpy.flatnonzero(halves), numpy.flatnonzero(~halves)
-    monkeypatch.setattr(slices, "_halves", lambda rows, seed: places)
+    monkeypatch.setattr(slices, "halves", lambda content, seed: places)
     before = find_slices(found, loss, min_size=30)
     assert len(seen[0].loss) == halves.sum() == before.searched
     after = find_slices(found, numpy.where(halves, loss, ~loss), min_size=30)
@@ -125,26 +125,21 @@ def test_the_search_never_sees_the_other_half(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_halves_are_fair_coins() -> None:
     """About half of all rows, of rows that are the same, of losses; another seed, other halves."""
-    from assaymark.bias.slices import _halves
 
-    def first_half(rows: Half, seed: int) -> Flags:
-        first, second = _halves(rows, seed)
-        assert sorted([*first, *second]) == list(range(len(rows.loss)))
-        return numpy.isin(numpy.arange(len(rows.loss)), first)
+    def first_half(seed: int) -> Flags:
+        first, second = halves(content, seed)
+        assert sorted([*first, *second]) == list(range(20_000))
+        return numpy.isin(numpy.arange(20_000), first)
 
     random = numpy.random.default_rng(9)
     few = columns(random, 20_000)
-    whole = Half(
-        codes=[few["c0"].codes, few["c1"].codes],
-        sizes=[2, 3],
-        loss=random.random(20_000) < 0.2,
-        weight=None,
-    )
-    first, again, other = (first_half(whole, seed) for seed in (0, 0, 1))
+    one, two, loss = few["c0"].codes, few["c1"].codes, random.random(20_000) < 0.2
+    content = [one, two, loss]
+    first, again, other = (first_half(seed) for seed in (0, 0, 1))
     assert (first == again).all()
     assert abs((first == other).mean() - 0.5) < 0.02
     assert abs(first.mean() - 0.5) < 0.02
-    cells = whole.codes[0] * 6 + whole.codes[1] * 2 + whole.loss
+    cells = one * 6 + two * 2 + loss
     shares = numpy.bincount(cells, first) / numpy.bincount(cells)
     errors = 0.5 / numpy.bincount(cells) ** 0.5
     assert (abs(shares - 0.5) < 4 * errors).all()
@@ -356,6 +351,7 @@ ALL_RIGHT = numpy.zeros(4000, dtype=bool)
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
+        ({"wrong": numpy.arange(4000) % 10 > 0, "min_size": 20}, "could not have been confirmed"),
         ({"columns": {}}, "no column with two values"),
         ({"columns": constant(4000)}, "no column with two values"),
         ({"wrong": ALL_RIGHT}, "0 losses in"),
