@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy
 
 from assaymark.bias.codes import Column
-from assaymark.bias.counts import RATES, hits_and_n
+from assaymark.bias.counts import RATES, hits_and_n, tally
 from assaymark.bias.exact import effective, fisher_two_sided, newcombe
 from assaymark.bias.multiplicity import (
     FALSE_DISCOVERY_LEVEL,
@@ -14,7 +14,7 @@ from assaymark.bias.multiplicity import (
     benjamini_hochberg,
     holm,
 )
-from assaymark.bias.rows import Numbers, Predictions
+from assaymark.bias.rows import Predictions
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import Cell, Interval, Table
 
@@ -87,6 +87,8 @@ def differences(
     for rate in rates:
         if rate not in RATES:
             raise InputError(f'no rate is called "{rate}"{nearest(rate, RATES)}')
+    if data.weight is not None:  # their squares neither overflow nor vanish
+        data = replace(data, weight=data.weight / data.weight.max(initial=1e-300))
     compared = [
         one
         for column in data.groups.values()
@@ -103,15 +105,16 @@ def _surest(one: Difference) -> tuple[bool, float, float, str, str, str]:
 def _of_column(
     column: Column, data: Predictions, rates: Sequence[str], min_group_size: int
 ) -> list[Difference]:
-    rows, sums, squares = _cells(column, data)
+    counted = tally(column, data)
+    rows = counted.rows.sum(axis=(1, 2))
     held = numpy.flatnonzero(rows)
     if len(held) == 2:
         held = held[[int(numpy.argmin(rows[held]))]]
     other_rows = _others(rows)
     found = []
     for rate in rates:
-        hits, cases = hits_and_n(sums, rate)
-        _, squared = hits_and_n(squares, rate)
+        hits, cases = hits_and_n(counted.sums, rate)
+        _, squared = hits_and_n(counted.squares, rate)
         weighed = (hits, cases, squared)
         others = [_others(one) for one in weighed]
         for place in held.tolist():
@@ -190,25 +193,6 @@ def _tested(compared: list[Difference]) -> list[Difference]:
         for one, raw, family, discovery in adjusted
     ]
     return tested + [one for one in compared if one.why is not None]
-
-
-def _cells(column: Column, data: Predictions) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Of each group the rows, and by label and decision the weights and their squares.
-
-    Rows of weight 0 stand for nobody. The largest weight counts as 1.
-    """
-    size = len(column.names)
-    codes = column.codes * 4 + data.label * numpy.int32(2) + data.prediction
-
-    def summed(weight: Numbers | None) -> numpy.ndarray:
-        return numpy.bincount(codes, weight, minlength=4 * size).reshape(size, 2, 2)
-
-    if data.weight is None:
-        cells = summed(None)
-        return cells.sum(axis=(1, 2)), cells, cells
-    weight = data.weight / data.weight.max()
-    rows = numpy.bincount(column.codes[weight > 0], minlength=size)
-    return rows, summed(weight), summed(weight * weight)
 
 
 def table_of(found: Sequence[Difference], confidence: float = 0.95) -> Table:
