@@ -215,6 +215,18 @@ def test_what_a_better_slice_explains_is_merged_into_it() -> None:
     assert (("c2", "2"),) in search.confirmed[0].merged
 
 
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_condition_that_says_nothing_is_not_added(depth: int) -> None:
+    random = numpy.random.default_rng(17)
+    named = []
+    for run in range(40):
+        found = columns(random, 3000)
+        loss = random.random(3000) < 0.15 + 0.2 * (found["c1"].codes == 1)
+        search = find_slices(found, loss, min_size=30, depth=depth, seed=run)
+        named.append(tuple(one.conditions for one in search.confirmed))
+    assert named.count(((("c1", "1"),),)) >= 30
+
+
 def test_three_conditions_need_a_depth_of_three() -> None:
     random = numpy.random.default_rng(13)
     found = columns(random, 20_000)
