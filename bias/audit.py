@@ -1,10 +1,10 @@
 """All that is measured of decisions between two classes: groups, scores, individuals, slices, growth."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from assaymark.bias.check import at_worst, check_bias_table, gates_of
+from assaymark.bias.check import check_bias_table, gates_of
 from assaymark.bias.codes import Column
 from assaymark.bias.rows import Flags, Predictions
 from assaymark.reports.model import CheckResult, Finding, Gate
@@ -102,9 +102,7 @@ def audit(
     Raises InputError for options that do not fit the data.
     """
     wanted = wanted or Wanted()
-    request = Request(
-        check=check, data=data, wanted=wanted, gates=gates, tags=tags, seed=seed
-    )
+    request = Request(check=check, data=data, wanted=wanted, gates=gates, tags=tags, seed=seed)
     result = check_bias_table(
         check,
         data,
@@ -118,9 +116,14 @@ def audit(
     method = replace(
         result.method,
         steps=(*result.method.steps, *(step for part in parts for step in part.steps)),
-        not_tested=(*result.method.not_tested, *(item for part in parts for item in part.not_tested)),
+        not_tested=(
+            *result.method.not_tested,
+            *(item for part in parts for item in part.not_tested),
+        ),
         sources=tuple(
-            dict.fromkeys([*result.method.sources, *(item for part in parts for item in part.sources)])
+            dict.fromkeys(
+                [*result.method.sources, *(item for part in parts for item in part.sources)]
+            )
         ),
     )
     more = [finding for part in parts for finding in part.findings]
@@ -128,7 +131,7 @@ def audit(
 
 
 def _differences(request: Request) -> Part | None:
-    from assaymark.bias.differences import SOURCES, differences, table_of
+    from assaymark.bias.differences import differences
 
     found = differences(request.data, min_group_size=request.wanted.min_group_size)
     return None

@@ -1,7 +1,7 @@
 """The findings of a search for badly served slices: how many were confirmed, and how bad the worst is."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 
@@ -12,7 +12,16 @@ from assaymark.bias.rows import Flags, Predictions
 from assaymark.bias.slices import Search, Slice, find_slices, named
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.intervals import wilson
-from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Finding, Gate, Table
+from assaymark.reports.model import (
+    Cell,
+    Estimate,
+    Estimates,
+    Evidence,
+    Finding,
+    Gate,
+    Interval,
+    Table,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +57,8 @@ STEPS = (
     "Of slices that share most of their rows only the best is kept. The kept ones are tested on the other "
     "half, which the search never saw: exact one-sided tests against all other rows, with and without the "
     "rows of better slices, corrected together (Holm).",
-    "Without a confirmed slice the worst difference is not measured: the excess that would have been missed "
-    "is stated instead.",
+    "Without a confirmed slice the interval of the worst difference reaches to the excess that would have "
+    "been confirmed in four of five samples.",
 )
 SOURCES = (
     "Fisher 1935, The Design of Experiments",
@@ -57,6 +66,8 @@ SOURCES = (
     "Benjamini and Hochberg 1995, JRSS B 57",
     "Newcombe 1998, Statistics in Medicine 17",
 )
+_BLIND = 0.25
+"""That no slice was confirmed says nothing where a larger excess would have been missed."""
 _SHOWN = 30
 """Slices in the table; the summary has the number of all."""
 _MERGED_SHOWN = 3
@@ -78,18 +89,28 @@ def slice_findings(
 
     columns: what slices are made of, each with a code for every row of data; sensitive ones may be
     among them, numbers are in bands. Both measures are None with the reason where no search was
-    possible; without a confirmed slice there is no worst one, which is not a difference of 0. Raises
+    possible. Without a confirmed slice the worst difference is 0 and its interval reaches to the excess
+    that four of five searches would have confirmed; a limit below that is not kept. Raises
     InputError for an unknown loss, or columns that do not fit.
     """
     if loss not in LOSSES:
         raise InputError(f'no loss is called "{loss}"{nearest(loss, LOSSES)}')
     chosen = LOSSES[loss]
     search = _search(data, columns, chosen, depth, min_size, seed)
-    measured = (
-        _count(search, data, chosen),
-        _worst(search, chosen),
-    )
-    return [one for number in measured for one in findings(check, number, gates, tags)]
+    measured = (_count(search, data, chosen), _worst(search, chosen))
+    found = [one for number in measured for one in findings(check, number, gates, tags)]
+    return [_believed(one, search) for one in found]
+
+
+def _believed(finding: Finding, search: Search) -> Finding:
+    """A search that would have missed what its limit forbids is no good news."""
+    if finding.limit is None or finding.value != 0:
+        return finding
+    allowed = _BLIND if finding.measure == "confirmed_slices" else finding.limit.maximum or 0.0
+    least = search.detectable()
+    if least is not None and least <= allowed:
+        return finding
+    return replace(finding, unreliable=_missed(search))
 
 
 def _search(
@@ -147,15 +168,28 @@ def _count(search: Search, data: Predictions, loss: Loss) -> Measured:
 
 def _worst(search: Search, loss: Loss) -> Measured:
     target, measure = f"slices by {loss.rate}", "worst_slice_difference"
-    confirmed = search.confirmed
-    if not confirmed:
-        why = search.why or f"no slice was confirmed; {_missed(search)}"
+    confirmed, least = search.confirmed, search.detectable()
+    if search.why or (not confirmed and least is None):
         return Measured(
             target=target,
             measure=measure,
             value=None,
-            summary=f"Not measured: {why}.",
+            summary=f"Not measured: {search.why or _missed(search)}.",
             n=search.held_out,
+        )
+    if not confirmed:
+        return Measured(
+            target=target,
+            measure=measure,
+            value=0.0,
+            summary=f"No slice was confirmed; {_missed(search)}.",
+            n=search.held_out,
+            interval_at=lambda confidence: Interval(
+                low=0.0,
+                high=least or 1.0,
+                confidence=0.8,
+                method="excess that would have been seen",
+            ),
         )
     worst = max(confirmed, key=lambda one: one.excess or 0.0)
     return Measured(

@@ -3,7 +3,7 @@
 import csv
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import pytest
@@ -326,15 +326,21 @@ def test_findings_of_a_planted_slice(loss: str) -> None:
     assert count.references == ("T",)
 
 
-def test_no_confirmed_slice_is_no_worst_of_zero() -> None:
+@pytest.mark.parametrize("on", ["estimate", "upper"])
+@pytest.mark.parametrize(("allowed", "verdict"), [(0.5, "pass"), (0.05, "inconclusive")])
+def test_no_confirmed_slice_keeps_the_limits_that_the_search_could_have_broken(
+    on: Literal["estimate", "upper"], allowed: float, verdict: str
+) -> None:
     data, found = predictions(excess=0)
-    gate = Gate(metric="worst_slice_difference", limit=Limit(maximum=0.5, on="upper"))
+    gate = Gate(metric="worst_slice_difference", limit=Limit(maximum=allowed, on=on))
     count, worst = by_measure(slice_findings("c", data, found, gates=(gate,)))
     assert count.value == 0
     assert "would have been missed" in count.summary
-    assert (worst.value, worst.interval, worst.verdict) == (None, None, Verdict.NOT_MEASURED)
-    assert worst.blocks
-    assert "no slice was confirmed" in worst.summary
+    assert worst.value == 0
+    assert worst.interval is not None
+    assert 0.1 < worst.interval.high < 0.4
+    assert worst.verdict == verdict
+    assert "No slice was confirmed" in worst.summary
 
 
 def test_the_excess_that_is_detectable_is_detected() -> None:
