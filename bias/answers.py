@@ -125,14 +125,25 @@ def of_probabilities(
             f"{len(classes)} classes"
         )
     _check_known(name, [], classes, positive)
+    check_present(numpy.isnan(table).any(axis=1), name)
     sums = table.sum(axis=1)
     if not (numpy.abs(sums - 1) <= _SUM).all():
         raise InputError(
-            f"{name} gives probabilities that add up to {numpy.nanmin(sums):g} to {numpy.nanmax(sums):g} "
+            f"{name} gives probabilities that add up to {sums.min():g} to {sums.max():g} "
             "in a row: expected 1; leave scores out that are no probabilities"
         )
     place = [value_of(one) for one in classes].index(value_of(positive))
     return table[:, place]
+
+
+def check_present(missing: Flags, name: str) -> None:
+    """Raises InputError where an answer is missing."""
+    if missing.any():
+        raise InputError(
+            f"{name} leaves {int(missing.sum())} of {len(missing)} answers out (NaN or empty), the first in "
+            f"row {int(numpy.flatnonzero(missing)[0]) + 1}: expected one answer a row; a missing answer is "
+            "no decision"
+        )
 
 
 def _decided(raw: Any, n: int, name: str) -> Raw:
@@ -140,7 +151,7 @@ def _decided(raw: Any, n: int, name: str) -> Raw:
     codes, kinds = pandas.factorize(answers)
     none = numpy.array([str(kind).strip().lower() in _NO_ANSWER for kind in kinds], numpy.bool_)
     missing = (codes < 0) | numpy.append(none, True)[codes]
-    _check_present(missing, name)
+    check_present(missing, name)
     return answers
 
 
@@ -149,7 +160,7 @@ def _scores(raw: Any, n: int, name: str) -> Numbers:
         scores = _one_each(raw, n, name).astype(numpy.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} gives scores that are no numbers: {reason(error)}") from error
-    _check_present(numpy.isnan(scores), name)
+    check_present(numpy.isnan(scores), name)
     low, high = float(scores.min(initial=0)), float(scores.max(initial=0))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise InputError(
@@ -174,12 +185,3 @@ def _one_each(raw: Any, n: int, name: str) -> Raw:
             f"{answers.shape[0] if answers.ndim else 'a single one'}"
         )
     return answers
-
-
-def _check_present(missing: Flags, name: str) -> None:
-    if missing.any():
-        raise InputError(
-            f"{name} leaves {int(missing.sum())} of {len(missing)} answers out (NaN or empty), the first in "
-            f"row {int(numpy.flatnonzero(missing)[0]) + 1}: expected one answer a row; a missing answer is "
-            "no decision"
-        )

@@ -54,24 +54,29 @@ def consistency(
     """1 − the weighted mean over rows of |decision − mean decision of the nearest neighbours|.
 
     points: rows × dimensions, distances are Euclidean. with_itself: a row is its own nearest
-    neighbour, as in AIF360. Neighbours at the same distance are taken in the order of rows. Raises
-    InputError unless there are at least 2 more rows than neighbours.
+    neighbour, as in AIF360. Neighbours at the same distance are taken in the order of rows. There is no
+    value for fewer than 2 more rows than neighbours, nor where all decisions are the same.
     """
-    n = len(points)
-    if neighbors < 1 or n < neighbors + 2:
-        raise InputError(
-            f"consistency with {neighbors} neighbours of {n} rows: expected at least 1 neighbour, and 2 "
-            "more rows than neighbours"
-        )
-    if decision.all() or not decision.any():
-        return Consistency(n=n, value=None, why="every row has the same decision")
-    weights = numpy.ones(n) if weight is None else weight
-    if not weights.any():
-        return Consistency(n=n, value=None, why="no row weighs anything")
+    if neighbors < 1:
+        raise InputError(f"consistency is measured with 1 neighbour or more, got {neighbors}")
+    weights = numpy.ones(len(points)) if weight is None else weight
+    why = _why_not(decision, weights, neighbors)
+    if why:
+        return Consistency(n=len(points), value=None, why=why)
     search = NearestNeighbors(n_neighbors=neighbors + 1).fit(points)
     near = search.kneighbors(points if with_itself else None, return_distance=False)
     found, variance = _jackknife(near, decision.astype(numpy.float64), weights)
-    return Consistency(n=n, value=found, cases=_cases(found, variance, weights, neighbors))
+    return Consistency(
+        n=len(points), value=found, cases=_cases(found, variance, weights, neighbors)
+    )
+
+
+def _why_not(decision: Flags, weights: Numbers, neighbors: int) -> str:
+    if len(decision) < neighbors + 2:
+        return f"{len(decision)} rows are too few to compare each with {neighbors} others"
+    if decision.all() or not decision.any():
+        return "every row has the same decision, so that neighbours agree whatever they are"
+    return "" if weights.any() else "no row weighs anything"
 
 
 def _jackknife(near: Near, decision: Numbers, weights: Numbers) -> tuple[float, float]:

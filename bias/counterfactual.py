@@ -176,7 +176,8 @@ def flips(
 def _with(rows: pandas.DataFrame, column: str, places: Places, source: int) -> pandas.DataFrame:
     """Rows with another value in the column: that of the row `source`, so that its type stays."""
     asked = rows.iloc[places].copy()
-    asked[column] = rows[column].iloc[numpy.full(len(places), source)].array
+    value = rows[column].iloc[numpy.full(len(places), source)]
+    asked[column] = value.set_axis(asked.index)
     return asked
 
 

@@ -17,8 +17,8 @@ from assaymark.bias.rows import Numbers, Predictions
 from assaymark.reports.model import Interval
 
 _BENEFITS = numpy.array([0.0, 1.0, 2.0])
-_RAYS = 720
-_HALVINGS = 60
+_RAYS = 360
+_HALVINGS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +155,11 @@ def _border(shares: numpy.ndarray, cases: float, reach: float) -> numpy.ndarray:
         middle = (low + high) / 2
         inside = _deviance(shares, (shares + middle[:, None] * step).clip(0), cases) <= reach
         low, high = numpy.where(inside, middle, low), numpy.where(inside, high, middle)
-    return (shares + low[:, None] * step).clip(0)
+    border: numpy.ndarray = (shares + low[:, None] * step).clip(0)
+    return border
 
 
-def _deviance(shares: numpy.ndarray, other: numpy.ndarray, cases: float) -> Numbers:
+def _deviance(shares: numpy.ndarray, other: numpy.ndarray, cases: float) -> numpy.ndarray:
     """Twice by how much the other shares are less likely, of rows with these shares."""
-    apart = 2 * cases * (xlogy(shares, shares) - xlogy(shares, other))
-    found: Numbers = apart.sum(axis=-1)
-    return found
+    apart = xlogy(shares, shares) - xlogy(shares, other)
+    return numpy.asarray(2 * cases * apart.sum(axis=-1))

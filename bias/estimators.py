@@ -110,8 +110,12 @@ def of_estimator(estimator: Any, name: str, positive: Positive) -> TabularModel:
     """An object with predict, and maybe predict_proba and classes_, as scikit-learn defines them.
 
     It is given the columns that it was trained on where it knows them (feature_names_in_). Raises
-    InputError when `positive` is none of its classes.
+    InputError when it has no predict; when it is asked, for a `positive` that is none of its classes.
     """
+    if not hasattr(estimator, "predict"):
+        raise InputError(
+            f"{name} holds a {type(estimator).__name__}: expected an object with predict"
+        )
     known = getattr(estimator, "feature_names_in_", None)
     features = None if known is None else tuple(map(str, known))
     classes = getattr(estimator, "classes_", None)

@@ -1,6 +1,7 @@
 """Individual fairness as findings: inequality of benefits, consistency among neighbours, attribute flips."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas
 
@@ -90,8 +91,8 @@ def _benefits_table(attribute: str, groups: list[Benefits], alpha: float, title:
         whole = both.between + both.within
         share = f" ({both.between / whole:.1%} of the whole)" if whole else ""
         note = (
-            f"Between the groups lies {both.between:.4f}{share}, within them {both.within:.4f}. A benefit of 1 "
-            "is a right decision."
+            f"Between the groups lies {both.between:.4f}{share}, within them {both.within:.4f}. A benefit of "
+            "1 is a right decision."
         )
     return Table(
         title=f"{title} by {attribute}",
@@ -136,7 +137,7 @@ def consistency_findings(
     )
     alike = f"their {neighbors} nearest neighbours by {_listed(list(features.columns))}"
     summary = (
-        f"Not measured: {found.why}, so that neighbours agree whatever they are."
+        f"Not measured: {found.why}."
         if found.value is None
         else f"Decisions agree with those of {alike} to {found.value:.3f} of 1"
         + (
@@ -221,7 +222,7 @@ def _flip_rate(found: Flips, features: pandas.DataFrame) -> Measured:
 def _moved(found: Flips) -> str:
     if found.score_change is None:
         return ""
-    if found.score_change == 0:
+    if found.score_change == found.total.value == 0:
         return (
             " and no score by anything: the model leaves the column aside, which says nothing about other "
             "columns that stand for it"
@@ -287,7 +288,7 @@ def _examples(found: Flips, features: pandas.DataFrame) -> Table:
     )
 
 
-def _example(one: Example, rest: "pandas.Series[object]") -> tuple[Cell, ...]:
+def _example(one: Example, rest: "pandas.Series[Any]") -> tuple[Cell, ...]:
     change = "becomes positive" if one.gained else "is positive no more"
     return (one.row + 1, one.old, one.new, change, *map(_cell, rest.tolist()))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy
 import pandas
 
-from assaymark.bias.answers import Answers, Positive, TabularModel, of_probabilities
+from assaymark.bias.answers import Answers, Positive, TabularModel, check_present, of_probabilities
 from assaymark.bias.named_code import reason
 from assaymark.reports.errors import InputError
 
@@ -176,6 +176,8 @@ def _answers(
     label: _Matrix | None, shares: _Matrix | None, graph: Any, positive: Positive, name: str
 ) -> Answers:
     table = None if shares is None else numpy.asarray(shares)
+    if table is not None:  # a label beside NaN is that of no class
+        check_present(numpy.isnan(table.reshape(len(table), -1)).any(axis=1), name)
     columns = table.shape[1] if table is not None and table.ndim == 2 else 1
     if table is None or columns == 1:
         # beside labels it is open which class a single number is of
