@@ -54,10 +54,11 @@ def ask(model: TabularModel, rows: pandas.DataFrame) -> Answers:
     """The answers of a model, one a row. The model is given a copy, whose rows count from 0.
 
     Raises InputError that names the model when it fails, answers another number of rows, leaves an
-    answer out, or gives a probability outside [0, 1].
+    answer out, gives a probability outside [0, 1], or changes which rows there are.
     """
+    given = rows.reset_index(drop=True).copy()
     try:
-        answers = model.predict(rows.reset_index(drop=True).copy())
+        answers = model.predict(given)
     except InputError:
         raise
     except (Exception, SystemExit) as error:
@@ -67,6 +68,11 @@ def ask(model: TabularModel, rows: pandas.DataFrame) -> Answers:
         ) from error
     if not isinstance(answers, Answers) or (answers.decision is None and answers.score is None):
         raise InputError(f"{model.name} gave no answers: expected decisions or probabilities")
+    if len(given) != len(rows) or not in_order(given):
+        raise InputError(
+            f"{model.name} drops or sorts the rows it is given in place, so that it is open which answer "
+            "is whose: let it work on a copy"
+        )
     return Answers(
         decision=None
         if answers.decision is None
@@ -74,6 +80,11 @@ def ask(model: TabularModel, rows: pandas.DataFrame) -> Answers:
         score=None if answers.score is None else _scores(answers.score, len(rows), model.name),
         classes=answers.classes,
     )
+
+
+def in_order(table: "pandas.Series[Any] | pandas.DataFrame") -> bool:
+    """Whether rows still count 0, 1, …, as those that a model is given do."""
+    return table.index.equals(pandas.RangeIndex(len(table)))
 
 
 def decisions(

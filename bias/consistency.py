@@ -5,7 +5,7 @@ nearest|. There and in AIF360 a row is among its own nearest; here it is not unl
 always agrees with itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -20,6 +20,7 @@ from assaymark.reports.model import Interval
 MOST_ROWS = 20_000
 """Beyond this many rows a sample of them is compared."""
 _MOST_TEXTS = 200
+_SCATTER = 1e-4
 Points = numpy.ndarray[tuple[int, int], numpy.dtype[numpy.float64]]
 Near = numpy.ndarray[tuple[int, int], numpy.dtype[numpy.int64]]
 
@@ -40,7 +41,8 @@ class Consistency:
         """Wilson's for `cases` rows; None without a value."""
         if self.value is None:
             return None
-        return wilson(self.value * self.cases, self.cases, confidence)
+        found = wilson(self.value * self.cases, self.cases, confidence)
+        return None if found is None else replace(found, method="Wilson, with the jackknife's size")
 
 
 def consistency(
@@ -54,7 +56,7 @@ def consistency(
     """1 − the weighted mean over rows of |decision − mean decision of the nearest neighbours|.
 
     points: rows × dimensions, distances are Euclidean. with_itself: a row is its own nearest
-    neighbour, as in AIF360. Neighbours at the same distance are taken in the order of rows. There is no
+    neighbour, as in AIF360. Which of several at the same distance count is arbitrary (`apart`). There is no
     value for fewer than 2 more rows than neighbours, nor where all decisions are the same.
     """
     if neighbors < 1:
@@ -116,6 +118,15 @@ def sample(n: int, seed: int, most: int = MOST_ROWS) -> numpy.ndarray[Any, Any]:
     if n <= most:
         return numpy.arange(n)
     return numpy.sort(numpy.random.default_rng(seed).choice(n, size=most, replace=False))
+
+
+def apart(points: Points, seed: int) -> Points:
+    """The points, each moved at random by some 0.0001, so that no two are at the same distance.
+
+    Of many rows at one point the search finds the same few for all, and these few then decide: on the
+    Adult data by sex and race the consistency ran from 0.58 to 0.74 with the order of the rows.
+    """
+    return points + numpy.random.default_rng(seed).normal(scale=_SCATTER, size=points.shape)
 
 
 def points(features: pandas.DataFrame) -> Points:

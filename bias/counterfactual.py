@@ -6,7 +6,9 @@ same to words. It is not counterfactual fairness as Kusner et al. 2017 (arXiv 17
 the attribute would have caused in other columns stays as it is.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy
 import pandas
@@ -41,15 +43,17 @@ class Pair:
     """Rows with the value `old`, asked as if it were `new`.
 
     gained, lost: the shares whose decision became positive, and ceased to be. score: the mean change
-    of the score, None for a model without scores.
+    of the score, distance: that of its absolute value; None for a model without scores.
     """
 
     old: str
     new: str
+    weight: float
     changed: Changed
     gained: float | None
     lost: float | None
     score: float | None
+    distance: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,43 +126,39 @@ def flips(
     rows, old = features.iloc[places], codes[places]
     weighs = numpy.ones(len(rows)) if weight is None else weight[places]
     names = [_shown(value) for value in values]
-    before = ask(model, rows)
+    before = _with_classes(ask(model, rows))
     decided = decisions(model, before, positive, threshold)
     _check_steady(decided, decisions(model, ask(model, rows), positive, threshold), model)
 
     changed = numpy.zeros(len(rows), dtype=numpy.bool_)
     pairs: list[Pair] = []
     found: list[Example] = []
-    moved = numpy.zeros(2)  # the sum of changes by weight, and the weight
-    for new in range(len(names)):
+    for new, name in enumerate(names):
         others = numpy.flatnonzero(old != new)
-        after = ask(model, _with(rows, column, others, int(numpy.argmax(old == new))))
+        asked = _with(rows, column, others, int(numpy.argmax(old == new)))
+        after = _as_before(before, ask(model, asked), model)
         flipped = decisions(model, after, positive, threshold) != decided[others]
+        change = _change(before, others, after)
         changed[others] |= flipped
-        for start in range(len(names)):
-            mine = numpy.flatnonzero(old[others] == start)
+        for start, origin in enumerate(names):
+            mine = old[others] == start
             if start == new:
                 continue
-            change = _change(before, others[mine], after, mine)
-            weights = weighs[others[mine]]
-            gained = flipped[mine] & ~decided[others[mine]]
-            if change is not None:
-                moved += numpy.abs(change) @ weights, weights.sum()
             pairs.append(
-                Pair(
-                    old=names[start],
-                    new=names[new],
-                    changed=_changed(flipped[mine], weights),
-                    gained=_mean(gained, weights),
-                    lost=_mean(flipped[mine] & ~gained, weights),
-                    score=None if change is None else _mean(change, weights),
+                _pair(
+                    (origin, name),
+                    flipped[mine],
+                    decided[others[mine]],
+                    None if change is None else change[mine],
+                    weighs[others[mine]],
                 )
             )
-            for place in numpy.flatnonzero(flipped[mine])[: max(examples - len(found), 0)]:
-                row = int(places[others[mine[place]]])
-                found.append(
-                    Example(row=row, old=names[start], new=names[new], gained=bool(gained[place]))
-                )
+        for place in numpy.flatnonzero(flipped)[: max(examples - len(found), 0)]:
+            one = others[place]
+            gained = not decided[one]
+            found.append(
+                Example(row=int(places[one]), old=names[old[one]], new=name, gained=gained)
+            )
     return Flips(
         column=column,
         total=_changed(changed, weighs),
@@ -168,9 +168,31 @@ def flips(
             for place, name in enumerate(names)
         },
         pairs=tuple(sorted(pairs, key=lambda pair: names.index(pair.old))),
-        score_change=moved[0] / moved[1] if moved[1] else None,
+        score_change=_overall(pairs),
         examples=tuple(found),
     )
+
+
+def _pair(
+    names: tuple[str, str], flipped: Flags, decided: Flags, change: Numbers | None, weights: Numbers
+) -> Pair:
+    return Pair(
+        old=names[0],
+        new=names[1],
+        weight=float(weights.sum()),
+        changed=_changed(flipped, weights),
+        gained=_mean(flipped & ~decided, weights),
+        lost=_mean(flipped & decided, weights),
+        score=None if change is None else _mean(change, weights),
+        distance=None if change is None else _mean(numpy.abs(change), weights),
+    )
+
+
+def _overall(pairs: Sequence[Pair]) -> float | None:
+    """The mean distance over rows and other values."""
+    known = [(pair.distance, pair.weight) for pair in pairs if pair.distance is not None]
+    total = math.fsum(weight for _, weight in known)
+    return math.fsum(distance * weight for distance, weight in known) / total if total else None
 
 
 def _with(rows: pandas.DataFrame, column: str, places: Places, source: int) -> pandas.DataFrame:
@@ -179,6 +201,25 @@ def _with(rows: pandas.DataFrame, column: str, places: Places, source: int) -> p
     value = rows[column].iloc[numpy.full(len(places), source)]
     asked[column] = value.set_axis(asked.index)
     return asked
+
+
+def _with_classes(answers: Answers) -> Answers:
+    """Answers that say which decisions there are, so that among fewer rows none needs to be positive."""
+    if answers.classes is not None or answers.decision is None:
+        return answers
+    return replace(answers, classes=tuple(pandas.unique(answers.decision)))
+
+
+def _as_before(before: Answers, after: Answers, model: TabularModel) -> Answers:
+    """The answers about changed rows, read as those before: few probabilities may all be 0 or 1."""
+    if before.decision is None and after.score is None and after.decision is not None:
+        after = Answers(score=after.decision.astype(numpy.float64))
+    if (before.decision is None) != (after.decision is None):
+        raise InputError(
+            f"{model.name} answers with decisions of some rows and with probabilities of others: return the "
+            "same for all, or a column of probabilities for each class"
+        )
+    return replace(after, classes=before.classes)
 
 
 def _check_steady(first: Flags, second: Flags, model: TabularModel) -> None:
@@ -190,10 +231,10 @@ def _check_steady(first: Flags, second: Flags, model: TabularModel) -> None:
         )
 
 
-def _change(before: Answers, old: Places, after: Answers, new: Places) -> Numbers | None:
+def _change(before: Answers, places: Places, after: Answers) -> Numbers | None:
     if before.score is None or after.score is None:
         return None
-    return after.score[new] - before.score[old]
+    return after.score - before.score[places]
 
 
 def _changed(flipped: Flags, weights: Numbers) -> Changed:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 import pandas
 
-from assaymark.bias.answers import Answers, Positive, TabularModel, of_probabilities
+from assaymark.bias.answers import Answers, Positive, TabularModel, in_order, of_probabilities
 from assaymark.bias.named_code import reason
 from assaymark.reports.errors import InputError
 
@@ -72,18 +72,18 @@ def of_function(
     """
 
     def predict(rows: pandas.DataFrame) -> Answers:
-        return _read(function(rows), rows, name, positive)
+        return _read(function(rows), name, positive)
 
     return TabularModel(name=name, predict=predict)
 
 
-def _read(raw: Any, rows: pandas.DataFrame, name: str, positive: Positive) -> Answers:
+def _read(raw: Any, name: str, positive: Positive) -> Answers:
     if isinstance(raw, Answers):
         return raw
-    if isinstance(raw, pandas.Series | pandas.DataFrame) and not raw.index.equals(rows.index):
+    if isinstance(raw, pandas.Series | pandas.DataFrame) and not in_order(raw):
         raise InputError(
-            f"{name} answers with {len(raw)} rows under another index than the {len(rows)} it was asked: "
-            "expected one answer a row, in their order"
+            f"{name} answers {len(raw)} rows under another index than those it was asked: expected one "
+            "answer a row, in their order"
         )
     try:
         array = numpy.asarray(raw)
@@ -123,7 +123,7 @@ def of_estimator(estimator: Any, name: str, positive: Positive) -> TabularModel:
 
     def predict(rows: pandas.DataFrame) -> Answers:
         given = _given(estimator, features, rows, name)
-        answers = _read(estimator.predict(given), rows, name, positive)
+        answers = _read(estimator.predict(given), name, positive)
         if classes is None:
             return answers
         listed = tuple(numpy.asarray(classes).tolist())

@@ -1,16 +1,13 @@
-"""Individual fairness as findings: inequality of benefits, consistency among neighbours, attribute flips."""
+"""Individual fairness as findings: consistency among neighbours, and attribute flips."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas
 
 from assaymark.bias import consistency as neighbourhoods
-from assaymark.bias import entropy
 from assaymark.bias.answers import Positive, TabularModel
 from assaymark.bias.codes import MISSING
 from assaymark.bias.counterfactual import Changed, Example, Flips, flips, why_not
-from assaymark.bias.entropy import Benefits
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.rows import Numbers, Predictions
 from assaymark.reports.errors import InputError
@@ -19,12 +16,7 @@ from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Finding
 
 FLIP_RATE = "counterfactual_flip_rate"
 CONSISTENCY = "consistency"
-INDICES = {"generalized_entropy_index": 2.0, "theil_index": 1.0}
-"""Each index with its alpha."""
-METRICS = (*INDICES, CONSISTENCY, FLIP_RATE)
 SOURCES = (
-    "Speicher et al. 2018, arXiv 1807.00787",
-    "Venzon and Moolgavkar 1988, Applied Statistics 37",
     "Zemel et al. 2013, Learning fair representations, ICML",
     "Efron and Stein 1981, Annals of Statistics 9",
     "Galhotra, Brun and Meliou 2017, arXiv 1709.03221",
@@ -32,81 +24,6 @@ SOURCES = (
 )
 _MOST_PAIRS = 30
 _MOST_COLUMNS = 12
-
-
-def entropy_findings(
-    check: str, data: Predictions, *, gates: Sequence[Gate] = (), tags: tuple[str, ...] = ()
-) -> list[Finding]:
-    """The generalized entropy index (alpha 2) and Theil's of all rows, divided by every attribute."""
-    everybody = entropy.benefits(data)
-    by_attribute = {name: entropy.benefits_by_group(data, name) for name in data.groups}
-    found: list[Finding] = []
-    for measure, alpha in INDICES.items():
-        measured = _inequality(data.name, measure, alpha, everybody, by_attribute)
-        found += findings(check, measured, gates, tags)
-    return found
-
-
-def _inequality(
-    target: str,
-    measure: str,
-    alpha: float,
-    everybody: Benefits,
-    by_attribute: dict[str, list[Benefits]],
-) -> Measured:
-    value = entropy.index(everybody, alpha)
-    title = measure.replace("_", " ").capitalize()
-    summary = (
-        "Not measured: every decision is a false negative, so that nobody has a benefit."
-        if value is None
-        else f"{title} of benefits (decision − label + 1, a positive decision taken as the good one): "
-        f"{value:.3f}. It is 0 where all are treated alike, be it well or badly."
-    )
-    return Measured(
-        target=target,
-        measure=measure,
-        value=value,
-        summary=summary,
-        n=everybody.n,
-        interval_at=lambda confidence: entropy.interval(everybody, alpha, confidence),
-        evidence=tuple(
-            _benefits_table(name, groups, alpha, title) for name, groups in by_attribute.items()
-        )
-        if value is not None
-        else (),
-    )
-
-
-def _benefits_table(attribute: str, groups: list[Benefits], alpha: float, title: str) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for group in groups:
-        total = sum(group.weights)
-        shares = [weight / total if total else None for weight in group.weights]
-        rows.append(
-            (group.name, group.n, group.mean, shares[0], shares[2], entropy.index(group, alpha))
-        )
-    both = entropy.parts(groups, alpha)
-    note = ""
-    if both is not None:
-        whole = both.between + both.within
-        share = f" ({both.between / whole:.1%} of the whole)" if whole else ""
-        note = (
-            f"Between the groups lies {both.between:.4f}{share}, within them {both.within:.4f}. A benefit of "
-            "1 is a right decision."
-        )
-    return Table(
-        title=f"{title} by {attribute}",
-        columns=(
-            attribute,
-            "rows",
-            "mean benefit",
-            "benefit 0 (false negatives)",
-            "benefit 2 (false positives)",
-            "index in the group",
-        ),
-        rows=tuple(rows),
-        note=note,
-    )
 
 
 def consistency_findings(
@@ -130,7 +47,7 @@ def consistency_findings(
         )
     places = neighbourhoods.sample(data.n, seed)
     found = neighbourhoods.consistency(
-        neighbourhoods.points(features.iloc[places]),
+        neighbourhoods.apart(neighbourhoods.points(features.iloc[places]), seed),
         data.prediction[places],
         neighbors=neighbors,
         weight=None if data.weight is None else data.weight[places],
@@ -203,8 +120,8 @@ def _flip_rate(found: Flips, features: pandas.DataFrame) -> Measured:
         summary = f"Not measured: no row with a value of {found.column} weighs anything."
     else:
         summary = (
-            f"Changing nothing but {found.column} changes the decision on {total.value:.1%} of {total.n:,} "
-            f"rows{_moved(found)}."
+            f"Changing nothing but {found.column} changes the decision on {_percent(total.value)} of "
+            f"{total.n:,} rows{_moved(found)}."
         )
     if found.missing:
         summary += f" {found.missing:,} rows without a value were left out."
@@ -257,8 +174,8 @@ def _flip_evidence(found: Flips, features: pandas.DataFrame) -> tuple[Evidence, 
             for pair in worst
         ),
         note=(note if len(found.pairs) > len(worst) else "")
-        + "Other columns stay as they are, also those that the attribute may have shaped: an attribute "
-        "flip, no causal counterfactual.",
+        + "Other columns stay as they are, also those that the attribute may have shaped, so that some rows "
+        "may describe nobody: an attribute flip, no causal counterfactual.",
     )
     chart = Estimates(
         title=f"Share whose decision changes with {found.column}, by its value",
@@ -283,20 +200,26 @@ def _examples(found: Flips, features: pandas.DataFrame) -> Table:
     return Table(
         title=f"Rows whose decision changes with {found.column}",
         columns=("data row", found.column, "asked as", "the decision", *map(str, others)),
-        rows=tuple(_example(one, features[others].iloc[one.row]) for one in found.examples),
+        rows=tuple(_example(one, features[others]) for one in found.examples),
         note="The first that were found, not drawn at random.",
     )
 
 
-def _example(one: Example, rest: "pandas.Series[Any]") -> tuple[Cell, ...]:
+def _example(one: Example, features: pandas.DataFrame) -> tuple[Cell, ...]:
     change = "becomes positive" if one.gained else "is positive no more"
-    return (one.row + 1, one.old, one.new, change, *map(_cell, rest.tolist()))
+    # column by column: a row taken as one has a single type
+    rest = [_cell(features[name].iloc[[one.row]].tolist()[0]) for name in features.columns]
+    return (one.row + 1, one.old, one.new, change, *rest)
 
 
 def _cell(value: object) -> Cell:
     if pandas.isna(value):  # type: ignore[call-overload]
         return MISSING
     return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -128,6 +128,38 @@ def test_a_model_blind_to_the_column_never_flips_and_one_of_it_alone_always_does
     assert flips(alone, table, "group", positive=True).total.value == (1.0 if expected else 0.0)
 
 
+def test_changed_rows_of_whom_none_is_positive() -> None:
+    model = of_function(
+        lambda rows: rows["group"].map({"a": "yes", "b": "no"}).tolist(), "m", "yes"
+    )
+    table = pandas.DataFrame({"group": list("aaabb")})
+    assert flips(model, table, "group", positive="yes").total.value == 1
+    with pytest.raises(InputError, match="answers 'no', 'yes', never the positive value 'Yes'"):
+        flips(model, table, "group", positive="Yes")
+
+
+@pytest.mark.parametrize("positive", [1, "yes", 0])
+def test_probabilities_that_are_all_certain_stay_probabilities(positive: Any) -> None:
+    """The positive class is certain for x = 1; of a the rest is open."""
+    model = of_function(
+        lambda rows: rows["x"].where(rows["group"] == "b", 0.7).astype(float), "m", positive
+    )
+    table = pandas.DataFrame({"x": [0, 1, 0, 1], "group": list("abab")})
+    table.loc[4] = (1, "a")
+    found = flips(model, table, "group", positive=positive)
+    # 0.7 becomes 0, 0 and 1; 1 becomes 0.7 twice
+    assert found.total.hits == 2
+    assert found.score_change == pytest.approx((0.7 * 2 + 0.3 * 3) / 5)
+
+
+def test_decisions_that_turn_into_probabilities_are_refused() -> None:
+    model = of_function(
+        lambda rows: (rows["x"] >= 0.5) * (0.9 if (rows["sex"] == "m").all() else 1.0), "m", 1
+    )
+    with pytest.raises(InputError, match="m answers with decisions of some rows"):
+        flips(model, HUNDRED, "sex", positive=1)
+
+
 def test_the_order_of_rows_changes_nothing() -> None:
     mixed = HUNDRED.sample(frac=1, random_state=0)
     first, second = (
@@ -181,7 +213,7 @@ def test_findings_hold_the_interval_against_the_gate() -> None:
     assert finding.interval == wilson(25, 100, 0.9)
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert (finding.severity, finding.references) == ("critical", ("t",))
-    assert finding.summary == "Changing nothing but sex changes the decision on 25.0% of 100 rows."
+    assert finding.summary == "Changing nothing but sex changes the decision on 25.0 % of 100 rows."
     pairs, _, examples = finding.evidence
     assert isinstance(pairs, Table)
     assert isinstance(examples, Table)

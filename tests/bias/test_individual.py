@@ -14,7 +14,8 @@ from assaymark.bias import entropy
 from assaymark.bias.codes import column_of
 from assaymark.bias.consistency import consistency, points, sample
 from assaymark.bias.entropy import Benefits, benefits, benefits_by_group, index, interval, parts
-from assaymark.bias.individual_findings import consistency_findings, entropy_findings
+from assaymark.bias.entropy_findings import entropy_findings
+from assaymark.bias.individual_findings import consistency_findings
 from assaymark.bias.rows import Predictions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Gate, Limit, Table, Verdict
@@ -192,7 +193,7 @@ def test_entropy_findings() -> None:
     (table,) = general.evidence
     assert isinstance(table, Table)
     assert table.rows == (("a", 4, 1.0, 0.25, 0.25, 0.25), ("b", 2, 1.0, 0.0, 0.0, 0.0))
-    assert table.note.startswith("Between the groups lies 0.0000 (0.0% of the whole)")
+    assert table.note.startswith("Between the groups lies 0.0000 (0.0 % of the whole)")
 
 
 def test_nobody_with_a_benefit_is_not_measured() -> None:
@@ -371,6 +372,24 @@ def test_many_rows_are_sampled_and_the_report_says_so(monkeypatch: pytest.Monkey
     assert finding.value == pytest.approx(0.5, abs=0.02)
     assert finding.interval is not None
     assert finding.interval.low < 0.5 < finding.interval.high
+
+
+def test_rows_that_are_the_same_do_not_hang_on_a_few_of_them() -> None:
+    """Groups of 300 at one point, decided by lot: |lot − mean of k lots| has a closed form."""
+    rng = numpy.random.default_rng(0)
+    share, k = 0.3, 5
+    chosen = (rng.random(1200) < share).astype(int)
+    table = pandas.DataFrame({"ward": list("abcd") * 300})
+    expected = 1 - 2 * share * (1 - share)
+    values = []
+    for order in (numpy.arange(1200), numpy.arange(1200)[::-1]):
+        decided = chosen[order].tolist()
+        data = rows(decided, decided, ["a"] * 1200)
+        (finding,) = consistency_findings("c", data, table.iloc[order], neighbors=k)
+        assert finding.interval is not None
+        assert finding.interval.low < expected < finding.interval.high
+        values.append(finding.value)
+    assert values == [pytest.approx(expected, abs=0.03)] * 2
 
 
 def test_features_of_other_rows_are_refused() -> None:

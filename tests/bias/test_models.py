@@ -239,6 +239,18 @@ def test_a_model_that_writes_into_its_rows_changes_nothing() -> None:
     pandas.testing.assert_frame_equal(rows, ROWS)
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+@pytest.mark.parametrize("how", ["sort_values", "dropna"])
+def test_a_model_that_moves_its_rows_is_refused(how: str) -> None:
+    def predict(rows: pandas.DataFrame) -> Any:
+        getattr(rows, how)(**({"by": "x"} if how == "sort_values" else {}), inplace=True)
+        return [0, 1, 1]
+
+    rows = pandas.DataFrame({"x": [2.0, None, 1.0]})
+    with pytest.raises(InputError, match="m drops or sorts the rows it is given"):
+        ask(of_function(predict, "m", 1), rows)
+
+
 def test_an_estimator_is_given_the_columns_it_knows() -> None:
     features, _ = patients()
     wide = features.assign(ward="a")[["ward", "sex", "bp", "bmi", "age"]]
