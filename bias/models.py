@@ -1,0 +1,71 @@
+"""Tabular models by name: one grammar, and no pickle.
+
+package.module:predict (a function of a data frame) · package.module:estimator (an object or a factory
+with predict) · x.onnx · x.skops · x.mitigated.json
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from assaymark.bias.answers import Positive, TabularModel
+from assaymark.bias.estimators import of_estimator, of_object
+from assaymark.bias.named_code import resolve
+from assaymark.reports.errors import InputError
+
+_MITIGATED = ".mitigated.json"
+_PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".dill", ".cloudpickle", ".sav")
+
+
+def load(spec: str, *, positive: Positive = 1, folder: Path = Path()) -> TabularModel:
+    """The model a spec names; files are looked up in `folder`.
+
+    positive: the class whose probability is the score. Raises InputError when it is missing, is a
+    pickle, or is no model.
+    """
+    if re.fullmatch(r"[\w.]+:[\w.]+", spec):
+        return of_object(resolve(spec, folder), spec, positive)
+    path = folder / spec
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise InputError(
+            f"{spec} is a pickle, which runs code when it is opened: save the model with skops.io.dump as "
+            ".skops, export it to .onnx, or name package.module:factory, a function of yours that loads it"
+        )
+    opened = _MITIGATE if spec.endswith(_MITIGATED) else _FILES.get(suffix)
+    if opened is None:
+        raise InputError(
+            f"{spec} is not a tabular model that is read here: expected package.module:name, .onnx, .skops "
+            f"or {_MITIGATED}"
+        )
+    if not path.is_file():
+        raise InputError(f"no model at {spec}: expected a file, or package.module:name")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return replace(opened(path, spec, positive), sha256=digest)
+
+
+def _onnx(path: Path, spec: str, positive: Positive) -> TabularModel:
+    from assaymark.bias.onnx_tables import of_onnx
+
+    return of_onnx(path, spec, positive)
+
+
+def _skops(path: Path, spec: str, positive: Positive) -> TabularModel:
+    from assaymark.bias.skops_files import read
+
+    return of_estimator(read(path, spec), spec, positive)
+
+
+def _mitigated(path: Path, spec: str, positive: Positive) -> TabularModel:
+    mitigated: Any = import_module("assaymark.bias.mitigated")
+    return of_estimator(mitigated.load(path), spec, positive)
+
+
+_Open = Callable[[Path, str, Positive], TabularModel]
+_FILES: dict[str, _Open] = {".onnx": _onnx, ".skops": _skops}
+_MITIGATE: _Open = _mitigated
