@@ -56,7 +56,7 @@ def values(table: Table, column: str) -> Values:
 
 def numbers(table: Table, column: str) -> Numbers:
     """Finite numbers. Raises InputError where one is missing, infinite or no number."""
-    found = _floats(table, column)
+    found = floats(table, column)
     _present(numpy.isnan(found), column, table)
     if not numpy.isfinite(found).all():
         raise InputError(f'column "{column}" of {table.name} has infinite scores: expected numbers')
@@ -78,7 +78,7 @@ def sensitive(table: Table, column: str, bands: Bands | None = None) -> Column:
     """A sensitive column; a missing value is a group of its own, numbers are cut where bands say."""
     if bands is None:
         return column_of(column, table.column(column), most=MANY_GROUPS, where=table.name)
-    return banded(column, _floats(table, column), bands)
+    return banded(column, floats(table, column), bands)
 
 
 def banded(name: str, found: Numbers, bands: Bands) -> Column:
@@ -121,13 +121,13 @@ def _present(missing: Flags, column: str, table: Table) -> None:
         )
 
 
-def _floats(table: Table, column: str) -> Numbers:
+def floats(table: Table, column: str) -> Numbers:
     """The numbers of a column, NaN where one is missing."""
     array = table.column(column)
     if pyarrow.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     try:
-        cast = _as_floats(array).combine_chunks()
+        cast = _as_numbers(array).combine_chunks()
     except (pyarrow.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'column "{column}" of {table.name} is not numbers: {reason}') from error
@@ -135,7 +135,7 @@ def _floats(table: Table, column: str) -> Numbers:
     return found
 
 
-def _as_floats(array: Any) -> Any:
+def _as_numbers(array: Any) -> Any:
     """An arrow array as numbers; null, or "nan", where one is missing."""
     try:
         return array.cast(pyarrow.float64())

@@ -53,7 +53,7 @@ def table(
     sensitive: Sensitive,
     prediction: Annotated[str | None, typer.Option(help="Column with the decision.")] = None,
     score: Annotated[str | None, typer.Option(help="Column with the model's score.")] = None,
-    threshold: Threshold = 0.5,
+    threshold: Threshold = None,
     positive: Positive = "1",
     task: Annotated[
         str, typer.Option(help="binary, multiclass, regression or ranking.")
@@ -157,7 +157,7 @@ def mitigate(
     sensitive: Sensitive,
     prediction: Annotated[str | None, typer.Option(help="Column with the decision.")] = None,
     score: Annotated[str | None, typer.Option(help="Column with the model's score.")] = None,
-    threshold: Threshold = 0.5,
+    threshold: Threshold = None,
     positive: Positive = "1",
     features: Annotated[str | None, typer.Option(help="Columns a model may be fitted to.")] = None,
     method: Annotated[

@@ -8,7 +8,10 @@ from assaymark.cli.policy_text import Table, numbers
 from assaymark.reports.errors import InputError
 
 Sensitive = Annotated[str, typer.Option(help="Sensitive columns, with commas.")]
-Threshold = Annotated[float, typer.Option(help="A score from here on is a positive decision.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="A score from here on is a positive decision.", show_default="0.5"),
+]
 Positive = Annotated[str, typer.Option(help="The value that means positive.")]
 Weight = Annotated[str | None, typer.Option(help="Column: how many people a row stands for.")]
 Bands = Annotated[

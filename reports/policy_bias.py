@@ -111,6 +111,13 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "accepted": tuple(name for name in BINARY if name.endswith("_growth")),
 }
 """Metrics that are measured only where a key says how."""
+_WHOLE = (
+    "generalized_entropy_index",
+    "theil_index",
+    "consistency",
+    "confirmed_slices",
+    "worst_slice_difference",
+)
 _Scalar = Annotated[
     str | int | float | bool,
     BeforeValidator(scalar, json_schema_input_type=str | int | float | bool),
@@ -221,6 +228,17 @@ class BiasTableCheck(_TableKeys):
             raise ValueError(f'query belongs to task = "ranking", this is task = "{self.task}"')
         if self.counterfactual and self.model is None:
             raise ValueError("counterfactual asks the model again: name the model")
+        unlisted = (
+            [
+                column
+                for column in (self.impact_ratios.sex, self.impact_ratios.race)
+                if column not in self.sensitive
+            ]
+            if self.impact_ratios
+            else []
+        )
+        if unlisted:
+            raise ValueError(f'impact_ratios names "{unlisted[0]}": add it to sensitive')
         if self.neighbors and not self.features:
             raise ValueError("neighbors are found by features: name their columns in features")
         return self
@@ -237,6 +255,10 @@ class BiasTableCheck(_TableKeys):
                 raise ValueError(
                     f'{gate.metric} is not measured for task = "{self.task}"; known are '
                     f"{', '.join(known)}"
+                )
+            if gate.attribute is not None and gate.metric in _WHOLE:
+                raise ValueError(
+                    f"{gate.metric} is one number of the whole table: leave out gate.attribute"
                 )
             for key, metrics in _NEEDS.items():
                 given = getattr(self, key) or (key == "score" and self.model)
