@@ -9,7 +9,7 @@ from assaymark.bias.samples import Sample
 from assaymark.bias.rows import Numbers
 
 _THRESHOLDS = 500
-"""Of each group; of more different scores, those at even steps of its selection rate."""
+"""Of each group at most; of more different scores, those at even steps of its selection rate."""
 _STEPS = {1: 200, 2: 50}
 """Windows of one rate, or of each of two."""
 _TINY = 1e-12
@@ -58,10 +58,13 @@ def _curve(sample: Sample, place: int, rates: Sequence[str]) -> tuple[Numbers, W
     # a threshold lies between two different scores, above all of them, or below all
     cuts = numpy.concatenate(([0], numpy.flatnonzero(numpy.diff(score)) + 1, [len(score)]))
     if len(cuts) > _THRESHOLDS:
-        cuts = cuts[numpy.linspace(0, len(cuts) - 1, _THRESHOLDS).round().astype(int)]
+        steps = numpy.linspace(0, len(score), _THRESHOLDS)
+        cuts = numpy.unique(cuts[numpy.searchsorted(cuts, steps)])
     ends = numpy.concatenate(([numpy.inf], score, [-numpy.inf]))
-    with numpy.errstate(invalid="ignore"):
-        above = numpy.asarray((ends[cuts] + ends[cuts + 1]) / 2)
+    upper, lower = ends[cuts], ends[cuts + 1]
+    middle = upper / 2 + lower / 2
+    above = numpy.where(middle == upper, lower, middle)  # of neighbouring floating-point numbers
+    above[0] = numpy.inf
     false, true = (each[cuts] for each in sums)
     shares = {
         "selection_rate": _share(false + true, sums[0][-1] + sums[1][-1]),

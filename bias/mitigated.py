@@ -49,7 +49,7 @@ class Made(Part):
     seed: int
     fitted_on: Annotated[int, Field(ge=0)]
     measured_on: Annotated[int, Field(ge=0)]
-    fitted_sha256: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")]
+    fitted_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     note: Text = ""
 
 

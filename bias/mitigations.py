@@ -268,6 +268,14 @@ def _unweighted(sample: Sample) -> str:
     return "" if sample.weight is None else "fitted without the weights of rows, measured with them"
 
 
+BASE_ESTIMATOR = Mitigation(
+    family="base-estimator",
+    fit=base_estimator,
+    needs="features",
+    sensitive=False,
+    says="a logistic regression on the features, without any mitigation",
+    source="",
+)
 _HARDT = "Hardt, Price and Srebro 2016, arXiv 1610.02413 (fairlearn.postprocessing)"
 _AGARWAL = "Agarwal et al. 2018, arXiv 1803.02453 (fairlearn.reductions)"
 _TOLERANCES = (0.02, 0.05, 0.1)
