@@ -164,6 +164,8 @@ def _read(values: "pandas.Series[Any]") -> Numbers:
 
 
 def _missing(values: "pandas.Series[Any]") -> numpy.ndarray[tuple[int], numpy.dtype[numpy.bool_]]:
+    if pandas.api.types.is_numeric_dtype(values.dtype):
+        return values.isna().to_numpy(dtype=numpy.bool_)
     texts, codes = texts_of(values)
     gone = [text == MISSING or text.strip().lower() in _NO_NUMBER for text in texts]
     return numpy.array(gone, dtype=numpy.bool_)[codes]
