@@ -17,15 +17,14 @@ Ways = numpy.ndarray[tuple[int, int], numpy.dtype[numpy.float64]]
 """A number of each rate (rows) and threshold (columns)."""
 
 
-def group_thresholds(
-    sample: Sample, rates: Sequence[str], tolerance: float
-) -> tuple[float, ...] | None:
-    """A threshold for each group; a score above it is a positive decision. None when there are none.
+def group_thresholds(sample: Sample, rates: Sequence[str], tolerance: float) -> tuple[float, ...]:
+    """A threshold for each group; a score above it is a positive decision.
 
     rates: one or two of selection_rate, true_positive_rate and false_positive_rate, which are to differ
     by at most `tolerance` between the groups of this sample. For each window of this width, each group
     takes the threshold that is right most often among those whose rates lie in the window; the window
-    where most rows are right is taken. Weights of rows count.
+    where most rows are right is taken. At worst nobody is decided positive, which has no gap. Weights of
+    rows count.
     """
     curves = [_curve(sample, place, rates) for place in range(len(sample.group.names))]
     starts = numpy.linspace(0, 1 - tolerance, _STEPS[len(rates)] + 1)
@@ -40,8 +39,6 @@ def group_thresholds(
         picks.append(found.argmax(axis=1))
         right += found.max(axis=1)
     best = int(right.argmax())
-    if right[best] == -numpy.inf:
-        return None
     return tuple(float(curve[0][pick[best]]) for curve, pick in zip(curves, picks, strict=True))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy
 import pandas
 
-from assaymark.bias.samples import Sample, group_columns, halves, sample_of
+from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.mitigated import Audited, Draw, Made, Mitigated, load, needed, save
-from assaymark.bias.mitigations import Fitted, Place, chosen
+from assaymark.bias.mitigations import Fitted, chosen
 from assaymark.bias.rows import Predictions
 from assaymark.bias.tradeoffs import Estimated
 from assaymark.bias.whatif import check_constraint, fitted_by, measures
@@ -73,8 +73,7 @@ def apply(
         keys=keys,
     )
     fitting, measuring = (sample.take(half) for half in halves(sample, seed))
-    place = Place(group_columns=group_columns(data, attribute), score_column=score_column)
-    fitted = fitted_by(mitigations[method], fitting, place, constraint)
+    fitted = fitted_by(mitigations[method], fitting, constraint)
     rule = fitted.rule
     columns = rule.columns if keys is None else tuple(map(str, keys.columns))
     draw = Draw(seed=seed, columns=columns) if rule.draws else None

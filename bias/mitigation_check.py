@@ -23,6 +23,7 @@ from assaymark.reports.model import (
 )
 
 _CONFIDENCE = 0.95
+_REFERENCES = {AS_IS: "the decisions as they are", BASE: "the model fitted without mitigation"}
 
 
 def check_mitigations(
@@ -31,8 +32,9 @@ def check_mitigations(
     features: pandas.DataFrame | None,
     *,
     attribute: str,
-    methods: Sequence[str],
+    methods: Sequence[str] = (),
     constraint: str = "demographic_parity",
+    decided: bool = True,
     gates: Sequence[Gate] = (),
     tags: tuple[str, ...] = (),
     seed: int = 0,
@@ -41,7 +43,8 @@ def check_mitigations(
     """Accuracy and the gap of the constraint, for the decisions as they are and after each mitigation.
 
     features: columns to fit models on, as many rows as data in the same order. methods: names or
-    families of `mitigations.MITIGATIONS`. constraint: a key of `mitigations.CONSTRAINTS`. The measures
+    families of `mitigations.MITIGATIONS`, empty for all that score and features allow. constraint: a key of
+    `mitigations.CONSTRAINTS`. decided: whether data.prediction are decisions of a model. The measures
     are accuracy, the gap, and those of `tradeoffs.MEASURES` that a gate names; the target is the name of
     the method. The plot and its table stand with the first finding. Raises InputError for an unknown
     attribute, method or constraint, or features of other rows.
@@ -52,6 +55,7 @@ def check_mitigations(
         attribute=attribute,
         methods=methods,
         constraint=constraint,
+        decided=decided,
         seed=seed,
         min_group_size=min_group_size,
     )
@@ -94,14 +98,14 @@ def _summary(tried: Tried, measure: str, found: WhatIf) -> str:
         return f"Not measured: {estimated.why}."
     what = measure.replace("_", " ").capitalize()
     about = "" if measure in ("accuracy", "balanced_accuracy") else f" by {found.attribute}"
-    way = {AS_IS: "of the decisions as they are", BASE: "of a model fitted without mitigation"}
-    how = way.get(tried.name, f"after {tried.name}")
+    way = _REFERENCES.get(tried.name)
+    how = f"of {way}" if way else f"after {tried.name}"
     change = ""
-    if measure == "accuracy" and tried.name != AS_IS and tried.change.value is not None:
+    if measure == "accuracy" and tried.name != found.reference and tried.change.value is not None:
         interval = tried.change.interval_at(_CONFIDENCE)
         assert interval is not None
         change = (
-            f", {tried.change.value:+.3f} against the decisions as they are (95 % interval "
+            f", {tried.change.value:+.3f} against {_REFERENCES[found.reference]} (95 % interval "
             f"{interval.low:+.3f} to {interval.high:+.3f})"
         )
     return f"{what}{about} {how}: {estimated.value:.3f}{change}."
@@ -212,8 +216,9 @@ def _method(
         f"Rows of {data.name} are split at random (seed {seed}), within each group of {found.attribute} "
         f"and label: {found.fitted_on} to fit on, {found.measured_on} to measure on; {data.note}.",
         *(f"{name}: {method.says}." for name, method in found.methods.items()),
-        f"All are held to {found.constraint.replace('_', ' ')}, and measured with the decisions as they "
-        "are on the same rows. Where lots are drawn, a decision counts by its chance, so that the numbers "
+        f"All are held to {found.constraint.replace('_', ' ')}, and compared with "
+        f"{_REFERENCES[found.reference]} on the same rows. Where lots are drawn, a decision counts by "
+        "its chance, so that the numbers "
         "are what happens on average.",
         "Intervals are at 95 % or the confidence of their gate: Wilson for accuracy, Newcombe's for "
         "paired proportions for its change, Tukey and Kramer for gaps (all pairs of groups at once).",

@@ -48,14 +48,6 @@ class Fitted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where the columns of a sample stand in the table, for a rule that reads them there."""
-
-    group_columns: tuple[str, ...]
-    score_column: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Mitigation:
     """fit: from rows and the constraint. needs: what it reads beside labels and groups.
 
@@ -64,19 +56,19 @@ class Mitigation:
     """
 
     family: str
-    fit: Callable[[Sample, Place, str], Fitted]
+    fit: Callable[[Sample, str], Fitted]
     needs: Literal["score", "features"]
     sensitive: bool
     says: str
     source: str
 
 
-def base_estimator(sample: Sample, place: Place, constraint: str) -> Fitted:
+def base_estimator(sample: Sample, constraint: str) -> Fitted:
     """Logistic regression on the features, without any mitigation."""
     return _regression(sample, sample.mass)
 
 
-def reweighing(sample: Sample, place: Place, constraint: str) -> Fitted:
+def reweighing(sample: Sample, constraint: str) -> Fitted:
     """Logistic regression on rows weighted so that label and group are independent."""
     _need(sample, (0, 1))
     return _regression(sample, sample.mass * reweighed(sample))
@@ -96,7 +88,7 @@ def reweighed(sample: Sample) -> Numbers:
         return numpy.asarray((expected / mass).reshape(-1)[cell])
 
 
-def threshold_optimizer(sample: Sample, place: Place, constraint: str) -> Fitted:
+def threshold_optimizer(sample: Sample, constraint: str) -> Fitted:
     """fairlearn's ThresholdOptimizer on the score alone (Hardt, Price and Srebro 2016)."""
     from fairlearn.postprocessing import ThresholdOptimizer
 
@@ -117,7 +109,7 @@ def threshold_optimizer(sample: Sample, place: Place, constraint: str) -> Fitted
         )
     found = optimizer.interpolated_thresholder_.interpolation_dict
     rules = [_interpolated(name, found[code]) for code, name in enumerate(sample.group.names)]
-    return Fitted(rule=_thresholds(place, rules), note=_unweighted(sample))
+    return Fitted(rule=_thresholds(sample, rules), note=_unweighted(sample))
 
 
 def _interpolated(group: str, found: Any) -> GroupRule:
@@ -149,9 +141,7 @@ class _Score(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return numpy.asarray(x)[:, 0]
 
 
-def one_threshold_each(
-    sample: Sample, place: Place, constraint: str, *, tolerance: float
-) -> Fitted:
+def one_threshold_each(sample: Sample, constraint: str, *, tolerance: float) -> Fitted:
     """The most accurate threshold of each group that keeps the gap within the tolerance."""
     _need(sample, _LABELS[constraint])
     assert sample.score is not None
@@ -161,21 +151,14 @@ def one_threshold_each(
         "equal_opportunity": ("true_positive_rate",),
     }[constraint]
     found = group_thresholds(sample, rates, tolerance)
-    if found is None:
-        raise InputError(
-            f"no choice of one threshold a group keeps the gap within {tolerance:g} on the rows it "
-            "would be fitted on: allow more, or take a method that draws lots"
-        )
     rules = []
     for name, above in zip(sample.group.names, found, strict=True):
         steps = (Step(above=above, adds=1.0),) if numpy.isfinite(above) else ()
         rules.append(GroupRule(group=name, always=float(above == -numpy.inf), steps=steps))
-    return Fitted(rule=_thresholds(place, rules))
+    return Fitted(rule=_thresholds(sample, rules))
 
 
-def exponentiated_gradient(
-    sample: Sample, place: Place, constraint: str, *, tolerance: float
-) -> Fitted:
+def exponentiated_gradient(sample: Sample, constraint: str, *, tolerance: float) -> Fitted:
     """fairlearn's ExponentiatedGradient over logistic regressions (Agarwal et al. 2018)."""
     from fairlearn import reductions
 
@@ -245,9 +228,9 @@ def _quiet() -> Iterator[list[str]]:
         doubts.append(f"{slow} logistic regressions did not converge in 1,000 steps")
 
 
-def _thresholds(place: Place, rules: Sequence[GroupRule]) -> Thresholds:
+def _thresholds(sample: Sample, rules: Sequence[GroupRule]) -> Thresholds:
     return Thresholds(
-        group_columns=place.group_columns, score_column=place.score_column, groups=tuple(rules)
+        group_columns=sample.group_columns, score_column=sample.score_column, groups=tuple(rules)
     )
 
 
@@ -326,14 +309,12 @@ MITIGATIONS: Mapping[str, Mitigation] = {
 def chosen(methods: Sequence[str]) -> dict[str, Mitigation]:
     """The mitigations of these names; a family stands for all of its settings. Raises InputError."""
     found: dict[str, Mitigation] = {}
-    families = {mitigation.family for mitigation in MITIGATIONS.values()}
+    families = sorted({mitigation.family for mitigation in MITIGATIONS.values()})
     for method in methods:
         mine = {name: m for name, m in MITIGATIONS.items() if method in (name, m.family)}
         if not mine:
             raise InputError(
-                f'no mitigation "{method}"{nearest(method, sorted(families | {*MITIGATIONS}))}'
+                f'no mitigation "{method}"{nearest(method, [*families, *MITIGATIONS])}'
             )
         found |= mine
-    if not found:
-        raise InputError(f"no mitigation was named; known are {', '.join(sorted(families))}")
     return found

@@ -7,7 +7,7 @@ import numpy
 import pandas
 
 from assaymark.bias.codes import Codes, Column
-from assaymark.bias.encoders import column, numbers
+from assaymark.bias.encoders import column, numbers, places
 from assaymark.bias.rows import Flags, Numbers, Predictions
 from assaymark.reports.errors import InputError
 
@@ -22,7 +22,7 @@ class Sample:
 
     decision: what the model that is audited decided. score: its number behind it, None where the table
     has none. features: what another model may be fitted on, a row each; None where none were named.
-    table: all that a rule may read: groups, score and features.
+    table: all that a rule may read; group_columns and score_column say where it reads groups and score.
     """
 
     label: Flags
@@ -32,6 +32,8 @@ class Sample:
     weight: Numbers | None
     features: pandas.DataFrame | None
     table: pandas.DataFrame
+    group_columns: tuple[str, ...]
+    score_column: str
 
     @property
     def n(self) -> int:
@@ -42,18 +44,20 @@ class Sample:
         """How much each row counts."""
         return numpy.ones(self.n) if self.weight is None else self.weight
 
-    def take(self, places: Places) -> "Sample":
+    def take(self, these: Places) -> "Sample":
         """Some of the rows, in this order."""
         return Sample(
-            label=self.label[places],
-            decision=self.decision[places],
+            label=self.label[these],
+            decision=self.decision[these],
             group=Column(
-                name=self.group.name, names=self.group.names, codes=self.group.codes[places]
+                name=self.group.name, names=self.group.names, codes=self.group.codes[these]
             ),
-            score=None if self.score is None else self.score[places],
-            weight=None if self.weight is None else self.weight[places],
-            features=None if self.features is None else self.features.iloc[places],
-            table=self.table.iloc[places],
+            score=None if self.score is None else self.score[these],
+            weight=None if self.weight is None else self.weight[these],
+            features=None if self.features is None else self.features.iloc[these],
+            table=self.table.iloc[these],
+            group_columns=self.group_columns,
+            score_column=self.score_column,
         )
 
 
@@ -82,6 +86,12 @@ def sample_of(
                 f"the features or keys have {len(frame)} rows, {data.name} has {data.n}: expected the same "
                 "rows in the same order"
             )
+    table: dict[str, Any] = {}
+    for frame in (keys, features):
+        if frame is not None:
+            table |= {str(name): column(frame, name).array for name in frame.columns}
+    groups = _groups(data, attribute, table)
+    table |= groups | _score(data, score_column, table)
     group = data.groups[attribute]
     sizes = numpy.bincount(group.codes, minlength=len(group.names))
     kept = (sizes >= min_group_size) & (sizes > 0)
@@ -96,7 +106,9 @@ def sample_of(
         score=data.score,
         weight=data.weight,
         features=features,
-        table=_table(data, [features, keys], group_columns(data, attribute), score_column),
+        table=pandas.DataFrame(table),
+        group_columns=tuple(groups),
+        score_column=score_column,
     )
     small = tuple(
         name for name, size, keep in zip(group.names, sizes, kept, strict=True) if size and not keep
@@ -104,36 +116,38 @@ def sample_of(
     return whole.take(numpy.flatnonzero(kept[group.codes])), small
 
 
-def group_columns(data: Predictions, attribute: str) -> tuple[str, ...]:
-    """The columns of the table that say the group: several of an intersection."""
-    parts = tuple(attribute.split(_CROSSING))
-    return parts if attribute == data.crossed and {*parts} <= {*data.groups} else (attribute,)
+def _groups(data: Predictions, attribute: str, table: dict[str, Any]) -> dict[str, Any]:
+    """The columns that say the group: one, or those that an intersection crosses.
+
+    A column of the table that has the name and other values, such as ages where groups are bands of
+    age, stays as it is: the group then stands in a column "age (group)".
+    """
+    parts = attribute.split(_CROSSING)
+    crossed = attribute == data.crossed and {*parts} <= {*data.groups}
+    names = parts if crossed else [attribute]
+    if any(name in table and _differ(table[name], data.groups[name]) for name in names):
+        return {f"{attribute} (group)": _texts(data.groups[attribute])}
+    return {name: _texts(data.groups[name]) for name in names}
 
 
-def _table(
-    data: Predictions,
-    frames: list[pandas.DataFrame | None],
-    groups: tuple[str, ...],
-    score_column: str,
-) -> pandas.DataFrame:
-    columns: dict[str, Any] = {}
-    for frame in frames:
-        if frame is not None:
-            columns = {str(name): column(frame, name).array for name in frame.columns} | columns
-    for name in groups:
-        if name not in columns:
-            group = data.groups[name]
-            columns[name] = pandas.Categorical.from_codes(group.codes, pandas.Index(group.names))
-    if data.score is not None:
-        if score_column in columns and not numpy.array_equal(
-            numbers(pandas.DataFrame({score_column: columns[score_column]}), score_column),
-            data.score,
-        ):
+def _differ(values: Any, group: Column) -> bool:
+    return bool((places(pandas.Series(values), group.names) != group.codes).any())
+
+
+def _texts(group: Column) -> Any:
+    return pandas.Categorical.from_codes(group.codes, pandas.Index(group.names))
+
+
+def _score(data: Predictions, score_column: str, table: dict[str, Any]) -> dict[str, Any]:
+    if data.score is None:
+        return {}
+    if score_column in table:
+        other = numbers(pandas.DataFrame({score_column: table[score_column]}), score_column)
+        if not numpy.array_equal(other, data.score):
             raise InputError(
                 f'a feature has the name of the score, "{score_column}", and other values: rename it'
             )
-        columns[score_column] = data.score
-    return pandas.DataFrame(columns)
+    return {score_column: data.score}
 
 
 def halves(sample: Sample, seed: int) -> tuple[Places, Places]:

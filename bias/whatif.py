@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy
 import pandas
 
-from assaymark.bias.samples import Sample, group_columns, halves, sample_of
+from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.mitigations import (
     BASE_ESTIMATOR,
     CONSTRAINTS,
+    MITIGATIONS,
     Fitted,
     Mitigation,
-    Place,
     chosen,
 )
 from assaymark.bias.rows import Numbers, Predictions
@@ -26,7 +26,6 @@ from assaymark.bias.tradeoffs import (
 from assaymark.reports.errors import AssaymarkError, InputError, nearest
 
 AS_IS, BASE = "as it is", "base estimator"
-_SCORE = "score"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,7 +33,7 @@ class Tried:
     """What one way of deciding does on the rows that are measured on.
 
     measures: keys of MEASURES, each None with a reason when it could not be measured. change: of
-    accuracy against the decisions as they are. front: whether no other way is at least as accurate and as
+    accuracy against that of WhatIf.reference. front: whether no other way is at least as accurate and as
     even. why: the reason when there are no decisions to measure. doubt: why good numbers would not be
     believed.
     """
@@ -51,10 +50,14 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WhatIf:
-    """All ways on the same rows. left_out: groups that were too small."""
+    """All ways on the same rows.
+
+    reference: the way that accuracy is compared with. left_out: groups that were too small.
+    """
 
     attribute: str
     constraint: str
+    reference: str
     tried: tuple[Tried, ...]
     methods: Mapping[str, Mitigation]
     fitted_on: int
@@ -73,45 +76,57 @@ def what_if(
     features: pandas.DataFrame | None,
     *,
     attribute: str,
-    methods: Sequence[str],
+    methods: Sequence[str] = (),
     constraint: str = "demographic_parity",
+    decided: bool = True,
     seed: int = 0,
     min_group_size: int = 1,
 ) -> WhatIf:
     """Fit each method on a random half of the rows, and measure all of them on the other half.
 
     features: columns to fit models on, as many rows as data; None: methods that need them are not
-    measured. methods: names or families of MITIGATIONS. A method that cannot be fitted is there with the
-    reason. Raises InputError for an unknown attribute, method or constraint, or features of other rows.
+    measured. methods: names or families of MITIGATIONS; empty: all that score and features allow. A
+    method that cannot be fitted is there with the reason. decided: whether data.prediction are the decisions
+    of a model; if not, the model that is fitted without mitigation takes their place. Raises InputError for
+    an unknown attribute, method or constraint, features of other rows, or when there is nothing to try.
     """
-    mitigations = chosen(methods)
+    there = {"score": data.score is not None, "features": features is not None}
+    mitigations = chosen(methods) or {
+        name: each for name, each in MITIGATIONS.items() if there[each.needs]
+    }
+    if not mitigations or not (decided or there["features"]):
+        raise InputError(
+            "there is nothing to try: name a score (threshold-optimizer, group-thresholds) or features "
+            "(reweighing, exponentiated-gradient)"
+        )
     check_constraint(constraint)
     sample, left_out = sample_of(data, features, attribute=attribute, min_group_size=min_group_size)
     first, second = halves(sample, seed)
     fitting, measuring = sample.take(first), sample.take(second)
-    place = Place(group_columns=group_columns(data, attribute), score_column=_SCORE)
-    before = measuring.decision.astype(numpy.float64)
-    tried = [_measured(AS_IS, measuring, before, before)]
+    before = measuring.decision.astype(numpy.float64) if decided else None
+    tried = [] if before is None else [_measured(AS_IS, measuring, before, before)]
     base = {} if features is None else {BASE: BASE_ESTIMATOR}
     for name, mitigation in (base | mitigations).items():
         try:
-            fitted = fitted_by(mitigation, fitting, place, constraint)
+            fitted = fitted_by(mitigation, fitting, constraint)
             chance = fitted.rule.chances(measuring.table)
         except InputError as error:
             tried.append(_failed(name, measuring, str(error)))
         else:
+            before = chance if name == BASE and not decided else before
             tried.append(_measured(name, measuring, chance, before, fitted))
     front = pareto([_point(each, CONSTRAINTS[constraint]) for each in tried])
     return WhatIf(
         attribute=attribute,
         constraint=constraint,
+        reference=AS_IS if decided else BASE,
         tried=tuple(replace(each, front=on) for each, on in zip(tried, front, strict=True)),
         methods=mitigations,
         fitted_on=fitting.n,
         measured_on=measuring.n,
         left_out=left_out,
         sensitive_feature=features is not None
-        and bool({*map(str, features.columns)} & {*place.group_columns}),
+        and bool({*map(str, features.columns)} & {attribute, *sample.group_columns}),
     )
 
 
@@ -121,7 +136,7 @@ def check_constraint(constraint: str) -> None:
         raise InputError(f'no constraint "{constraint}"{nearest(constraint, CONSTRAINTS)}')
 
 
-def fitted_by(mitigation: Mitigation, sample: Sample, place: Place, constraint: str) -> Fitted:
+def fitted_by(mitigation: Mitigation, sample: Sample, constraint: str) -> Fitted:
     """Raises InputError, one sentence, when these rows cannot be fitted on."""
     if mitigation.needs == "score" and sample.score is None:
         raise InputError(
@@ -130,7 +145,7 @@ def fitted_by(mitigation: Mitigation, sample: Sample, place: Place, constraint: 
     if mitigation.needs == "features" and sample.features is None:
         raise InputError("it fits a model of its own and needs features: name the feature columns")
     try:
-        return mitigation.fit(sample, place, constraint)
+        return mitigation.fit(sample, constraint)
     except AssaymarkError:
         raise
     except (ValueError, ArithmeticError, LookupError, TypeError) as error:
@@ -145,12 +160,18 @@ def measures(sample: Sample, chance: Numbers) -> dict[str, Estimated]:
 
 
 def _measured(
-    name: str, sample: Sample, chance: Numbers, before: Numbers, fitted: Fitted | None = None
+    name: str,
+    sample: Sample,
+    chance: Numbers,
+    before: Numbers | None,
+    fitted: Fitted | None = None,
 ) -> Tried:
     return Tried(
         name=name,
         measures=measures(sample, chance),
-        change=change_of_accuracy(sample, before, chance),
+        change=Estimated(value=None, why=f"the {BASE} it is compared with could not be fitted")
+        if before is None
+        else change_of_accuracy(sample, before, chance),
         n=sample.n,
         note=fitted.note if fitted else "",
         doubt=fitted.doubt if fitted else None,
