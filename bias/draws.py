@@ -22,10 +22,11 @@ _EXACT = 2.0**53
 def lots(frame: pandas.DataFrame, columns: Sequence[str], seed: int) -> Numbers:
     """A number in [0, 1) for each row, uniform over the contents of these columns.
 
-    1, 1.0 and "1" are the same content, a missing value is one of its own. Rows of the same content
-    draw the same lot. The rule: h starts as seed; for each column h = mix(h xor value), where a value is
-    the bits of its IEEE 754 double, or of a text the first 8 bytes of its BLAKE2b digest (little
-    endian), and mix is SplitMix64's (Steele, Lea and Flood 2014, OOPSLA); the lot is the upper 53 bits.
+    Rows of the same content draw the same lot. A text that reads as a number below 2^53 is that number, a
+    missing value is the text "(missing)". The rule: h starts as seed; for each column h = mix(h xor value),
+    where a value is the bits of its IEEE 754 double, or of a text the first 8 bytes of its BLAKE2b digest
+    (little endian), and mix is SplitMix64's (Steele, Lea and Flood 2014, OOPSLA); the lot is the upper 53
+    bits of the last h, over 2^53.
     Raises InputError for a missing column.
     """
     words: Words = numpy.full(len(frame), seed, dtype=numpy.uint64)

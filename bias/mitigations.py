@@ -14,6 +14,7 @@ import numpy
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from assaymark.bias.encoders import encoders_of, matrix
 from assaymark.bias.group_thresholds import group_thresholds
@@ -218,9 +219,13 @@ def _regression(sample: Sample, weight: Numbers) -> Fitted:
 
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Libraries' warnings about themselves are silent; that a fit did not converge is kept."""
+    """Libraries' warnings about themselves are silent; that a fit did not converge is kept.
+
+    One thread: the sums of many small fits are too short to be shared, and threads that wait for each
+    other make them ten times slower on a busy machine.
+    """
     doubts: list[str] = []
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as seen, threadpool_limits(1):
         warnings.simplefilter("always")
         yield doubts
     slow = sum(issubclass(each.category, ConvergenceWarning) for each in seen)
