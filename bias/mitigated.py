@@ -85,7 +85,8 @@ class Mitigated(Part):
         """Whether each row is decided positive; the same row always is.
 
         frame: the table, a row each, with `columns`. A category that was not seen in fitting counts as
-        none of those that were. Raises InputError for a missing column, a text where a number is
+        none of those that were. A table is best read with its texts as they are
+        (pandas.read_csv(keep_default_na=False)), where a group may be called "NA". Raises InputError for a missing column, a text where a number is
         expected, or a group without a threshold.
         """
         chance = self.chances(frame)

@@ -1,14 +1,15 @@
 """The mitigation that was chosen, written as a file, and the audit of what stands in that file."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy
 import pandas
 
+from assaymark.bias.findings import Measured, findings
 from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.mitigated import Audited, Draw, Made, Mitigated, load, needed, save
 from assaymark.bias.mitigations import Fitted, chosen
@@ -16,6 +17,7 @@ from assaymark.bias.rows import Predictions
 from assaymark.bias.tradeoffs import Estimated
 from assaymark.bias.whatif import check_constraint, fitted_by, measures
 from assaymark.reports.errors import InputError, InternalContradiction
+from assaymark.reports.model import Finding, Gate
 
 _CONFIDENCE = 0.95
 _LIBRARIES = ("assaymark", "fairlearn", "scikit-learn", "numpy")
@@ -25,10 +27,12 @@ _LIBRARIES = ("assaymark", "fairlearn", "scikit-learn", "numpy")
 class Applied:
     """What was written. audit: of the file read back, by the decisions it makes on the other half.
 
-    alike: rows of that half whose lot is that of another row, since they have the same content.
+    sha256: of the file. alike: rows of that half whose lot is that of another row, since they have the same
+    content.
     """
 
     path: Path
+    sha256: str
     mitigated: Mitigated
     audit: Mapping[str, Estimated]
     n: int
@@ -96,11 +100,48 @@ def apply(
         raise InternalContradiction(f"{path} decides otherwise than the model it was written from")
     return Applied(
         path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         mitigated=written,
         audit=audit,
         n=measuring.n,
         alike=written.alike(measuring.table),
         doubt=fitted.doubt,
+    )
+
+
+def findings_of(
+    check: str, applied: Applied, gates: Sequence[Gate] = (), tags: tuple[str, ...] = ()
+) -> list[Finding]:
+    """The audit as findings, of all MEASURES; the target is the name of the file."""
+    results: list[Finding] = []
+    for measure, estimated in applied.audit.items():
+        measured = Measured(
+            target=applied.path.name,
+            measure=measure,
+            value=estimated.value,
+            summary=_summary(applied, measure, estimated),
+            n=applied.n,
+            interval_at=estimated.interval_at,
+        )
+        results += [
+            finding if estimated.value is None else replace(finding, unreliable=applied.doubt)
+            for finding in findings(check, measured, gates, tags)
+        ]
+    return results
+
+
+def _summary(applied: Applied, measure: str, estimated: Estimated) -> str:
+    if estimated.value is None:
+        return f"Not measured: {estimated.why}."
+    alike = (
+        f" {applied.alike} rows draw the lot of another row, as their content is the same: name columns that "
+        "tell people apart."
+        if applied.alike
+        else ""
+    )
+    return (
+        f"{measure.replace('_', ' ').capitalize()} of what {applied.path.name} decides, read back, on "
+        f"{applied.n} rows that it was not fitted on: {estimated.value:.3f}.{alike}"
     )
 
 

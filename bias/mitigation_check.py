@@ -7,7 +7,7 @@ import pandas
 
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.rows import Predictions
-from assaymark.bias.tradeoffs import MEASURES, Estimated
+from assaymark.bias.tradeoffs import GAP_RATES, MEASURES, Estimated
 from assaymark.bias.whatif import AS_IS, BASE, Tried, WhatIf, what_if
 from assaymark.reports.model import (
     Cell,
@@ -23,6 +23,7 @@ from assaymark.reports.model import (
 )
 
 _CONFIDENCE = 0.95
+_CHANGE = "change_of_accuracy"
 _REFERENCES = {AS_IS: "the decisions as they are", BASE: "the model fitted without mitigation"}
 
 
@@ -113,23 +114,16 @@ def _summary(tried: Tried, measure: str, found: WhatIf) -> str:
 
 def _evidence(found: WhatIf) -> tuple[Evidence, ...]:
     gap = found.gap.replace("_", " ")
+    others = [name for name in GAP_RATES if name != found.gap]
     return (
         _plot(found, gap),
+        _table(found, f"Accuracy and {gap} by {found.attribute}", ["accuracy", found.gap]),
         _table(
             found,
-            f"Accuracy and {gap} by {found.attribute}",
-            {"accuracy": "accuracy", found.gap: gap},
+            f"Change of accuracy against {_REFERENCES[found.reference]}",
+            [_CHANGE, "balanced_accuracy"],
         ),
-        _table(
-            found,
-            "Other numbers of the same decisions",
-            {
-                name: name.replace("_", " ")
-                for name in MEASURES
-                if name not in ("accuracy", found.gap)
-            },
-            change=True,
-        ),
+        _table(found, f"Other gaps by {found.attribute}", others),
     )
 
 
@@ -170,19 +164,18 @@ def _point(tried: Tried, gap: str) -> Point | None:
     )
 
 
-def _table(found: WhatIf, title: str, shown: dict[str, str], change: bool = False) -> Table:
+def _table(found: WhatIf, title: str, shown: list[str]) -> Table:
     """Each number with the ends of its 95 % interval."""
-    titles = ["change of accuracy", *shown.values()] if change else list(shown.values())
     columns = ["method", "Pareto front"]
-    for name in titles:
-        columns += [name, "from", "to"]
+    for name in shown:
+        columns += [name.replace("_", " "), "from", "to"]
     rows = []
     for each in found.tried:
-        row: list[Cell] = [each.name, each.front]
-        row += _cells(each.change) if change else []
-        for measure in shown:
-            row += _cells(each.measures[measure])
-        rows.append((*row, each.n, _note(each, list(shown))))
+        row: list[Cell] = [each.name, "yes" if each.front else "no"]
+        numbers = {_CHANGE: each.change, **each.measures}
+        for name in shown:
+            row += _cells(numbers[name])
+        rows.append((*row, each.n, _note(each, [numbers[name] for name in shown])))
     return Table(
         title=title,
         columns=(*columns, "n", "note"),
@@ -201,11 +194,9 @@ def _cells(estimated: Estimated) -> list[Cell]:
     ]
 
 
-def _note(tried: Tried, shown: list[str]) -> str:
+def _note(tried: Tried, numbers: list[Estimated]) -> str:
     """Why numbers are missing or in doubt."""
-    reasons = [tried.why, tried.note, tried.doubt or ""]
-    if not tried.why:
-        reasons += [tried.measures[name].why for name in shown]
+    reasons = [tried.why, tried.note, tried.doubt or "", *(number.why for number in numbers)]
     return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
 
 

@@ -24,8 +24,9 @@ from assaymark.bias.tradeoffs import (
     tally,
 )
 from assaymark.reports.errors import AssaymarkError, InputError, nearest
+from assaymark.reports.model import Interval
 
-AS_IS, BASE = "as it is", "base estimator"
+AS_IS, BASE = "decisions as they are", "base estimator"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,13 +170,24 @@ def _measured(
     return Tried(
         name=name,
         measures=measures(sample, chance),
-        change=Estimated(value=None, why=f"the {BASE} it is compared with could not be fitted")
-        if before is None
-        else change_of_accuracy(sample, before, chance),
+        change=_change(sample, before, chance),
         n=sample.n,
         note=fitted.note if fitted else "",
         doubt=fitted.doubt if fitted else None,
     )
+
+
+def _change(sample: Sample, before: Numbers | None, after: Numbers) -> Estimated:
+    if before is None:
+        why = f"the {BASE} that it is compared with could not be fitted"
+        return Estimated(value=None, why=why)
+    if after is before:
+        return Estimated(value=0.0, interval_at=_nothing)
+    return change_of_accuracy(sample, before, after)
+
+
+def _nothing(confidence: float) -> Interval:
+    return Interval(low=0, high=0, confidence=confidence, method="the same decisions")
 
 
 def _failed(name: str, sample: Sample, why: str) -> Tried:

@@ -14,7 +14,7 @@ from whatif_rows import adult, column, compas, diabetes
 from assaymark.bias import mitigation_apply, mitigations
 from assaymark.bias.samples import halves, sample_of
 from assaymark.bias.mitigated import load
-from assaymark.bias.mitigation_apply import apply
+from assaymark.bias.mitigation_apply import apply, findings_of
 from assaymark.bias.mitigation_check import check_mitigations
 from assaymark.bias.mitigations import CONSTRAINTS, MITIGATIONS
 from assaymark.bias.rows import Predictions
@@ -35,12 +35,12 @@ def texts(data: Predictions, name: str) -> list[str]:
     return [group.names[code] for code in group.codes]
 
 
-def shown(result: CheckResult) -> tuple[Plot, Table, Table]:
-    plot, one, two = result.findings[0].evidence
+def shown(result: CheckResult) -> tuple[Plot, list[Table]]:
+    plot, *others = result.findings[0].evidence
     assert isinstance(plot, Plot)
-    assert isinstance(one, Table)
-    assert isinstance(two, Table)
-    return plot, one, two
+    tables = [table for table in others if isinstance(table, Table)]
+    assert len(tables) == len(others) == 3
+    return plot, tables
 
 
 QUICK = ["threshold-optimizer", "group-thresholds-0.02", "reweighing"]
@@ -60,13 +60,13 @@ def test_every_method_has_a_finding_a_row_and_a_point(constraint: str, methods: 
     found = {(one.target, one.measure): one for one in result.findings}
     gap = CONSTRAINTS[constraint]
     assert list(found) == [(name, measure) for name in names for measure in ("accuracy", gap)]
-    plot, table, other = shown(result)
+    plot, (table, changes, gaps) = shown(result)
     assert [series.label for series in plot.series] == [*names, "Pareto front"]
     assert table.columns == (
         *("method", "Pareto front", "accuracy", "from", "to"),
         *(gap.replace("_", " "), "from", "to", "n", "note"),
     )
-    for series, row, more in zip(plot.series, table.rows, other.rows, strict=False):
+    for series, row in zip(plot.series, table.rows, strict=False):
         accuracy, difference = found[series.label, "accuracy"], found[series.label, gap]
         (point,) = series.points
         assert (point.x, point.y, point.n) == (difference.value, accuracy.value, accuracy.n)
@@ -75,9 +75,12 @@ def test_every_method_has_a_finding_a_row_and_a_point(constraint: str, methods: 
         assert row[2:5] == (point.y, point.low, point.high)
         assert difference.interval is not None
         assert row[5:8] == (point.x, difference.interval.low, difference.interval.high)
-        assert None not in more[2:-2]
+    for row in (*changes.rows, *gaps.rows):
+        assert None not in row
+        assert row[-1] == ""
+    assert changes.rows[0][2:5] == (0, 0, 0)
     front = {(point.x, point.y) for point in plot.series[-1].points}
-    assert front == {(row[5], row[2]) for row in table.rows if row[1]}
+    assert front == {(row[5], row[2]) for row in table.rows if row[1] == "yes"}
     assert front
 
 
@@ -137,11 +140,11 @@ def test_what_cannot_be_measured_is_in_the_table_and_off_the_front() -> None:
         attribute="sex",
         methods=["threshold-optimizer", "reweighing"],
     )
-    plot, table, _ = shown(result)
+    plot, (table, *_) = shown(result)
     assert [series.label for series in plot.series] == [AS_IS, "Pareto front"]
     assert "threshold-optimizer, reweighing" in plot.note
     for row, words in zip(table.rows[1:], ("needs a score", "needs features"), strict=True):
-        assert row[1:8] == (False, *[None] * 6)
+        assert row[1:8] == ("no", *[None] * 6)
         assert words in str(row[-1])
     for finding in result.findings[2:]:
         assert finding.verdict == "not-measured"
@@ -168,7 +171,7 @@ def test_a_gate_is_undecided_where_a_fit_did_not_converge(monkeypatch: pytest.Mo
     found = studied(methods=["reweighing"], gates=[gate])
     verdicts = {one.target: one.verdict for one in found.findings if one.limit}
     assert verdicts == {AS_IS: "pass", BASE: "inconclusive", "reweighing": "inconclusive"}
-    assert "did not converge" in str(shown(found)[1].rows[2][-1])
+    assert "did not converge" in str(shown(found)[1][0].rows[2][-1])
 
 
 def test_without_decisions_the_base_estimator_is_compared_with() -> None:
@@ -266,6 +269,13 @@ def test_people_of_the_same_content_draw_the_same_lot_and_that_is_counted(
     assert applied.mitigated.draw is not None
     assert applied.mitigated.draw.columns == ("sex", "score")
     assert applied.alike == applied.n - 20  # two sexes, ten deciles
+    gate = Gate(metric="accuracy", limit=Limit(minimum=0.5))
+    found = {one.measure: one for one in findings_of("c", applied, [gate])}
+    assert list(found) == list(MEASURES)
+    assert {one.target for one in found.values()} == {"x.mitigated.json"}
+    assert found["accuracy"].value == applied.audit["accuracy"].value
+    assert found["accuracy"].verdict == "pass"
+    assert "draw the lot of another row" in found["accuracy"].summary
 
 
 def test_bands_of_a_feature_are_a_column_of_their_own(tmp_path: Path) -> None:
