@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy
 
-from assaymark.bias.samples import Sample
 from assaymark.bias.rows import Numbers
+from assaymark.bias.samples import Sample
 
 _THRESHOLDS = 500
 """Of each group at most; of more different scores, those at even steps of its selection rate."""

@@ -85,9 +85,9 @@ class Mitigated(Part):
         """Whether each row is decided positive; the same row always is.
 
         frame: the table, a row each, with `columns`. A category that was not seen in fitting counts as
-        none of those that were. A table is best read with its texts as they are
-        (pandas.read_csv(keep_default_na=False)), where a group may be called "NA". Raises InputError for a missing column, a text where a number is
-        expected, or a group without a threshold.
+        none of those that were. A CSV is best read with its texts as they are
+        (`pandas.read_csv(..., keep_default_na=False)`), since a group may be called "NA". Raises InputError
+        for a missing column, a text where a number is expected, or a group without a threshold.
         """
         chance = self.chances(frame)
         if self.draw is None:

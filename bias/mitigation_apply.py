@@ -10,10 +10,10 @@ import numpy
 import pandas
 
 from assaymark.bias.findings import Measured, findings
-from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.mitigated import Audited, Draw, Made, Mitigated, load, needed, save
 from assaymark.bias.mitigations import Fitted, chosen
 from assaymark.bias.rows import Predictions
+from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.tradeoffs import Estimated
 from assaymark.bias.whatif import check_constraint, fitted_by, measures
 from assaymark.reports.errors import InputError, InternalContradiction

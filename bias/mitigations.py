@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from assaymark.bias.encoders import encoders_of, matrix
 from assaymark.bias.group_thresholds import group_thresholds
-from assaymark.bias.samples import Sample
 from assaymark.bias.rows import Numbers
 from assaymark.bias.rules import GroupRule, Linear, Step, Thresholds, linear
+from assaymark.bias.samples import Sample
 from assaymark.reports.errors import InputError, nearest
 
 Constraint = Literal["demographic_parity", "equalized_odds", "equal_opportunity"]

@@ -13,8 +13,8 @@ import numpy
 from scipy.special import ndtri
 
 from assaymark.bias.gaps import difference_interval
-from assaymark.bias.samples import Sample
 from assaymark.bias.rows import Numbers
+from assaymark.bias.samples import Sample
 from assaymark.reports.model import Interval
 
 GAP_RATES: Mapping[str, tuple[str, ...]] = {

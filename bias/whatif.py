@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy
 import pandas
 
-from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.mitigations import (
     BASE_ESTIMATOR,
     CONSTRAINTS,
@@ -16,6 +15,7 @@ from assaymark.bias.mitigations import (
     chosen,
 )
 from assaymark.bias.rows import Numbers, Predictions
+from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.tradeoffs import (
     MEASURES,
     Estimated,

@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from whatif_rows import adult, column, compas, diabetes
 
 from assaymark.bias import mitigation_apply, mitigations
-from assaymark.bias.samples import halves, sample_of
 from assaymark.bias.mitigated import load
 from assaymark.bias.mitigation_apply import apply, findings_of
 from assaymark.bias.mitigation_check import check_mitigations
 from assaymark.bias.mitigations import CONSTRAINTS, MITIGATIONS
 from assaymark.bias.rows import Predictions
+from assaymark.bias.samples import halves, sample_of
 from assaymark.bias.tradeoffs import MEASURES
 from assaymark.bias.whatif import AS_IS, BASE, measures, what_if
 from assaymark.reports.errors import InputError, InternalContradiction

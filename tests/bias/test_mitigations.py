@@ -21,8 +21,8 @@ from whatif_rows import adult, compas, diabetes, rows
 from assaymark.bias import mitigations
 from assaymark.bias.encoders import encoders_of, matrix
 from assaymark.bias.group_thresholds import group_thresholds
-from assaymark.bias.samples import Sample, sample_of
 from assaymark.bias.mitigations import CONSTRAINTS, MITIGATIONS, reweighed
+from assaymark.bias.samples import Sample, sample_of
 from assaymark.bias.tradeoffs import gap, tally
 from assaymark.bias.whatif import AS_IS, BASE, fitted_by, what_if
 from assaymark.reports.errors import InputError
