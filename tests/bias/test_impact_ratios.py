@@ -1,6 +1,6 @@
 """The tables of Local Law 144 against the worked examples of its rule (6 RCNY 5-301)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy
@@ -94,7 +94,7 @@ def people(rows: Sequence[tuple[str | None, str | None, int, int]]) -> Predictio
     )
 
 
-def example(cells: dict[str, tuple[tuple[int, int, float], ...]], unknown: int) -> Predictions:
+def example(cells: Mapping[str, tuple[tuple[int, int, float], ...]], unknown: int) -> Predictions:
     rows: list[tuple[str | None, str | None, int, int]] = [
         (sex, race, n, hits)
         for sex, races in cells.items()
