@@ -13,6 +13,7 @@ from assaymark.bias.codes import MISSING, Column, crossed
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.gaps import ratio_interval
 from assaymark.bias.groups import Group, Grouped, by_group, families
+from assaymark.bias.references import compare, four_fifths
 from assaymark.bias.rows import Flags, Numbers, Predictions
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.intervals import wilson
@@ -28,7 +29,6 @@ from assaymark.reports.model import (
     Table,
 )
 
-FOUR_FIFTHS = 0.8
 MOST_EXCLUDED = 0.02
 """An auditor may leave out a category of less than 2 % of the data, and must say so (5-301(d))."""
 _MANY_INTERSECTIONS = 500
@@ -163,21 +163,6 @@ def impact_ratio_findings(
     return found
 
 
-def four_fifths(interval: Interval | None) -> str:
-    """What the interval of a ratio says of the four-fifths rule.
-
-    >>> four_fifths(Interval(low=0.6, high=0.9, confidence=0.95, method=""))
-    'undecided'
-    """
-    if interval is None:
-        return "not measured"
-    if interval.high < FOUR_FIFTHS:
-        return "below four fifths"
-    if interval.low >= FOUR_FIFTHS:
-        return "not below four fifths"
-    return "undecided"
-
-
 def _known(column: Column, absent: set[str]) -> Flags:
     named: Flags = numpy.array([name not in absent for name in column.names], dtype=numpy.bool_)
     return named[column.codes]
@@ -237,15 +222,15 @@ def _rated(rows: Predictions, people: Column, unknown: int, exclude_below: float
 
 
 def _measured(table: ImpactTable, scoring: bool, *, weighted: bool) -> Measured:
-    least = table.smallest
+    least, interval = table.smallest, table.interval(0.95)
     kind = "scoring" if scoring else "selection"
-    if least is None or least.ratio is None:
+    if least is None or least.ratio is None or interval is None:
         summary = f"Not measured: {table.why}."
     else:
         best = next(category for category in table.categories if category.ratio == 1)
         summary = (
             f"Smallest impact ratio by {table.attribute}: {least.ratio:.3f}, {least.name} beside "
-            f"{best.name}. Four-fifths rule, from the 95 % interval: {four_fifths(table.interval(0.95))}."
+            f"{best.name}; {four_fifths(least.ratio, interval)}."
         )
     return Measured(
         target=table.attribute,
@@ -259,10 +244,12 @@ def _measured(table: ImpactTable, scoring: bool, *, weighted: bool) -> Measured:
 
 
 def _evidence(table: ImpactTable, kind: str, *, weighted: bool) -> tuple[Evidence, ...]:
+    beside = _beside_best(table)
     rows: list[tuple[Cell, ...]] = []
     for category in table.categories:
         ratio: Cell = "excluded" if category.excluded else category.ratio
-        rows.append((category.name, category.applicants, category.selected, category.rate, ratio))
+        people = (category.name, category.applicants, category.selected, category.rate)
+        rows.append((*people, ratio, *beside.get(category.name, (None, None))))
     chosen = "above median" if kind == "scoring" else "selected"
     note = f"{table.unknown} people of unknown category are not in the calculation."
     if any(category.excluded for category in table.categories):
@@ -274,11 +261,32 @@ def _evidence(table: ImpactTable, kind: str, *, weighted: bool) -> tuple[Evidenc
         note += " Rates are weighted; the numbers of people are rows."
     shown = Table(
         title=f"Impact ratios by {table.attribute}",
-        columns=("category", "applicants", chosen, f"{kind} rate", "impact ratio"),
+        columns=(
+            "category",
+            "applicants",
+            chosen,
+            f"{kind} rate",
+            "impact ratio",
+            "95 % interval",
+            "four-fifths rule",
+        ),
         rows=tuple(rows),
         note=note,
     )
     return (shown, _chart(table, kind))
+
+
+def _beside_best(table: ImpactTable) -> dict[str, tuple[Cell, Cell]]:
+    """Of every category the interval of its ratio and what the four-fifths rule says of it."""
+    found = compare(table.counted, "selection_rate")
+    if isinstance(found, str) or table.smallest is None:
+        return {category.name: ("", "") for category in table.categories if category.excluded}
+    cells: dict[str, tuple[Cell, Cell]] = {category.name: ("", "") for category in table.categories}
+    for other in found.others:
+        ends = other.ratio_interval
+        text = f"{ends.low:.3f} to {ends.high:.3f}"
+        cells[other.group] = (text, four_fifths(other.ratio, ends))
+    return cells
 
 
 def _chart(table: ImpactTable, kind: str) -> Estimates:

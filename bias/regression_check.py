@@ -1,10 +1,10 @@
 """The bias check of a regression: errors by group, and the gaps between the groups."""
 
-from collections.abc import Sequence
 from functools import partial
 
-from assaymark.bias.attribute_gates import gates_of, too_small, with_evidence
+from assaymark.bias.check import at_worst, gates_of
 from assaymark.bias.findings import Measured, findings
+from assaymark.bias.groups import title
 from assaymark.bias.regression import GAPS, METRICS, ErrorsByGroup, errors_by_group
 from assaymark.bias.rows import Outcomes
 from assaymark.reports.model import Cell, CheckResult, Finding, Gate, Method, Table
@@ -14,7 +14,7 @@ def check_regression(
     check: str,
     data: Outcomes,
     *,
-    gates: Sequence[Gate] = (),
+    gates: tuple[Gate, ...] = (),
     tags: tuple[str, ...] = (),
     min_group_size: int = 1,
 ) -> CheckResult:
@@ -26,7 +26,7 @@ def check_regression(
     small: list[str] = []
     for attribute in data.groups:
         errors = errors_by_group(data, attribute, min_group_size)
-        mine = gates_of(gates, attribute, data)
+        mine = gates_of(gates, data, attribute)
         each: list[Finding] = []
         for gap in GAPS:
             each += findings(check, _gap(errors, gap), mine, tags)
@@ -34,10 +34,13 @@ def check_regression(
             if any(gate.metric == metric for gate in mine):
                 for measured in _groups(errors, metric):
                     each += findings(check, measured, mine, tags)
-        found += with_evidence(each, (_table(errors, data),))
-        names = [name for place, name in enumerate(errors.names) if place not in errors.compared]
-        small += too_small(attribute, names, min_group_size)
-    return CheckResult(findings=tuple(found), method=_method(check, data, small))
+        found += at_worst(each, (_table(errors, data),))
+        small += [
+            f"{attribute} = {name}"
+            for place, name in enumerate(errors.names)
+            if place not in errors.compared
+        ]
+    return CheckResult(findings=tuple(found), method=_method(check, data, min_group_size, small))
 
 
 def _gap(errors: ErrorsByGroup, gap: str) -> Measured:
@@ -48,7 +51,7 @@ def _gap(errors: ErrorsByGroup, gap: str) -> Measured:
         how = "Smallest over largest" if gap.endswith("ratio") else "Largest difference in"
         order = sorted(errors.compared, key=lambda place: errors.value(metric, place) or 0.0)
         summary = (
-            f"{how} {_title(metric)} between the groups of {errors.attribute}: {value:.4g}; lowest in "
+            f"{how} {title(metric)} between the groups of {errors.attribute}: {value:.4g}; lowest in "
             f"{errors.names[order[0]]}, highest in {errors.names[order[-1]]}.{_doubt(errors, metric)}"
         )
     return Measured(
@@ -85,7 +88,7 @@ def _groups(errors: ErrorsByGroup, metric: str) -> list[Measured]:
                 value=value,
                 summary=f"Not measured: no row of {where} has a weight."
                 if value is None
-                else f"{_title(metric).capitalize()} of {where}: {value:.4g} over "
+                else f"{title(metric).capitalize()} of {where}: {value:.4g} over "
                 f"{errors.n[place]} rows.",
                 n=errors.n[place],
                 interval_at=partial(errors.interval, metric, place),
@@ -105,7 +108,7 @@ def _table(errors: ErrorsByGroup, data: Outcomes) -> Table:
         rows.append(tuple(row))
     columns = ["group", "n"]
     for metric in METRICS:
-        columns += [_title(metric), "95 % interval"]
+        columns += [title(metric), "95 % interval"]
     return Table(
         title=f"Errors by {errors.attribute}",
         columns=tuple(columns),
@@ -115,11 +118,7 @@ def _table(errors: ErrorsByGroup, data: Outcomes) -> Table:
     )
 
 
-def _title(metric: str) -> str:
-    return metric.replace("_", " ")
-
-
-def _method(check: str, data: Outcomes, small: list[str]) -> Method:
+def _method(check: str, data: Outcomes, min_group_size: int, small: list[str]) -> Method:
     steps = [
         f"{data.n} rows of {data.name}; {data.note}.",
         "A residual is prediction minus label: a group with a mean residual above 0 is predicted more than "
@@ -133,11 +132,15 @@ def _method(check: str, data: Outcomes, small: list[str]) -> Method:
     untested = ["causes of a gap, and errors at the ends of the range"]
     if data.crossed is None:
         untested.append("intersections of the sensitive attributes")
+    if small:
+        untested.append(
+            f"groups of fewer than {min_group_size} rows, which were not compared: {', '.join(small)}"
+        )
     return Method(
         check=check,
         title=f"Errors of {data.name} by {', '.join(data.groups)}",
         steps=tuple(steps),
-        not_tested=(*untested, *small),
+        not_tested=tuple(untested),
         sources=(
             "Calders, Karim, Kamiran, Ali and Zhang 2013, Controlling attribute effect in linear "
             "regression, ICDM",
