@@ -9,7 +9,7 @@ and Joachims, section 4: of demographic parity, and of disparate treatment.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -198,46 +198,49 @@ def _shares(
     weights: Numbers | None,
 ) -> Shares:
     """The share of worth over the share of base of every group, over the chosen queries."""
-    held = chosen[data.query]
-    query, group = data.query[held], codes[held]
-    each = numpy.ones(len(chosen)) if weights is None else weights
-    gets = _normalized(query, worth[held], len(chosen)) * each[query]
-    due = _normalized(query, base[held], len(chosen)) * each[query]
+    order = numpy.argsort(data.query, kind="stable")
+    order = order[chosen[data.query[order]]]
+    query, group = data.query[order], codes[order]
+    weight = numpy.ones(len(query)) if weights is None else weights[query]
+    gets = _normalized(query, worth[order], len(chosen)) * weight
+    due = _normalized(query, base[order], len(chosen)) * weight
     total = numpy.bincount(group, weights=due, minlength=groups).astype(float)
     ratio = numpy.bincount(group, weights=gets, minlength=groups) / numpy.where(total > 0, total, 1)
-    pairs = numpy.unique(query.astype(numpy.int64) * groups + group)
-    weight = each[pairs // groups]
-    sums, squares = (
-        numpy.bincount(pairs % groups, weights=one, minlength=groups) for one in (weight, weight**2)
-    )
-    return Shares(
-        ratio=numpy.where(total > 0, ratio, numpy.nan),
-        queries=sums**2 / numpy.where(squares > 0, squares, 1),
-        covariance=_jackknife(query, group, gets - ratio[group] * due, due, total),
-    )
-
-
-def _jackknife(query: Codes, group: Codes, excess: Numbers, due: Numbers, total: Numbers) -> Matrix:
-    """Σ of the products of what leaving out each query does to the ratios of two groups."""
-    groups = len(total)
-    order = numpy.argsort(query, kind="stable")
-    group, excess, due = group[order], excess[order], due[order]
-    names = numpy.unique(query[order], return_inverse=True)[1]
-    found: Matrix = numpy.zeros((groups, groups))
-    step = max(_AT_ONCE // groups, 1)
-    many = int(names[-1]) + 1 if len(names) else 0
-    for first in range(0, many, step):
-        rows = slice(*numpy.searchsorted(names, (first, first + step)))
-        places = (names[rows] - first) * groups + group[rows]
-        cells = min(step, many - first) * groups
-        above, left = (
-            numpy.bincount(places, weights=one[rows], minlength=cells).reshape(-1, groups)
-            for one in (excess, due)
+    excess = gets - ratio[group] * due
+    covariance: Matrix = numpy.zeros((groups, groups))
+    sums, squares = numpy.zeros(groups), numpy.zeros(groups)
+    for rows, places, shape in _blocks(query, group, groups):
+        above, left, mass, rows_there = (
+            numpy.bincount(places, weights=one, minlength=shape[0] * groups).reshape(shape)
+            for one in (excess[rows], due[rows], weight[rows], None)
         )
         rest = total - left
         change = above / numpy.where(rest > 0, rest, 1)
-        found += change.T @ change
-    return found
+        covariance += change.T @ change
+        of_query = mass / numpy.maximum(rows_there, 1)
+        sums += of_query.sum(axis=0)
+        squares += (of_query**2).sum(axis=0)
+    return Shares(
+        ratio=numpy.where(total > 0, ratio, numpy.nan),
+        queries=sums**2 / numpy.where(squares > 0, squares, 1),
+        covariance=covariance,
+    )
+
+
+def _blocks(
+    query: Codes, group: Codes, groups: int
+) -> Iterator[tuple[slice, Codes, tuple[int, int]]]:
+    """Rows sorted by query, so many queries at once: their rows, cells and number of queries and groups."""
+    if not len(query):
+        return
+    new = numpy.ones(len(query), dtype=bool)
+    new[1:] = query[1:] != query[:-1]
+    number = numpy.cumsum(new) - 1
+    many, step = int(number[-1]) + 1, max(_AT_ONCE // groups, 1)
+    for first in range(0, many, step):
+        rows = slice(*numpy.searchsorted(number, (first, first + step)))
+        places = (number[rows] - first) * groups + group[rows]
+        yield rows, places, (min(step, many - first), groups)
 
 
 def _normalized(query: Codes, values: Numbers, queries: int) -> Numbers:

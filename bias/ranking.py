@@ -83,7 +83,8 @@ def query_weights(data: Rankings) -> Numbers | None:
 def mixed_queries(data: Rankings, attribute: str) -> int:
     """How many queries have rows of several groups. At 0 the attribute describes users, not items."""
     codes = data.groups[attribute].codes
-    return len(numpy.unique(data.query[codes != _group_of_query(data, attribute)[data.query]]))
+    differs = codes != _group_of_query(data, attribute)[data.query]
+    return int(numpy.count_nonzero(numpy.bincount(data.query[differs])))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
+from assaymark.bias import exposure
 from assaymark.bias.codes import Column, column_of
 from assaymark.bias.exposure import GAPS, exposure_by_group
 from assaymark.bias.ranking import discounts, mixed_queries, ndcg, ndcg_by_group
@@ -230,6 +231,30 @@ def test_a_weight_is_so_many_queries_and_one_for_each() -> None:
     uneven = replace(data, weight=numpy.arange(data.n, dtype=float))
     with pytest.raises(InputError, match="one weight a query"):
         exposure_by_group(uneven, "g")
+
+
+def test_the_spread_is_that_of_leaving_out_one_query_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = drawn(numpy.random.default_rng(4), 25, (2, 9), (0.5, 0.3, 0.2))
+    found = exposure_by_group(data, "g")
+    changes = []
+    for query in range(25):
+        kept = data.query != query
+        rest = replace(
+            data,
+            groups={"g": replace(data.groups["g"], codes=data.groups["g"].codes[kept])},
+            query=data.query[kept],
+            relevance=data.relevance[kept],
+            score=data.score[kept],
+        )
+        changes.append(exposure_by_group(rest, "g").by_items.ratio - found.by_items.ratio)
+    expected = numpy.array(changes).T @ numpy.array(changes)
+    assert found.by_items.covariance == pytest.approx(expected)
+    monkeypatch.setattr(exposure, "_AT_ONCE", 7)  # two queries of three groups in memory
+    again = exposure_by_group(data, "g")
+    assert again.by_items.covariance == pytest.approx(expected)
+    assert again.by_items.queries.tolist() == found.by_items.queries.tolist()
 
 
 def test_users_are_weighted_by_query() -> None:
