@@ -87,8 +87,8 @@ def above_median(score: Numbers, weight: Numbers | None = None) -> Flags:
     order = numpy.argsort(score, kind="stable")
     weights = numpy.ones(len(score)) if weight is None else weight[order]
     below = numpy.cumsum(weights)
-    half = below[-1] / 2
-    low, high = (numpy.searchsorted(below, half, side=side) for side in ("left", "right"))
+    # sums of weights that reach the half but for rounding have reached it
+    low, high = numpy.searchsorted(below, below[-1] / 2 * numpy.array([1 - 1e-12, 1 + 1e-12]))
     middle = (score[order[low]] + score[order[high]]) / 2
     above: Flags = score > middle
     return above

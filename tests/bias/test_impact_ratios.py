@@ -158,8 +158,14 @@ def test_the_median_is_that_of_numpy_and_a_weight_is_so_many_people(
         assert (weighted == (numbers > numpy.median(numpy.repeat(numbers, times)))).all()
 
 
+def test_equal_weights_of_any_size_leave_the_median_where_it_is() -> None:
+    for n in range(1, 60):
+        numbers = numpy.arange(n, dtype=float)
+        assert above_median(numbers, numpy.full(n, 0.1)).sum() == n // 2
+
+
 def test_the_median_is_of_the_full_sample() -> None:
-    """Five of unknown sex, who all score high, leave two of the four others above the median out."""
+    """Eight of unknown sex, who all score high, leave nobody else above the median."""
     data = people([("a", "x", 4, 2), ("b", "y", 4, 2), (None, "y", 8, 8)])
     sex, _, _ = impact_tables(data, sex="sex", race="race", scoring=True)
     assert sex.unknown == 8
