@@ -12,7 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from assaymark.bias.answers import Positive, TabularModel
+import numpy
+import pandas
+
+from assaymark.bias.answers import Answers, Positive, TabularModel
+from assaymark.bias.columns import value_of
 from assaymark.bias.estimators import of_estimator, of_object
 from assaymark.bias.named_code import resolve
 from assaymark.reports.errors import InputError
@@ -36,7 +40,7 @@ def load(spec: str, *, positive: Positive = 1, folder: Path = Path()) -> Tabular
             f"{spec} is a pickle, which runs code when it is opened: save the model with skops.io.dump as "
             ".skops, export it to .onnx, or name package.module:factory, a function of yours that loads it"
         )
-    opened = _MITIGATE if spec.endswith(_MITIGATED) else _FILES.get(suffix)
+    opened = _mitigated if spec.endswith(_MITIGATED) else _FILES.get(suffix)
     if opened is None:
         raise InputError(
             f"{spec} is not a tabular model that is read here: expected package.module:name, .onnx, .skops "
@@ -62,10 +66,19 @@ def _skops(path: Path, spec: str, positive: Positive) -> TabularModel:
 
 
 def _mitigated(path: Path, spec: str, positive: Positive) -> TabularModel:
-    mitigated: Any = import_module("assaymark.bias.mitigated")
-    return of_estimator(mitigated.load(path), spec, positive)
+    said: Any = import_module("assaymark.bias.mitigated").load(path)
+    if value_of(said.positive) != value_of(positive):
+        raise InputError(
+            f"{spec} decides whether a row is {said.positive!r}, not {positive!r}: set positive to that"
+        )
+    classes = (said.positive, f"not {said.positive}")
+
+    def predict(rows: pandas.DataFrame) -> Answers:
+        decision = numpy.where(said.predict(rows), *classes)
+        return Answers(decision=decision, score=said.predict_proba(rows), classes=classes)
+
+    return TabularModel(name=spec, predict=predict, features=tuple(said.columns))
 
 
 _Open = Callable[[Path, str, Positive], TabularModel]
 _FILES: dict[str, _Open] = {".onnx": _onnx, ".skops": _skops}
-_MITIGATE: _Open = _mitigated

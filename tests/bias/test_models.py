@@ -539,3 +539,31 @@ def test_an_old_skops_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "m.skops").write_bytes(b"")
     with pytest.raises(InputError, match=r"skops 0\.11\.0 is too old"):
         models.load("m.skops", folder=tmp_path)
+
+
+def test_a_mitigated_model_says_what_its_positive_decision_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contract of `assaymark.bias.mitigated`: flags, chances, columns, and what positive means."""
+
+    class Described:
+        positive, columns = ">50K", ("x",)
+
+        def predict(self, rows: pandas.DataFrame) -> Any:
+            return (rows["x"] > 1).to_numpy()
+
+        def predict_proba(self, rows: pandas.DataFrame) -> Any:
+            return rows["x"].to_numpy() / 2
+
+    known = types.ModuleType("assaymark.bias.mitigated")
+    known.load = lambda path: Described()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, known.__name__, known)
+    (tmp_path / "m.mitigated.json").write_text("{}", encoding="utf-8")
+    model = models.load("m.mitigated.json", positive=">50K", folder=tmp_path)
+    answers = ask(model, ROWS)
+    assert decisions(model, answers, ">50K").tolist() == [False, False, True]
+    assert not decisions(model, ask(model, ROWS[:1]), ">50K").any()
+    assert model.features == ("x",)
+    assert answers.score == pytest.approx(numpy.array([0, 0.5, 1]))
+    with pytest.raises(InputError, match="decides whether a row is '>50K', not 1"):
+        models.load("m.mitigated.json", folder=tmp_path)
