@@ -163,7 +163,7 @@ def _impact(request: Request) -> Part | None:
     options = request.wanted.impact
     if options is None:
         return None
-    from assaymark.bias.impact_ratios import SOURCES, STEPS, impact_ratio_findings
+    from assaymark.bias.impact_ratios import impact_method, impact_ratio_findings
 
     found = impact_ratio_findings(
         request.check,
@@ -172,10 +172,17 @@ def _impact(request: Request) -> Part | None:
         race=options.race,
         scoring=options.scoring,
         unknown=options.unknown,
+        exclude_below=options.exclude_below,
         gates=request.gates,
         tags=request.tags,
     )
-    return Part(findings=found, steps=STEPS, sources=SOURCES)
+    method = impact_method(request.check, request.data, scoring=options.scoring)
+    return Part(
+        findings=found,
+        steps=method.steps[1:],
+        sources=method.sources,
+        not_tested=method.not_tested,
+    )
 
 
 def _growth(request: Request) -> Part:

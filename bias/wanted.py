@@ -27,12 +27,17 @@ class SliceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImpactOptions:
-    """The columns of impact ratios. scoring: of scores above the median. unknown: names of no category."""
+    """The columns of impact ratios.
+
+    scoring: of scores above the median. unknown: names of no category. exclude_below: categories of a
+    smaller share of the rows take no part, at most 0.02.
+    """
 
     sex: str
     race: str
     scoring: bool = False
     unknown: tuple[str, ...] = ()
+    exclude_below: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

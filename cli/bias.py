@@ -59,6 +59,7 @@ def table(
         str, typer.Option(help="binary, multiclass, regression or ranking.")
     ] = "binary",
     query: Annotated[str | None, typer.Option(help="Column: what an item is ranked for.")] = None,
+    cutoff: Annotated[int | None, typer.Option(help="Ranking: only so many places count.")] = None,
     weight: Weight = None,
     bands: Bands = None,
     intersections: Intersections = False,
@@ -129,6 +130,7 @@ def table(
         "sensitive": listed(sensitive),
         "positive": positive,
         "query": query,
+        "cutoff": cutoff,
         "weight": weight,
         "bands": bands_of(bands),
         "intersections": intersections or None,
@@ -169,6 +171,9 @@ def mitigate(
     weight: Weight = None,
     bands: Bands = None,
     min_group_size: MinGroupSize = 1,
+    keys: Annotated[
+        str | None, typer.Option(help="Columns that tell rows apart where a rule draws lots.")
+    ] = None,
     apply: Annotated[
         Path | None,
         typer.Option(
@@ -197,6 +202,7 @@ def mitigate(
         "features": listed(features),
         "methods": method,
         "constraint": constraint,
+        "keys": listed(keys),
         "weight": weight,
         "bands": bands_of(bands),
         "min_group_size": min_group_size,

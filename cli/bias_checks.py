@@ -1,6 +1,5 @@
 """How the bias checks of a policy are run: columns and models are opened, and a pillar audits them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +74,7 @@ def bias_images(check: BiasImagesCheck, context: Context) -> CheckResult:
         data = replace(data, images=data.images[rows], labels=data.labels[rows])
         table = tables.Table(name=table.name, arrow=table.arrow.take(rows))
     said = classify(model, data, batch_size=check.batch_size, device=context.device)
-    answers: dict[str, Sequence[Any]] = {_LABEL: said.labels, _DECISION: said.decisions}
+    answers: dict[str, Any] = {_LABEL: said.labels, _DECISION: said.decisions}
     if check.positive is not None and check.positive not in said.classes:
         raise InputError(
             f'positive = "{check.positive}" is no class of {model.name}: its classes are '
@@ -131,7 +130,65 @@ def _one_against_all(table: "Table", positive: str) -> "Table":
 
 def mitigation(check: MitigationCheck, context: Context) -> CheckResult:
     """What mitigations would do, and the file of the one that is applied."""
-    raise NotImplementedError
+    from assaymark.bias import predictions, tables
+    from assaymark.bias.features import frame
+    from assaymark.bias.mitigation_check import check_mitigations
+
+    roles = _roles(check)
+    named = list(dict.fromkeys([*roles.named, *check.features, *check.keys]))
+    table = tables.read(check.data, folder=context.folder, columns=named)
+    features = frame(table, check.features) if check.features else None
+    decided = check.prediction is not None or check.score is not None
+    data = predictions.binary(
+        table,
+        roles,
+        positive=check.positive,
+        threshold=check.threshold,
+        answered=None if decided else _undecided(table, check),
+    )
+    keys: dict[str, Any] = {
+        "attribute": check.sensitive[0],
+        "constraint": check.constraint,
+        "seed": context.seed,
+        "min_group_size": check.min_group_size,
+    }
+    result = check_mitigations(
+        check.id,
+        data,
+        features,
+        methods=check.methods,
+        decided=decided,
+        tags=check.tags,
+        **keys,
+    )
+    if check.apply is None:
+        return result
+    from assaymark.bias.mitigation_apply import apply, findings_of
+
+    applied = apply(
+        check.methods[0],
+        data,
+        features,
+        path=context.folder / check.apply,
+        score_column=check.score or "score",
+        positive=str(check.positive),
+        keys=frame(table, check.keys) if check.keys else None,
+        **keys,
+    )
+    return replace(
+        result,
+        findings=(*findings_of(check.id, applied, check.gates, check.tags), *result.findings),
+        digests={**result.digests, check.apply: applied.sha256},
+    )
+
+
+def _undecided(table: "Table", check: MitigationCheck) -> "Answered":
+    """Of a table without decisions: the labels in their place, which no number is taken from."""
+    from assaymark.bias import columns
+    from assaymark.bias.predictions import Answered
+
+    truth = columns.values(table, check.label).equal(columns.value_of(check.positive))
+    return Answered(decision=truth, score=None, note="no decisions of a model")
 
 
 def _roles(check: BiasTableCheck | MitigationCheck) -> "Roles":
@@ -233,7 +290,7 @@ def _other_task(
         return check_multiclass(check.id, predictions.multiclass(table, roles), **keys)
     if check.task == "regression":
         return check_regression(check.id, predictions.regression(table, roles), **keys)
-    return check_ranking(check.id, predictions.ranking(table, roles), **keys)
+    return check_ranking(check.id, predictions.ranking(table, roles), k=check.cutoff, **keys)
 
 
 def _wanted(
@@ -291,10 +348,22 @@ def _accepted(
     check: BiasTableCheck, table: "Table", data: "Predictions", context: Context
 ) -> "Flags | None":
     """The decisions of the accepted run, one for each row of the data."""
-    raise_if = check.accepted
-    if raise_if is None:
+    run = check.accepted
+    if run is None:
         return None
-    return None
+    from assaymark.bias import predictions, tables
+    from assaymark.bias.accepted import accepted_decisions, align
+
+    before = replace(_roles(check), prediction=run.prediction, score=None, weight=None)
+    other = table
+    if run.data is not None:
+        named = [*before.named, *([run.id] if run.id else [])]
+        other = tables.read(run.data, folder=context.folder, columns=named)
+    order = (
+        None if run.id is None else align(table.column(run.id), other.column(run.id), column=run.id)
+    )
+    accepted = predictions.binary(other, before, positive=check.positive)
+    return accepted_decisions(data, accepted, order=order)
 
 
 def _audit(

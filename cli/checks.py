@@ -4,8 +4,9 @@ The functions hand a policy's fields to a pillar, which takes plain arguments an
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from assaymark.cli.bias_checks import bias_images, bias_table, mitigation
 from assaymark.cli.opening import (
     Context,
     countermeasures,
@@ -19,7 +20,7 @@ from assaymark.cli.opening import (
 )
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import ProvenanceCheck
-from assaymark.reports.policy_bias import BiasTableCheck
+from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,
@@ -31,9 +32,6 @@ from assaymark.reports.policy_robustness import (
     SceneCheck,
 )
 from assaymark.reports.policy_tournament import TournamentCheck
-
-if TYPE_CHECKING:
-    pass
 
 
 def _robustness(check: RobustnessCheck, context: Context) -> CheckResult:
@@ -244,30 +242,6 @@ def _protection(check: ProtectionCheck, context: Context) -> CheckResult:
     )
 
 
-def _bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
-    from assaymark.bias import predictions
-    from assaymark.bias.check import check_bias_table
-
-    data = predictions.load(
-        check.data,
-        label=check.label,
-        prediction=check.prediction,
-        score=check.score,
-        sensitive=check.sensitive,
-        positive=check.positive,
-        threshold=check.threshold,
-        intersections=check.intersections,
-        folder=context.folder,
-    )
-    return check_bias_table(
-        check.id,
-        data,
-        gates=check.gates,
-        tags=check.tags,
-        min_group_size=check.min_group_size,
-    )
-
-
 def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
     from assaymark.provenance.check import check_provenance
 
@@ -291,6 +265,8 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     TournamentCheck: _tournament,
     CertificateCheck: _certificate,
     ProtectionCheck: _protection,
-    BiasTableCheck: _bias_table,
+    BiasTableCheck: bias_table,
+    BiasImagesCheck: bias_images,
+    MitigationCheck: mitigation,
     ProvenanceCheck: _provenance,
 }

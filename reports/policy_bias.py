@@ -81,13 +81,21 @@ MULTICLASS: dict[str, Metric] = {
     **{name: metric for name, metric in _GAPS.items() if name.endswith("difference")},
 }
 REGRESSION: dict[str, Metric] = {
+    "mean_residual": Metric(good="either", interval=True, scale=_IN_UNITS, zero=True),
+    "mean_absolute_error": Metric(good="low", interval=True, scale=_IN_UNITS),
+    "root_mean_squared_error": Metric(good="low", interval=True, scale=_IN_UNITS),
+    "mean_prediction": Metric(good="either", interval=True, scale=_IN_UNITS, zero=True),
+    "mean_prediction_difference": Metric(good="low", interval=True, scale=_IN_UNITS),
     "mean_residual_difference": Metric(good="low", interval=True, scale=_IN_UNITS),
     "mean_absolute_error_difference": Metric(good="low", interval=True, scale=_IN_UNITS),
     "mean_absolute_error_ratio": _RATIO,
 }
 RANKING: dict[str, Metric] = {
     "exposure_ratio": _RATIO,
-    "exposure_difference": _GAP,
+    "exposure_per_relevance_ratio": _RATIO,
+    "exposure_difference": Metric(
+        good="low", interval=True, scale="counts shares of a random order's exposure"
+    ),
     "ndcg_difference": _GAP,
 }
 TASKS: dict[str, dict[str, Metric]] = {
@@ -98,6 +106,7 @@ TASKS: dict[str, dict[str, Metric]] = {
 }
 MITIGATION: dict[str, Metric] = {
     "accuracy": _RATES["accuracy"],
+    "balanced_accuracy": _RATES["balanced_accuracy"],
     "demographic_parity_difference": _GAP,
     "equalized_odds_difference": _GAP,
     "equal_opportunity_difference": _GAP,
@@ -144,6 +153,7 @@ class ImpactRatioKeys(Strict):
     race: Text
     scoring: bool = False
     unknown: Texts = ()
+    exclude_below: Annotated[Number, Field(ge=0, le=0.02)] = 0.0
 
 
 class AcceptedRun(Strict):
@@ -188,6 +198,7 @@ class BiasTableCheck(_TableKeys):
     kind: Literal["bias.table"]
     task: Literal["binary", "multiclass", "regression", "ranking"] = "binary"
     query: Text | None = None
+    cutoff: Annotated[int, Field(ge=1)] | None = None
     intersections: bool = False
     reference_groups: dict[Text, Text] = Field(default_factory=dict)
     missing: Literal["group", "apart"] = "group"
@@ -224,8 +235,9 @@ class BiasTableCheck(_TableKeys):
         given = [key for key in only_binary if getattr(self, key)]
         if self.task != "binary" and given:
             raise ValueError(f'{given[0]} belongs to task = "binary", this is task = "{self.task}"')
-        if self.query is not None and self.task != "ranking":
-            raise ValueError(f'query belongs to task = "ranking", this is task = "{self.task}"')
+        if (self.query or self.cutoff) and self.task != "ranking":
+            key = "query" if self.query else "cutoff"
+            raise ValueError(f'{key} belongs to task = "ranking", this is task = "{self.task}"')
         if self.counterfactual and self.model is None:
             raise ValueError("counterfactual asks the model again: name the model")
         unlisted = (
@@ -320,7 +332,8 @@ class MitigationCheck(_TableKeys):
         "demographic_parity"
     )
     features: Texts = ()
-    apply: Text | None = None
+    keys: Texts = ()
+    apply: Annotated[str, Field(pattern=r"\.mitigated\.json$")] | None = None
 
     @model_validator(mode="after")
     def _one_attribute(self) -> Self:
@@ -328,6 +341,11 @@ class MitigationCheck(_TableKeys):
             raise ValueError(
                 f"mitigations are for one sensitive column, got {list(self.sensitive)}: name one, or "
                 "make a column of the combinations"
+            )
+        if self.gate and self.apply is None:
+            raise ValueError(
+                "a what-if of several methods has nothing to hold to a limit: gate the one that apply "
+                "writes"
             )
         if self.apply is not None and len(self.methods) != 1:
             raise ValueError(

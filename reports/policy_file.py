@@ -1,5 +1,6 @@
 """Read a policy file, and say where each mistake in it stands."""
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -142,7 +143,8 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                     f"{bound:g} would pass the worst",
                 )
             elif metric.scale is not None:
-                if bound < 0 or (bound == 0 and not metric.zero):
+                least = -math.inf if metric.good == "either" else 0
+                if bound < least or (bound == 0 and not metric.zero):
                     yield (
                         ("check", i, "gate", j, side),
                         f"{side} = {bound:g} decides nothing, since {gate.metric} {metric.scale}",
