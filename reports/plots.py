@@ -1,7 +1,9 @@
 """A plot as numbers that a template draws: ticks, paths and labels, in SVG units."""
 
+import itertools
+import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +37,9 @@ class Box(NamedTuple):
     def meets(self, other: "Box") -> bool:
         beside = self.right <= other.left or other.right <= self.left
         return not (beside or self.bottom <= other.top or other.bottom <= self.top)
+
+    def meets_any(self, others: Iterable["Box"]) -> bool:
+        return any(self.meets(other) for other in others)
 
     def holds(self, other: "Box") -> bool:
         across = self.left <= other.left and other.right <= self.right
@@ -100,7 +105,14 @@ def draw(plot: Plot) -> Drawing | None:
     spots = [[_spot(point, x, y, frame) for point in one.points] for one in series]
     everywhere = [spot for one in spots for spot in one]
     wanted = sum(bool(spot.label) for spot in everywhere)
-    labels = _labels(everywhere, frame) if wanted <= MOST_LABELS else ()
+    few = 0 < wanted <= MOST_LABELS
+    lines = [
+        box
+        for one, at in zip(series, spots, strict=True)
+        if few and one.joined
+        for box in _along(at)
+    ]
+    labels = _labels(everywhere, lines, frame) if few else ()
     return Drawing(
         frame=frame,
         x=x.drawn(frame.left, frame.right),
@@ -180,18 +192,32 @@ def _line(place: int, series: Series, spots: Sequence[Spot]) -> Line:
     )
 
 
-def _labels(spots: Sequence[Spot], frame: Box) -> tuple[Label, ...]:
-    """Each label where there is room beside its dot: inside the frame, on nothing but lines."""
+def _labels(spots: Sequence[Spot], lines: Sequence[Box], frame: Box) -> tuple[Label, ...]:
+    """Each label where there is room beside its dot: inside the frame, on nothing but lines at worst."""
     taken = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y, _, _ in spots]
     taken += [Box(one.x - 1, one.bar[0], one.x + 1, one.bar[1]) for one in spots if one.bar]
     labels = []
     for spot in spots:
-        for label, box in _positions(spot) if spot.label else ():
-            if frame.holds(box) and not any(box.meets(other) for other in taken):
-                taken.append(box)
-                labels.append(label)
-                break
+        room = [
+            (label, box)
+            for label, box in (_positions(spot) if spot.label else ())
+            if frame.holds(box) and not box.meets_any(taken)
+        ]
+        for label, box in sorted(room, key=lambda each: each[1].meets_any(lines))[:1]:
+            taken.append(box)
+            labels.append(label)
     return tuple(labels)
+
+
+def _along(spots: Sequence[Spot]) -> list[Box]:
+    """Small boxes along the line that joins the points."""
+    boxes = []
+    for one, other in itertools.pairwise(spots):
+        steps = max(1, round(math.hypot(other.x - one.x, other.y - one.y) / 6))
+        for step in range(steps + 1):
+            x, y = (a + step / steps * (b - a) for a, b in ((one.x, other.x), (one.y, other.y)))
+            boxes.append(Box(x - 3, y - 3, x + 3, y + 3))
+    return boxes
 
 
 def _positions(spot: Spot) -> Iterator[tuple[Label, Box]]:

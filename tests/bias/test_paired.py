@@ -163,8 +163,15 @@ def gaps(cells: numpy.ndarray, measure: str) -> tuple[float, float]:
     return max(old for old, _ in both), max(new for _, new in both)
 
 
-@pytest.mark.parametrize("measure", ["demographic_parity_growth", "equal_opportunity_growth"])
-@pytest.mark.parametrize("scene", SCENES)
+CASES = [(scene, "demographic_parity_growth") for scene in SCENES] + [
+    (scene, measure)
+    for scene in ("fair, others decide", "as unfair as before", "a little growth", "much growth")
+    for measure in GROWTHS
+    if measure != "demographic_parity_growth"
+]
+
+
+@pytest.mark.parametrize(("scene", "measure"), CASES)
 def test_the_growth_is_covered_and_seldom_alleged(
     scene: str, measure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

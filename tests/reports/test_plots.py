@@ -147,6 +147,18 @@ def test_many_labels_are_left_to_the_table() -> None:
     assert drawn.note == f"Labels without room, which stand in the table: {MOST_LABELS + 1}."
 
 
+def test_a_label_leaves_its_line_free_where_it_can() -> None:
+    """Right of the first point runs the line, so its label stands elsewhere."""
+    first, *rest = (Point(x=x, y=y) for x, y in ((0.2, 0.5), (1.0, 0.5), (0.0, 0.0), (0.0, 1.0)))
+    points = (replace(first, label="first"), *rest)
+    joined = drawing(plot(Series(label="a", points=points)))
+    apart = drawing(plot(Series(label="a", points=points, joined=False)))
+    assert apart.labels[0].anchor == "start"
+    (label,) = joined.labels
+    at = float(joined.lines[0].line[1:].split("L")[0].split(",")[1])
+    assert abs(label.y - at) > 8
+
+
 def test_a_single_label_has_room() -> None:
     lone = plot(Series(label="a", points=(Point(x=0.5, y=0.5, label="the only one"),)))
     assert [label.text for label in drawing(lone).labels] == ["the only one"]
