@@ -14,7 +14,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from assaymark.reports import wording
+from assaymark.reports import plots, wording
+from assaymark.reports.axes import axis
 from assaymark.reports.model import Estimates, Finding, Limit, Report, by_urgency
 from assaymark.reports.store import digest
 
@@ -45,6 +46,8 @@ def render(report: Report) -> str:
         digest=digest(report),
         words=wording,
         chart=chart,
+        draw=plots.draw,
+        numbers=plots.table,
         shade=shade,
         strip=strip,
         number_of=lambda finding: _place(report, finding),
@@ -65,11 +68,24 @@ class Mark:
 
 
 def chart(estimates: Estimates) -> dict[str, Any]:
-    """Rows of dots with intervals on a scale from 0 to 1."""
+    """Rows of dots with intervals on a scale from 0 to 1, or on a wider one that holds them all."""
+    drawn = [
+        number
+        for item in estimates.estimates
+        for number in (item.value, item.low, item.high)
+        if number is not None
+    ]
+    scale = axis([0.0, 1.0, *drawn, *([] if estimates.limit is None else [estimates.limit])])
+
+    def x(value: float | None) -> float | None:
+        return None if value is None else scale.place(value, 0, _WIDTH)
+
     marks = []
     for i, item in enumerate(estimates.estimates):
         interval = (
-            "" if item.low is None or item.high is None else f" [{item.low:.3f}, {item.high:.3f}]"
+            ""
+            if item.low is None or item.high is None
+            else f" [{wording.short(item.low)}, {wording.short(item.high)}]"
         )
         n = "" if item.n is None else f", n = {item.n:,}"
         marks.append(
@@ -77,38 +93,40 @@ def chart(estimates: Estimates) -> dict[str, Any]:
                 y=_ROW * i + _ROW / 2,
                 label=item.label,
                 text=f"{wording.number(item.value)}{interval}{n}",
-                x=_x(item.value),
-                low=_x(item.low),
-                high=_x(item.high),
+                x=x(item.value),
+                low=x(item.low),
+                high=x(item.high),
             )
         )
     return {
         "marks": marks,
         "height": _ROW * len(marks),
         "width": _WIDTH,
-        "limit": _x(estimates.limit),
+        "limit": x(estimates.limit),
+        "ticks": scale.drawn(0, _WIDTH),
     }
 
 
 def shade(value: float | None) -> str:
     """The class of a heat map's cell, which the style sheet colours: eleven shades from 0 to 1.
 
-    >>> shade(0.96), shade(None)
-    ('heat-10', 'heat-none')
+    >>> shade(0.96), shade(None), shade(1.2)
+    ('heat-10', 'heat-none', 'heat-off')
     """
-    return "heat-none" if value is None else f"heat-{round(10 * min(max(value, 0.0), 1.0))}"
+    if value is None:
+        return "heat-none"
+    return f"heat-{round(10 * value)}" if 0 <= value <= 1 else "heat-off"
 
 
 def strip(finding: Finding) -> dict[str, float | None] | None:
     """A small scale for the policy table: interval, value and limit; None off the scale 0 to 1."""
-    limit = finding.limit
-    counted = finding.measure == "broken_files"
-    if finding.value is None or limit is None or counted or not 0 <= finding.value <= 1:
+    limit, interval = finding.limit, finding.interval
+    if finding.value is None or limit is None or finding.measure == "broken_files":
         return None
     bound = _bound(limit)
-    if not 0 <= bound <= 1:
+    ends = (interval.low, interval.high) if interval else ()
+    if not all(0 <= number <= 1 for number in (finding.value, bound, *ends)):
         return None
-    interval = finding.interval
     return {
         "x": 100 * finding.value,
         "low": 100 * interval.low if interval else None,
@@ -125,10 +143,6 @@ def _bound(limit: Limit) -> float:
     bound = limit.minimum if limit.maximum is None else limit.maximum
     assert bound is not None
     return bound
-
-
-def _x(value: float | None) -> float | None:
-    return None if value is None else round(_WIDTH * min(max(value, 0.0), 1.0), 1)
 
 
 @cache

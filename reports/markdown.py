@@ -1,10 +1,13 @@
 """Markdown for a job summary or a pull request; what came from outside is escaped."""
 
 import re
+from collections.abc import Sequence
 
-from assaymark.reports.model import HeatMap, Report, by_urgency
+from assaymark.reports.model import HeatMap, Plot, Report, by_urgency
+from assaymark.reports.plots import table
 from assaymark.reports.wording import (
     MARKS,
+    NOT_MEASURED,
     consequence,
     headline,
     measured,
@@ -16,6 +19,8 @@ from assaymark.reports.wording import (
 
 _LIMIT = 900_000
 """GitHub takes 1 MiB a step."""
+_ROWS = 40
+"""Of the table of a plot."""
 
 
 def render(report: Report) -> str:
@@ -56,6 +61,8 @@ def render(report: Report) -> str:
         for item in finding.evidence:
             if isinstance(item, HeatMap):
                 lines += _heat_map(item)
+            elif isinstance(item, Plot):
+                lines += _plot(item)
     untested = [(method.check, item) for method in report.methods for item in method.not_tested]
     if untested:
         lines += ["", "## Not tested", ""]
@@ -80,10 +87,25 @@ def _heat_map(item: HeatMap) -> list[str]:
         (row.label, *(number(None if c.value is None else round(c.value, 3)) for c in row.cells))
         for row in item.rows
     ]
-    lines = ["", f"## {escape(item.title)}", ""]
-    lines += ["| " + " | ".join(escape(cell) for cell in head) + " |", "|---" * len(head) + "|"]
-    lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
-    return [*lines, "", escape(item.note)] if item.note else lines
+    return _section(item.title, [head, *rows], item.note)
+
+
+def _plot(item: Plot) -> list[str]:
+    """The first of its numbers as a table."""
+    columns, series = table(item)
+    rows = [(label, *map(number, row)) for label, rows in series for row in rows]
+    rows += [(label, *[NOT_MEASURED] * len(columns)) for label, rows_of in series if not rows_of]
+    note = item.note if rows else f"{NOT_MEASURED.capitalize()}. {item.note}".strip()
+    if len(rows) > _ROWS:
+        note = f"{note} {len(rows) - _ROWS} more points are in the JSON report.".strip()
+    return _section(item.title, [("series", *columns), *rows[:_ROWS]], note)
+
+
+def _section(title: str, rows: Sequence[Sequence[str]], note: str) -> list[str]:
+    """A heading, a table whose first row is its head, and a note."""
+    head, *body = ("| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows)
+    lines = ["", f"## {escape(title)}", "", head, "|---" * len(rows[0]) + "|", *body]
+    return [*lines, "", escape(note)] if note else lines
 
 
 def escape(text: str) -> str:

@@ -47,12 +47,29 @@ ADVICE: dict[str, str] = {
     "digest": "Do not ship this model: it is not the one that was approved. Find out who replaced "
     "it.",
 }
+_SAID = {
+    name.lower(): name
+    for name in ("AUC", "ROC", "F1", "NDCG", "DCG", "LL144", "MAE", "RMSE", "ECE", "KS", "EEOC")
+}
+"""Words of measures that are not written in small letters."""
 for _measure in (
     "worst_corruption_accuracy", "mean_corruption_error", "relative_mean_corruption_error"
 ):  # fmt: skip
     ADVICE[_measure] = ADVICE["corruption_accuracy"]
 for _measure in ("worst_case_accuracy", "mean_accuracy"):
     ADVICE[_measure] = ADVICE["robust_accuracy"]
+ADVICE["equal_opportunity_difference"] = ADVICE["equalized_odds_difference"]
+ADVICE["predictive_parity_difference"] = (
+    "Look at the group whose positive decisions are wrong most often: is its score calibrated? Calibrate "
+    "within groups, or collect more of its cases."
+)
+for _gap in ("demographic_parity", "equal_opportunity", "equalized_odds", "predictive_parity"):
+    ADVICE[f"{_gap}_growth"] = (
+        "Look in which group decisions changed against the accepted run, and why; ship the accepted model "
+        "until the gap is closed, or accept the new run by name."
+    )
+ADVICE["equal_opportunity_ratio"] = ADVICE["equal_opportunity_difference"]
+ADVICE["predictive_parity_ratio"] = ADVICE["predictive_parity_difference"]
 ADVICE["demographic_parity_ratio"] = ADVICE["demographic_parity_difference"]
 ADVICE["equalized_odds_ratio"] = ADVICE["equalized_odds_difference"]
 
@@ -74,12 +91,26 @@ def number(value: Cell) -> str:
         return NOT_MEASURED
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
-    if value == int(value) and abs(value) < 1e15:
+    if abs(value) >= 1e15:
+        return f"{value:.4g}"
+    if value == int(value):
         return str(int(value))
     if abs(value) < 1e-3:
         return f"{value:.3g}"
     text = f"{value:.4f}"
     return text if text.endswith(".0000") else text.rstrip("0")
+
+
+def short(value: float) -> str:
+    """Three decimals, fewer of large numbers; powers of ten where they would show nothing, or too much.
+
+    >>> short(0.5192), short(-0.00012), short(1234.56), short(3.2e9), short(0.0)
+    ('0.519', '-0.00012', '1,234.6', '3.2e+09', '0.000')
+    """
+    size = abs(value)
+    if 0 < size < 0.0005 or size >= 1e7:
+        return f"{value:.2g}" if size < 1 else f"{value:.4g}"
+    return f"{value:.3f}" if size < 100 else f"{value:,.1f}"
 
 
 def measured(finding: Finding) -> str:
@@ -90,7 +121,8 @@ def measured(finding: Finding) -> str:
         return NOT_MEASURED
     if finding.interval is None:
         return number(finding.value)
-    return f"{finding.value:.3f} [{finding.interval.low:.3f}, {finding.interval.high:.3f}]"
+    low, high = finding.interval.low, finding.interval.high
+    return f"{short(finding.value)} [{short(low)}, {short(high)}]"
 
 
 def required(finding: Finding) -> str:
@@ -114,9 +146,18 @@ def consequence(finding: Finding) -> str:
     return ""
 
 
+def measure(name: str) -> str:
+    """The name of a measure as it is said.
+
+    >>> measure("robust_accuracy"), measure("auc_difference"), measure("f1_score")
+    ('robust accuracy', 'AUC difference', 'F1 score')
+    """
+    return " ".join(_SAID.get(word, word) for word in name.split("_"))
+
+
 def name(finding: Finding) -> str:
     """`robust accuracy of demo:digits`."""
-    return f"{finding.measure.replace('_', ' ')} of {finding.target}"
+    return f"{measure(finding.measure)} of {finding.target}"
 
 
 def tally(report: Report) -> str:

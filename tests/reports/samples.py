@@ -20,8 +20,11 @@ from assaymark.reports.model import (
     Node,
     Picture,
     Pictures,
+    Plot,
+    Point,
     Report,
     Run,
+    Series,
     Table,
     Validation,
     Waiver,
@@ -46,6 +49,14 @@ def picture(colour: str = "red") -> Picture:
     Image.new("RGB", (8, 8), colour).save(stream, "PNG")
     data = base64.b64encode(stream.getvalue()).decode()
     return Picture(media_type="image/png", data=data, width=8, height=8)
+
+
+def line(place: int) -> tuple[Point, ...]:
+    """A series of a plot, which no other series touches everywhere."""
+    heights = [(i / 10, (i / 10) ** (0.4 + 0.2 * place)) for i in range(11)]
+    return tuple(
+        Point(x=x, y=y, low=max(y - 0.05, 0.0), high=min(y + 0.05, 1.0), n=100) for x, y in heights
+    )
 
 
 def sample(text: str = "plain") -> Report:
@@ -91,6 +102,25 @@ def sample(text: str = "plain") -> Report:
         ),
         note=text,
     )
+    few = tuple(Point(x=0.1 * i, y=0.9 - 0.07 * i * i, label=text) for i in range(4))
+    plot = Plot(
+        title=text,
+        x_label=text,
+        y_label=text,
+        series=(
+            *(Series(label=text, points=line(i)) for i in range(12)),
+            Series(label=text, points=(), joined=False),
+        ),
+        diagonal=True,
+        note=text,
+    )
+    scattered = Plot(
+        title=text,
+        x_label=text,
+        y_label=text,
+        series=(Series(label=text, points=few, joined=False),),
+    )
+    empty = Plot(title=text, x_label=text, y_label=text, series=())
     validation = Validation(
         title=text,
         state="invalid",
@@ -111,7 +141,7 @@ def sample(text: str = "plain") -> Report:
                 n=40,
                 limit=Limit(minimum=0.7, on="lower"),
                 severity="critical",
-                evidence=(chart, table, learned, heat, trio),
+                evidence=(chart, table, learned, heat, plot, scattered, empty, trio),
                 cost=Cost(seconds=1.5, forward=100, backward=50),
                 **common,  # type: ignore[arg-type]
             ),

@@ -140,3 +140,50 @@ def test_light_and_dark_are_readable(browser: Any, tmp_path: Path, scheme: str) 
         assert contrast(ink, ground) >= 4.5, element[:120]
     page = pairs[0][1]
     assert (sum(page[:3]) > 380) is (scheme == "light")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_plot_is_seen(browser: Any, tmp_path: Path, scheme: str) -> None:
+    """WCAG 2.2: marks 3 to 1, letters 4.5 to 1; and twelve colours that differ."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    visit(browser, tmp_path / "report.html", "plain")
+    script = """
+    const parse = c => c.match(/[\\d.]+/g).map(Number);
+    const plot = document.querySelector(".plot");
+    const of = (name, key) => [...plot.querySelectorAll(name)].map(e => parse(getComputedStyle(e)[key]));
+    return [parse(getComputedStyle(plot.closest(".sheet")).backgroundColor),
+            of("div > svg > g > .marks", "stroke"), of("div > svg text", "fill"), of("bdi", "color"),
+            of(".diagonal", "stroke")]
+    """
+    ground, marks, letters, names, diagonal = browser.execute_script(script)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert len(marks) == len({tuple(mark) for mark in marks}) == 12
+    assert len(letters) == 12
+    assert min(contrast(mark, ground) for mark in (*marks, *diagonal)) >= 3
+    assert min(contrast(letter, ground) for letter in (*letters, *names)) >= 4.5
+    for i, mark in enumerate(marks):
+        for other in marks[:i]:
+            assert sum(abs(a - b) for a, b in zip(mark, other, strict=True)) > 40
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize("text", ["plain", "W" * 10_000, "\u202e" + "ab " * 3_000])
+def test_long_text_does_not_widen_the_page(
+    browser: Any, tmp_path: Path, text: str, width: int
+) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        visit(browser, tmp_path / "report.html", text)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        inside = """
+        return [...document.querySelectorAll(".plot > div > svg")].map(svg => {
+          const whole = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll("text")].map(e => e.getBoundingClientRect())
+            .every(r => r.left > whole.left - 8 && r.right < whole.right + 8 && r.bottom < whole.bottom + 8)
+        })
+        """
+        assert browser.execute_script(inside) == [True, True]
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

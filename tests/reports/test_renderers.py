@@ -81,7 +81,10 @@ def test_markdown_keeps_its_table(text: str) -> None:
     bars = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
     findings = 2 + len(sample().findings)
     assert bars[:findings] == [9] * findings
-    assert bars[findings:] == [4] * (2 + 12)  # the heat map: two columns beside the labels
+    heat = [4] * (2 + 12)  # two columns beside the labels
+    plots = [7] * (2 + 40) + [5] * (2 + 4) + [4] * 2  # the first is cut, the last is empty
+    assert bars[findings:] == [*heat, *plots]
+    assert "93 more points are in the JSON report" in page
     assert "<script" not in page
     assert "<img" not in page
 
