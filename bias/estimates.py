@@ -13,13 +13,12 @@ import numpy
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from assaymark.bias.codes import Codes
-from assaymark.bias.gaps import studentized_range
+from assaymark.bias.gaps import ALL_PAIRS, ends_of_pairs, studentized_range
 from assaymark.bias.rows import Numbers
 from assaymark.reports.model import Interval
 
 LimitsAt = Callable[[float], tuple[Numbers, Numbers]]
 """From a number of standard errors to the lower and upper limit of every group, in [-∞, ∞]."""
-ALL_PAIRS = "Tukey–Kramer (all pairs of groups at once)"
 
 
 def plain_limits(
@@ -156,13 +155,9 @@ def difference_of_estimates(
     if len(centre) < 2:
         raise ValueError(f"a difference needs two groups, got {len(centre)}")
     low, high = limits_at(studentized_range(confidence, len(centre)) / math.sqrt(2))
-    down, up = (centre - low) ** 2, (high - centre) ** 2
-    if not numpy.isfinite(centre).all() or numpy.isnan(down).any() or numpy.isnan(up).any():
+    if not numpy.isfinite(centre).all() or numpy.isnan(low).any() or numpy.isnan(high).any():
         raise ValueError(f"groups with a number and limits are compared, got {centre.tolist()}")
-    gaps = centre[:, None] - centre[None, :]
-    pairs = ~numpy.eye(len(centre), dtype=bool)
-    least = float((gaps - numpy.sqrt(down[:, None] + up[None, :]))[pairs].max())
-    most = float((gaps + numpy.sqrt(up[:, None] + down[None, :]))[pairs].max())
+    least, most = ends_of_pairs(low, centre, high)
     return Interval(
         low=max(least, 0.0), high=min(most, largest), confidence=confidence, method=ALL_PAIRS
     )

@@ -59,8 +59,8 @@ def difference_interval(families: Sequence[tuple[Counts, Counts]], confidence: f
     intervals of its two rates (Newcombe 1998, Statistics in Medicine 17, method 10), so that a rate of 0
     or 1 is not certain.
     """
-    low, high = _ends(families, confidence, _rates)
-    return Interval(low=low, high=min(high, 1.0), confidence=confidence, method=_METHOD)
+    low, high = _ends(families, confidence, wilson_limits)
+    return Interval(low=low, high=min(high, 1.0), confidence=confidence, method=ALL_PAIRS)
 
 
 def ratio_interval(families: Sequence[tuple[Counts, Counts]], confidence: float) -> Interval:
@@ -69,10 +69,12 @@ def ratio_interval(families: Sequence[tuple[Counts, Counts]], confidence: float)
     Of several rates the smallest ratio of any.
     """
     low, high = _ends(families, confidence, _logarithms)
-    return Interval(low=math.exp(-high), high=math.exp(-low), confidence=confidence, method=_METHOD)
+    return Interval(
+        low=math.exp(-high), high=math.exp(-low), confidence=confidence, method=ALL_PAIRS
+    )
 
 
-_METHOD = "Tukey–Kramer (all pairs of groups at once)"
+ALL_PAIRS = "Tukey–Kramer (all pairs of groups at once)"
 _Limits = tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]
 """Of every group the lower end, a value between, and the upper end."""
 
@@ -86,16 +88,29 @@ def _ends(
     low = high = 0.0
     for hits, cases in families:
         reach = _reach(confidence, len(hits), len(families))
-        below, value, above = limits(numpy.asarray(hits, float), numpy.asarray(cases, float), reach)
-        gaps = value[:, None] - value[None, :]
-        down, up = (value - below) ** 2, (above - value) ** 2
-        pairs = ~numpy.eye(len(value), dtype=bool)
-        low = max(low, float((gaps - (down[:, None] + up[None, :]) ** 0.5)[pairs].max()))
-        high = max(high, float((gaps + (up[:, None] + down[None, :]) ** 0.5)[pairs].max()))
+        least, most = ends_of_pairs(
+            *limits(numpy.asarray(hits, float), numpy.asarray(cases, float), reach)
+        )
+        low, high = max(low, least), max(high, most)
     return low, high
 
 
-def _rates(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _Limits:
+def ends_of_pairs(
+    below: numpy.ndarray, value: numpy.ndarray, above: numpy.ndarray
+) -> tuple[float, float]:
+    """The largest lower and the largest upper end of the differences of all pairs of groups.
+
+    Of two groups the distances of their limits add up as their squares do (Zou and Donner 2008).
+    """
+    gaps = value[:, None] - value[None, :]
+    down, up = (value - below) ** 2, (above - value) ** 2
+    pairs = ~numpy.eye(len(value), dtype=bool)
+    low = (gaps - (down[:, None] + up[None, :]) ** 0.5)[pairs].max()
+    high = (gaps + (up[:, None] + down[None, :]) ** 0.5)[pairs].max()
+    return float(low), float(high)
+
+
+def wilson_limits(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _Limits:
     """The rates with their score limits, so many standard errors wide (Wilson 1927)."""
     rates, square = hits / cases, reach * reach
     centre = (rates + square / (2 * cases)) / (1 + square / cases)
@@ -109,8 +124,8 @@ def _rates(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _Limits:
 
 
 def _logarithms(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _Limits:
-    """As `_rates`, logarithms; between the limits lies that of their middle, which is never of 0."""
-    below, _, above = _rates(hits, cases, reach)
+    """As `wilson_limits`, logarithms; between the limits lies that of their middle, which is never of 0."""
+    below, _, above = wilson_limits(hits, cases, reach)
     with numpy.errstate(divide="ignore"):
         return numpy.log(below), numpy.log((below + above) / 2), numpy.log(above)
 
@@ -141,7 +156,7 @@ def compared_with(
             found.append(None)
             continue
         ends = []
-        for limits in (_rates, _logarithms):
+        for limits in (wilson_limits, _logarithms):
             pair = [one, place]
             below, value, above = limits(
                 numpy.asarray(hits, float)[pair], numpy.asarray(cases, float)[pair], reach
@@ -151,7 +166,7 @@ def compared_with(
             up = math.hypot(above[0] - value[0], value[1] - below[1])
             ends.append((float(gap - down), float(gap + up)))
         (low, high), (least, most) = ends
-        method = _METHOD if chosen else "Newcombe, Šidák (all groups at once)"
+        method = ALL_PAIRS if chosen else "Newcombe, Šidák (all groups at once)"
         found.append(
             (
                 Interval(
