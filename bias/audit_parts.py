@@ -190,7 +190,7 @@ def _growth(request: Request) -> Part:
     accepted = request.wanted.accepted
     if accepted is None:
         return Part(findings=(), not_tested=("growth of gaps since an accepted run",))
-    from assaymark.bias.paired_findings import SOURCES, STEPS, growth_findings
+    from assaymark.bias.paired_findings import growth_findings
 
     found = [
         finding
@@ -206,7 +206,14 @@ def _growth(request: Request) -> Part:
             missing_apart=request.wanted.missing_apart,
         )
     ]
-    return Part(findings=found, steps=STEPS, sources=SOURCES)
+    return Part(
+        findings=found,
+        steps=(
+            "Growth of a gap: the gap now less that of the accepted decisions on the same rows. Its interval "
+            "pairs the two decisions of each row, and holds for all pairs of groups of both runs at once.",
+        ),
+        sources=("McNemar 1947, Psychometrika 12",),
+    )
 
 
 PARTS: tuple[Callable[[Request], Part | None], ...] = (

@@ -8,6 +8,7 @@ import numpy
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.gaps import difference_interval
 from assaymark.bias.groups import Grouped, by_group, families
+from assaymark.bias.multiplicity import holm
 from assaymark.bias.paired import GROWTHS, PAIRED, Cells, errors, growth_interval, tally
 from assaymark.bias.rows import Flags, Predictions
 from assaymark.reports.errors import InputError
@@ -130,18 +131,3 @@ def _changes(attribute: str, new: Grouped, changed: Cells) -> Table:
         "(McNemar's exact test); beside it, for all groups at once (Holm). Rows are counted, whatever "
         "they weigh.",
     )
-
-
-def holm(chances: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number: the share of false alarms among all of them holds.
-
-    Holm 1979, Scandinavian Journal of Statistics 6.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    adjusted, largest = [0.0] * len(chances), 0.0
-    for rank, place in enumerate(sorted(range(len(chances)), key=lambda i: chances[i])):
-        largest = max(largest, min(1.0, (len(chances) - rank) * chances[place]))
-        adjusted[place] = largest
-    return adjusted
