@@ -57,9 +57,9 @@ def difference_interval(families: Sequence[tuple[Counts, Counts]], confidence: f
     families: for each rate compared, the hits and the cases (at least 1) of every group; of several
     rates the largest difference of any. Groups share no case. A pair's ends come from the score
     intervals of its two rates (Newcombe 1998, Statistics in Medicine 17, method 10), so that a rate of 0
-    or 1 is not certain.
+    or 1 is not certain; of more than two groups with a quarter of a case to either side.
     """
-    low, high = _ends(families, confidence, wilson_limits)
+    low, high = _ends(families, confidence, _quarter_limits)
     return Interval(low=low, high=min(high, 1.0), confidence=confidence, method=ALL_PAIRS)
 
 
@@ -121,6 +121,19 @@ def wilson_limits(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _L
     )
     below = numpy.where(hits == 0, 0, (centre - half).clip(0))
     return below, rates, numpy.where(hits == cases, 1, (centre + half).clip(max=1))
+
+
+def _quarter_limits(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _Limits:
+    """As `wilson_limits`; of more than two groups those of a quarter of a case less and more.
+
+    Counts of small groups are coarse: without it up to 7.4 % of fair models of 25 groups of 30 are said to
+    have a gap, with it at most 5.5 % (exact sizes, tests). It is half of Yates' correction.
+    """
+    if len(hits) == 2:
+        return wilson_limits(hits, cases, reach)
+    below, _, _ = wilson_limits((hits - 0.25).clip(0), cases, reach)
+    _, _, above = wilson_limits(numpy.minimum(hits + 0.25, cases), cases, reach)
+    return below, hits / cases, above
 
 
 def _logarithms(hits: numpy.ndarray, cases: numpy.ndarray, reach: float) -> _Limits:

@@ -17,6 +17,7 @@ SHOWN = (
     "accuracy",
 )
 """Rates in the table of groups, with those that a gate names; all but the last have a chart."""
+_HERE = "best"
 _MANY = 60
 """Groups in a chart or table; of more, those with the most rows."""
 
@@ -80,43 +81,43 @@ def _beside(grouped: Grouped, reference: str | None, names: set[str]) -> tuple[T
     impact = compare(grouped, "selection_rate", reference)
     if isinstance(impact, str):
         return ()
-    others = {}
+    found = {"selection_rate": impact}
     for rate in ("true_positive_rate", "false_positive_rate", "positive_predictive_value"):
-        found = compare(grouped, rate, reference)
-        if not isinstance(found, str):
-            others[rate] = (found.reference, {one.group: one for one in found.others})
+        compared = compare(grouped, rate, reference)
+        if not isinstance(compared, str):
+            found[rate] = compared
+    each = {rate: {one.group: one for one in compared.others} for rate, compared in found.items()}
     rows: list[tuple[Cell, ...]] = []
-    for one in impact.others:
-        if one.group not in names:
+    for group in grouped.groups:
+        if not group.compared or group.name not in names or group.name == reference:
             continue
-        row: list[Cell] = [one.group, _difference(one), _ratio(one)]
-        row.append(four_fifths(one.ratio, one.ratio_interval))
-        row += [_difference(by_group.get(one.group)) for _, by_group in others.values()]
-        rows.append(tuple(row))
-    named = {rate: "" if impact.named else f" (to {best})" for rate, (best, _) in others.items()}
-    to = f" (to {impact.reference})"
+        one = each["selection_rate"].get(group.name)
+        verdict = _HERE if one is None else four_fifths(one.ratio, one.ratio_interval)
+        differences = [_difference(by_group.get(group.name)) for by_group in each.values()]
+        rows.append((group.name, _ratio(one), verdict, *differences))
     return (
         Table(
-            title=f"Groups of {grouped.attribute} beside "
-            + (impact.reference if impact.named else "the group that fares best"),
+            title=f"Groups of {grouped.attribute} beside {reference or 'the group that fares best'}",
             columns=(
                 "group",
-                f"selection rate: difference{to}",
-                "ratio",
+                "ratio of selection rates",
                 "four-fifths rule",
-                *(f"{title(rate)}: difference{where}" for rate, where in named.items()),
+                *(f"difference of {title(rate)}s" for rate in found),
             ),
             rows=tuple(rows),
-            note="In brackets 95 % intervals, which hold for all groups at once.",
+            note="In brackets 95 % intervals, which hold for all groups at once."
+            + ("" if reference else f" “{_HERE}” is the group that the others are compared with."),
         ),
     )
 
 
 def _difference(one: Comparison | None) -> Cell:
-    return "–" if one is None else _with_ends(one.difference, one.difference_interval, "+")
+    return _HERE if one is None else _with_ends(one.difference, one.difference_interval, "+")
 
 
-def _ratio(one: Comparison) -> Cell:
+def _ratio(one: Comparison | None) -> Cell:
+    if one is None:
+        return _HERE
     return None if one.ratio is None else _with_ends(one.ratio, one.ratio_interval, "")
 
 

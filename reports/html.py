@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from assaymark.reports import plots, wording
 from assaymark.reports.axes import axis
-from assaymark.reports.model import Estimates, Finding, Limit, Report, by_urgency
+from assaymark.reports.model import Estimates, Finding, Limit, Report, Verdict, by_urgency
 from assaymark.reports.store import digest
 
 _WIDTH = 300.0
@@ -38,7 +38,16 @@ def render(report: Report) -> str:
         sections=[
             (
                 check,
-                [finding for finding in report.findings if finding.check == check],
+                [
+                    finding
+                    for finding in report.findings
+                    if finding.check == check and not aside(finding)
+                ],
+                [
+                    finding
+                    for finding in report.findings
+                    if finding.check == check and aside(finding)
+                ],
                 next((method for method in report.methods if method.check == check), None),
             )
             for check in checks
@@ -105,6 +114,11 @@ def chart(estimates: Estimates) -> dict[str, Any]:
         "limit": x(estimates.limit),
         "ticks": scale.drawn(0, _WIDTH),
     }
+
+
+def aside(finding: Finding) -> bool:
+    """Whether a row says all there is: a number without a limit, and nothing to look at beside it."""
+    return finding.verdict is Verdict.MEASURED and not finding.evidence
 
 
 def shade(value: float | None) -> str:

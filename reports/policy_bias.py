@@ -34,6 +34,9 @@ _RATES: dict[str, Metric] = {
     "false_omission_rate": Metric(good="low", interval=True),
     "balanced_accuracy": Metric(good="high", interval=True),
     "f1_score": Metric(good="high", interval=True),
+    "matthews_correlation": Metric(
+        good="high", interval=True, scale="is a correlation, 0 for decisions at random"
+    ),
 }
 _GAPS: dict[str, Metric] = {
     "demographic_parity_difference": _GAP,
