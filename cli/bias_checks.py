@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from assaymark.bias.rows import Flags, Predictions
     from assaymark.bias.tables import Table
     from assaymark.bias.wanted import FlipOptions, SliceOptions, Wanted
+    from assaymark.robustness.images import ImageData
+    from assaymark.robustness.models import Loaded
 
 _LABEL, _DECISION, _SCORE = "(label)", "(decision)", "(score)"
 
@@ -50,19 +52,57 @@ def bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
 
 def bias_images(check: BiasImagesCheck, context: Context) -> CheckResult:
     """An image classifier, by the columns of its table of images."""
-    import numpy
-
-    from assaymark.bias import predictions, tables
+    from assaymark.bias import predictions
     from assaymark.bias.multiclass_check import check_multiclass
     from assaymark.bias.wanted import Wanted
     from assaymark.robustness.classify import classify
 
+    model, data, table = _images(check, context)
+    said = classify(model, data, batch_size=check.batch_size, device=context.device)
+    positive = _class_of(check.positive, said.classes, model.name)
+    answers: dict[str, Any] = {_LABEL: said.labels, _DECISION: said.decisions}
+    if positive is not None and said.scores is not None:
+        answers[_SCORE] = said.scores[:, said.classes.index(positive)].double().numpy()
+    table = table.with_columns(**answers)
+    roles = predictions.Roles(
+        label=_LABEL,
+        prediction=_DECISION,
+        score=_SCORE if _SCORE in answers else None,
+        sensitive=check.sensitive,
+        weight=check.weight,
+        bands=check.bands,
+        intersections=check.intersections,
+    )
+    if positive is None:
+        result = check_multiclass(
+            check.id,
+            predictions.multiclass(table, roles),
+            gates=check.gates,
+            tags=check.tags,
+            min_group_size=check.min_group_size,
+        )
+    else:
+        wanted = Wanted(
+            min_group_size=check.min_group_size,
+            references=check.reference_groups,
+            missing_apart=check.missing == "apart",
+            slices=_slices(check.slices, table, check.bands),
+        )
+        rows = predictions.binary(_one_against_all(table, positive), roles, positive=positive)
+        result = _audit(check, rows, wanted, context)
+    return result if model.sha256 is None else replace(result, digests={model.name: model.sha256})
+
+
+def _images(check: BiasImagesCheck, context: Context) -> tuple["Loaded", "ImageData", "Table"]:
+    """The classifier, the images, and the row that says who or what each one shows."""
+    import numpy
+
+    from assaymark.bias import tables
+
     model, data = model_and_data(check, context)
     slices = check.slices.columns if check.slices else ()
-    named = [*check.sensitive, *slices, *([check.weight] if check.weight else [])]
-    table = tables.read(
-        check.metadata or check.data, folder=context.folder, columns=list(dict.fromkeys(named))
-    )
+    named = dict.fromkeys([*check.sensitive, *slices, *([check.weight] if check.weight else [])])
+    table = tables.read(check.metadata or check.data, folder=context.folder, columns=list(named))
     if len(table.arrow) != len(data.images):
         raise InputError(
             f"{table.name} has {len(table.arrow)} rows, {data.name} has {len(data.images)} images: "
@@ -73,49 +113,17 @@ def bias_images(check: BiasImagesCheck, context: Context) -> CheckResult:
         rows = numpy.sort(random.permutation(len(data.images))[: check.examples])
         data = replace(data, images=data.images[rows], labels=data.labels[rows])
         table = tables.Table(name=table.name, arrow=table.arrow.take(rows))
-    said = classify(model, data, batch_size=check.batch_size, device=context.device)
-    answers: dict[str, Any] = {_LABEL: said.labels, _DECISION: said.decisions}
-    if check.positive is not None and check.positive not in said.classes:
-        raise InputError(
-            f'positive = "{check.positive}" is no class of {model.name}: its classes are '
-            f"{', '.join(said.classes)}"
-        )
-    scored = check.positive is not None and said.scores is not None
-    if check.positive is not None and said.scores is not None:
-        answers[_SCORE] = said.scores[:, said.classes.index(check.positive)].double().numpy()
-    roles = predictions.Roles(
-        label=_LABEL,
-        prediction=_DECISION,
-        score=_SCORE if scored else None,
-        sensitive=check.sensitive,
-        weight=check.weight,
-        bands=check.bands,
-        intersections=check.intersections,
+    return model, data, table
+
+
+def _class_of(positive: str | None, classes: tuple[str, ...], model: str) -> str | None:
+    """The class that a policy calls positive, by its name or, without names, its number."""
+    for name in (positive, f"class {positive}"):
+        if name is None or name in classes:
+            return name
+    raise InputError(
+        f'positive = "{positive}" is no class of {model}: its classes are {", ".join(classes)}'
     )
-    answered = table.with_columns(**answers)
-    if check.positive is None:
-        result = check_multiclass(
-            check.id,
-            predictions.multiclass(answered, roles),
-            gates=check.gates,
-            tags=check.tags,
-            min_group_size=check.min_group_size,
-        )
-    else:
-        result = _audit(
-            check,
-            predictions.binary(
-                _one_against_all(answered, check.positive), roles, positive=check.positive
-            ),
-            Wanted(
-                min_group_size=check.min_group_size,
-                references=check.reference_groups,
-                missing_apart=check.missing == "apart",
-                slices=_slices(check.slices, table, check.bands),
-            ),
-            context,
-        )
-    return result if model.sha256 is None else replace(result, digests={model.name: model.sha256})
 
 
 def _one_against_all(table: "Table", positive: str) -> "Table":
