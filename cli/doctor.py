@@ -99,6 +99,10 @@ def _fairlearn() -> str:
     return version("fairlearn")
 
 
+def _skops() -> str:
+    return f"{version('skops')} (scikit-learn models in .skops files)"
+
+
 def _onnx() -> str:
     return f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}"
 
@@ -122,5 +126,6 @@ PROBES: tuple[tuple[str, Probe, bool, str], ...] = (
     ("parquet", _parquet, True, "pip install pyarrow"),
     ("c2pa", _c2pa, True, "pip install c2pa-python cryptography"),
     ("onnx", _onnx, False, "pip install 'assaymark[onnx]'"),
+    ("skops", _skops, False, "pip install 'assaymark[skops]'"),
     ("vision", _vision, False, "pip install 'assaymark[vision]'"),
 )
