@@ -8,9 +8,9 @@ import numpy
 import pandas
 
 from assaymark.bias.columns import shown, value_of
-from assaymark.bias.named_code import reason
 from assaymark.bias.rows import Flags, Numbers
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import reason
 
 Raw: TypeAlias = numpy.ndarray[tuple[int], Any]
 """Decisions as the model writes them."""

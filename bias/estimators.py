@@ -8,8 +8,8 @@ import numpy
 import pandas
 
 from assaymark.bias.answers import Answers, Positive, TabularModel, in_order, of_probabilities
-from assaymark.bias.named_code import reason
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import reason
 
 
 def of_object(found: object, name: str, positive: Positive) -> TabularModel:

@@ -18,8 +18,8 @@ import pandas
 from assaymark.bias.answers import Answers, Positive, TabularModel
 from assaymark.bias.columns import value_of
 from assaymark.bias.estimators import of_estimator, of_object
-from assaymark.bias.named_code import resolve
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import resolve
 
 _MITIGATED = ".mitigated.json"
 _PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".dill", ".cloudpickle", ".sav")

@@ -12,8 +12,8 @@ import numpy
 import pandas
 
 from assaymark.bias.answers import Answers, Positive, TabularModel, check_present, of_probabilities
-from assaymark.bias.named_code import reason
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import reason
 
 _INSTALL = "pip install 'assaymark[onnx]'"
 _KINDS: dict[str, Any] = {

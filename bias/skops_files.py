@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from assaymark.bias.named_code import reason
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import reason
 
 _INSTALL = "pip install 'assaymark[skops]'"
 _SINCE = (0, 16)

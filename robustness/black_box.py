@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import first_line
 from assaymark.robustness.balls import exactly
 from assaymark.robustness.budget import Budget
-from assaymark.robustness.factories import first_line
 from assaymark.robustness.types import Images, Logits
 
 Access = Literal["white-box", "scores", "labels"]

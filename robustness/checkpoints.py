@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import write_atomically
-from assaymark.robustness.factories import first_line
+from assaymark.reports.named_code import first_line
 
 _KEY = "assaymark.training"
 

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from assaymark.reports.errors import InputError, nearest
-from assaymark.robustness.factories import first_line
+from assaymark.reports.named_code import first_line
 
 MOST_BYTES = 8 << 30
 """Of pixels as float32 in one data set; more is a mistake or an attack on this machine's memory."""

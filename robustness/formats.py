@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness.factories import call, first_line, resolve
+from assaymark.reports.named_code import first_line
+from assaymark.robustness.factories import call, resolve
 from assaymark.robustness.onnx_graph import OnnxModel
 from assaymark.robustness.pt2_guard import harmless_copy
 

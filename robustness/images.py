@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assaymark.reports.errors import InputError, nearest
+from assaymark.reports.named_code import first_line
 from assaymark.robustness import demo
 from assaymark.robustness.decode import labels_of, picture, pictures_of, stacked
-from assaymark.robustness.factories import call, first_line, resolve
+from assaymark.robustness.factories import call, resolve
 from assaymark.robustness.tables import SUFFIXES, Cells, Columns, dataset, is_dataset, table
 from assaymark.robustness.types import Images, Labels
 

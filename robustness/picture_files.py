@@ -16,9 +16,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import first_line
 from assaymark.robustness import images
 from assaymark.robustness.decode import MOST_BYTES
-from assaymark.robustness.factories import first_line
 from assaymark.robustness.images import EXTENSIONS
 from assaymark.robustness.tables import is_dataset
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import first_line
 from assaymark.robustness import models
-from assaymark.robustness.factories import first_line
 from assaymark.robustness.models import Answers, Loaded, Preprocessing
 from assaymark.robustness.types import Images, Logits
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from assaymark.reports.errors import InputError
-from assaymark.robustness.factories import first_line
+from assaymark.reports.named_code import first_line
 from assaymark.robustness.types import Images, Logits
 
 Resampling = Literal["nearest-exact", "bilinear", "bicubic"]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from assaymark.reports.errors import InputError, nearest
+from assaymark.reports.named_code import first_line
 from assaymark.robustness.decode import MOST_BYTES
-from assaymark.robustness.factories import first_line
 
 SUFFIXES = (".parquet", ".csv")
 _IMAGES = ("image", "img", "picture", "pixels", "path", "file_name", "file", "x")

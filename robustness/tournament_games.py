@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.named_code import first_line
 from assaymark.robustness import catalogue
 from assaymark.robustness.balls import BALLS, per_image, within
 from assaymark.robustness.detectors import rejecting
 from assaymark.robustness.evaluate import rounds, tested_something
-from assaymark.robustness.factories import first_line
 from assaymark.robustness.masking import POINTS, Masking, Sign, View, examine
 from assaymark.robustness.models import Loaded
 from assaymark.robustness.oracle import Oracle, Passes, logits_of

@@ -13,8 +13,8 @@ from typing import Any, Literal
 from torch import nn
 
 from assaymark.reports.errors import InputError, nearest
+from assaymark.reports.named_code import first_line
 from assaymark.robustness import formats
-from assaymark.robustness.factories import first_line
 from assaymark.robustness.saved_preprocessing import Piped, Pipeline, of_processor, of_timm
 
 _FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]

@@ -14,8 +14,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PILLARS = ("robustness", "bias", "provenance")
-# What a pillar may know of reports: the finding, errors, intervals and files, and no renderer.
-SEEN_BY_PILLARS = {"reports.model", "reports.errors", "reports.intervals", "reports.files"}
+# What a pillar may know of reports: the finding, errors, intervals, files and named code, and no renderer.
+SEEN_BY_PILLARS = {
+    "reports.model",
+    "reports.errors",
+    "reports.intervals",
+    "reports.files",
+    "reports.named_code",
+}
 SOURCES = [
     path
     for folder in (*PILLARS, "reports", "cli")

@@ -43,6 +43,11 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """The kind of an error and the first line of what it says."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, or the name of its class."""
     lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    return f"{kind}: {lines[0][:200]}" if lines else kind
+    return lines[0][:200] if lines else type(error).__name__
