@@ -1,5 +1,6 @@
 """A column of names as whole numbers: what is counted are codes, never strings."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ Places = numpy.ndarray[tuple[int], numpy.dtype[numpy.integer[Any]]]
 MISSING = "(missing)"
 _SEPARATOR = " × "
 _CLOSE = 256
+_LONGEST = 500
 _BLOCK = 1 << 16
 
 
@@ -123,28 +125,53 @@ def blocks(rows: int) -> Iterator[slice]:
 
 
 def column_of(name: str, array: Any, *, most: int, where: str = "the table") -> Column:
-    """The column of an arrow array; a null is a value of its own, `MISSING`.
+    """The column of an arrow array; a null or blank is a value of its own, `MISSING`.
 
     Names are in alphabetical order, so that the order of rows changes nothing. Raises InputError for
-    more than `most` different values.
+    more than `most` different values, and for names that no reader could tell apart.
     """
     found, places = coded(array)
-    texts = [MISSING if value is None else str(value) for value in found]
+    texts = ["" if value is None else str(value) for value in found]
+    texts = [text if text.strip() else MISSING for text in texts]
     names = sorted(set(texts))
     if len(names) > most:
         raise InputError(
             f'sensitive column "{name}" of {where} has {len(names)} different values: expected at most '
             f"{most} groups; add a column with bands, such as 18-29, 30-44"
         )
+    _legible(names, name, where)
     place_of = {text: place for place, text in enumerate(names)}
     order = numpy.array([place_of[text] for text in texts], dtype=numpy.int32)
     return Column(name=name, names=tuple(names), codes=taken(order, places))
 
 
+def _legible(names: Sequence[str], column: str, where: str) -> None:
+    looks: dict[str, str] = {}
+    for name in names:
+        if len(name) > _LONGEST or "\0" in name:
+            raise InputError(
+                f'sensitive column "{column}" of {where} has a value of {len(name):,} characters that '
+                f"begins with {name[:20]!a}: expected names of at most {_LONGEST} characters "
+                "without NUL; is the file damaged, or a quote missing?"
+            )
+        twin = looks.setdefault(_look(name), name)
+        if twin != name:
+            raise InputError(
+                f'sensitive column "{column}" of {where} has {twin!a} and {name!a}, which look '
+                "alike: one group would be shown as two; write them as one value"
+            )
+
+
+def _look(name: str) -> str:
+    """What a reader sees: letters in one composition, no invisible signs, no blanks at the ends."""
+    composed = unicodedata.normalize("NFC", name)
+    return " ".join("".join(c for c in composed if unicodedata.category(c) != "Cf").split())
+
+
 def crossed(columns: Sequence[Column], *, most: int, where: str = "the table") -> Column:
     """The intersections of several columns, those without a row left out.
 
-    Raises InputError for more than `most` with rows.
+    Raises InputError for more than `most` with rows, and for two of one name.
     """
     whole = columns[0]
     title = _SEPARATOR.join(column.name for column in columns)
@@ -163,5 +190,10 @@ def crossed(columns: Sequence[Column], *, most: int, where: str = "the table") -
         names = tuple(
             _SEPARATOR.join((whole.names[left], other.names[right])) for left, right in pairs
         )
+        if len(set(names)) < len(names):
+            raise InputError(
+                f'two intersections of {title} of {where} have one name, since a value holds "×": '
+                "write that value in another way"
+            )
         whole = Column(name=title, names=names, codes=taken(order, codes))
     return whole

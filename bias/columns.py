@@ -18,6 +18,7 @@ from assaymark.reports.errors import InputError
 
 MANY_GROUPS = 50
 MANY_INTERSECTIONS = 500
+_HEAVIEST = 1e100
 _NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
 """What stands for a missing label, prediction or score; as a group name each is a name."""
 _NO_NUMBER = f"^({'|'.join(map(re.escape, sorted(_NO_VALUE)))})$"
@@ -59,17 +60,21 @@ def numbers(table: Table, column: str) -> Numbers:
     found = floats(table, column)
     _present(numpy.isnan(found), column, table)
     if not numpy.isfinite(found).all():
-        raise InputError(f'column "{column}" of {table.name} has infinite scores: expected numbers')
+        raise InputError(f'column "{column}" of {table.name} has infinite values: expected numbers')
     return found
 
 
 def weights(table: Table, column: str) -> Numbers:
-    """How many people each row stands for. Raises InputError for a negative one, or no positive one."""
+    """How many people each row stands for.
+
+    Raises InputError for a negative one, no positive one, or one whose square would overflow.
+    """
     found = numbers(table, column)
-    if found.min() < 0 or not found.max() > 0:
+    low, high = found.min(), found.max()
+    if low < 0 or not 1 / _HEAVIEST <= high <= _HEAVIEST:
         raise InputError(
-            f'weights in column "{column}" of {table.name} run from {found.min():g} to '
-            f"{found.max():g}: expected numbers of at least 0, some of them positive"
+            f'weights in column "{column}" of {table.name} run from {low:g} to {high:g}: expected '
+            f"numbers of at least 0, the largest of them from {1 / _HEAVIEST:g} to {_HEAVIEST:g}"
         )
     return found
 
@@ -129,7 +134,7 @@ def floats(table: Table, column: str) -> Numbers:
     try:
         cast = _as_numbers(array).combine_chunks()
     except (pyarrow.ArrowException, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0][:200]
         raise InputError(f'column "{column}" of {table.name} is not numbers: {reason}') from error
     found: Numbers = numpy.where(valid(cast), plain(cast, numpy.float64), numpy.nan)
     return found
@@ -161,5 +166,8 @@ def value_of(item: object) -> float | str:
 
 def shown(found: Sequence[float | str]) -> str:
     """A few values for a message."""
-    texts = [f"{value:g}" if isinstance(value, float) else repr(value) for value in found[:4]]
+    texts = [
+        f"{value:g}" if isinstance(value, float) else repr(value[:40] + "…" * (len(value) > 40))
+        for value in found[:4]
+    ]
     return ", ".join(texts) + (f" and {len(found) - 4} more" if len(found) > 4 else "")

@@ -159,4 +159,4 @@ def _where_not_unicode(path: Path) -> str:
 
 def _first(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:200] if lines else type(error).__name__

@@ -345,7 +345,7 @@ WRONG: list[tuple[str, pandas.DataFrame, dict[str, Any], str]] = [
     ("positive", BY_HAND, {"positive": 7}, "no row of t.csv has the positive value 7"),
     ("positive text", BY_HAND, {"positive": "yes"}, "has the positive value 'yes'"),
     ("score text", BY_HAND, {"score": "group", "prediction": None}, "is not numbers"),
-    ("score inf", edited(p=[numpy.inf] * 8), {"score": "p"}, "has infinite scores"),
+    ("score inf", edited(p=[numpy.inf] * 8), {"score": "p"}, "has infinite values"),
     (
         "ages",
         pandas.DataFrame({"y": [0, 1] * 60, "yhat": [0, 1] * 60, "group": range(120)}),
