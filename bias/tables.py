@@ -33,12 +33,16 @@ class Table:
     def column(self, name: str) -> Any:
         """A column, by its name.
 
-        Raises InputError when there is none, or several that differ.
+        Raises InputError when there is none, several that differ, or one of lists or records.
         """
         places = [place for place, other in enumerate(self.names) if other == name]
         if not places:
             raise InputError(f'{self.name} has no column "{name}"{nearest(name, self.names)}')
         first = self.arrow.column(places[0])
+        if pyarrow.types.is_nested(first.type):
+            raise InputError(
+                f'column "{name}" of {self.name} holds {first.type}: expected one value a row'
+            )
         if any(not self.arrow.column(place).equals(first) for place in places[1:]):
             raise InputError(
                 f'{self.name} has {len(places)} different columns called "{name}": rename one, so '
