@@ -442,7 +442,8 @@ def test_codes_of_several_parts_of_a_table_may_need_more_bits() -> None:
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int64", "uint64", "float64", "bool", "string"])
 def test_every_type_of_column_has_its_values(kind: str) -> None:
-    values = {"bool": [True, False, True], "string": ["b", "a", "b"]}.get(kind, [3, 1, 3])
+    kinds: dict[str, list[Any]] = {"bool": [True, False, True], "string": ["b", "a", "b"]}
+    values = kinds.get(kind, [3, 1, 3])
     array = pyarrow.array([None, *values], kind)[1:]
     column = column_of("g", array, most=5)
     assert [column.names[code] for code in column.codes] == [
