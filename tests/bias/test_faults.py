@@ -92,6 +92,11 @@ def stored(table: pyarrow.Table | None = None) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+def heavy(weight: str) -> bytes:
+    """The rows, the first of which has this weight, the others 1."""
+    return text([(*row, 1 if i else weight) for i, row in enumerate(FAIR)], "y,p,g,w")
+
+
 class Fault(NamedTuple):
     """A file, options beside or in the place of COLUMNS, and what is said of it."""
 
@@ -104,6 +109,7 @@ class Fault(NamedTuple):
 
 
 SCORE = ["--label", "y", "--score", "p", "--sensitive", "g"]
+WEIGHT = ["--weight", "w"]
 LONG = "x" * 1_000_000
 FAULTS = {
     "NaN prediction": Fault(text([*FAIR, (1, "nan", "a")]), '"p" of t.csv has 1 missing values'),
@@ -205,6 +211,18 @@ FAULTS = {
         "two intersections of g × h",
         options=["--sensitive", "g,h", "--intersections"],
     ),
+    "a negative weight": Fault(heavy("-1"), "run from -1 to 1: expected", options=WEIGHT),
+    "an infinite weight": Fault(heavy("inf"), "has infinite values", options=WEIGHT),
+    "a NaN weight": Fault(heavy("nan"), "has 1 missing values", options=WEIGHT),
+    "a weight whose square is too large": Fault(heavy("1e200"), "to 1e+200", options=WEIGHT),
+    "a group that weighs nothing": Fault(
+        text([(*row, int(row[2] == "a")) for row in FAIR], "y,p,g,w"),
+        "not measured",
+        options=WEIGHT,
+    ),
+    "nobody weighs anything": Fault(
+        text([(*row, 0) for row in FAIR], "y,p,g,w"), "run from 0 to 0", options=WEIGHT
+    ),
     "half a Parquet file": Fault(stored()[:200], "cannot read t.parquet", name="t.parquet"),
     "Parquet without its end": Fault(stored()[:-8], "cannot read t.parquet", name="t.parquet"),
     "an empty Parquet file": Fault(b"", "cannot read t.parquet", name="t.parquet"),
@@ -221,7 +239,7 @@ FAULTS = {
         text(FAIR), "finite number", options=["--max", "accuracy=nan"], code=2
     ),
     "a limit on nothing": Fault(text(FAIR), "acuracy", options=["--min", "acuracy=0.5"], code=2),
-    "a limit on a group that is not there": Fault(
+    "a reference that is no group": Fault(
         text(FAIR),
         'the reference "c" is no group',
         options=["--reference-group", "g=c"],
@@ -274,9 +292,10 @@ SOUND = {
 def test_what_is_only_written_otherwise_has_the_same_numbers(tmp_path: Path) -> None:
     commands = []
     for place, (content, options) in enumerate([(text(FAIR), []), *SOUND.values()]):
-        (tmp_path / f"{place}.csv").write_bytes(content)
-        words = ["bias", "table", f"{place}.csv", *COLUMNS, *GATE, *options]
-        commands.append((tmp_path, words))
+        where = tmp_path / str(place)
+        where.mkdir()
+        (where / "t.csv").write_bytes(content)
+        commands.append((where, ["bias", "table", "t.csv", *COLUMNS, *GATE, *options]))
     plain, *others = shell(tmp_path, commands)
     assert plain.code == 0
     assert "Every limit holds" in plain.stdout
