@@ -148,11 +148,11 @@ def column_of(name: str, array: Any, *, most: int, where: str = "the table") -> 
 def _legible(names: Sequence[str], column: str, where: str) -> None:
     looks: dict[str, str] = {}
     for name in names:
-        if len(name) > _LONGEST or "\0" in name:
+        if len(name) > _LONGEST or "\0" in name or not _look(name):
             raise InputError(
                 f'sensitive column "{column}" of {where} has a value of {len(name):,} characters that '
-                f"begins with {name[:20]!a}: expected names of at most {_LONGEST} characters "
-                "without NUL; is the file damaged, or a quote missing?"
+                f"begins with {name[:20]!a}: expected names of at most {_LONGEST} characters, to be "
+                "seen and without NUL; is the file damaged, or a quote missing?"
             )
         twin = looks.setdefault(_look(name), name)
         if twin != name:

@@ -205,6 +205,7 @@ FAULTS = {
     ),
     "letters composed and not": Fault(text(named("\xe9", "e\u0301")), "look alike"),
     "a blank at the end": Fault(text(named("a ", every=3)), "has 'a' and 'a ', which look alike"),
+    "a name of an unseen sign": Fault(text(named("\u200b")), "to be seen"),
     "an unseen sign": Fault(text(named("a\u200b", every=3)), "look alike"),
     "intersections of one name": Fault(
         text([(*row, "c") for row in named("a × b")] + [(1, 1, "a", "b × c")], "y,p,g,h"),
