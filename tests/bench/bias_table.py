@@ -7,7 +7,7 @@ strings and all that a tool imports as it goes; imports at its head and reading 
 (minutes), --large ten million rows. Peers that are not installed are named and left out.
 """
 
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _write(table: dict[str, Any], path: Path) -> None:
 
 
 def ours(form: str, intervals: str = "") -> Callable[[], tuple[Any, Any]]:
-    """form: arrow (columns of text), dictionary, or pandas."""
+    """form: arrow (columns of text), dictionary, or pandas. intervals: audit, percentile, bca or none."""
 
     def imports() -> tuple[Any, Any]:
         import numpy
@@ -99,9 +100,8 @@ def ours(form: str, intervals: str = "") -> Callable[[], tuple[Any, Any]]:
         from pyarrow import parquet
 
         from assaymark.bias import check, groups, predictions
-        from assaymark.bias.counts import RATES, Sums, hits_and_n, tally
-
-        resample: Any = importlib.import_module("assaymark.bias.resample") if intervals else None
+        from assaymark.bias.counts import Sums, hits_and_n, tally
+        from assaymark.bias.resample import bootstrap_intervals, resample
 
         def read(path: Path) -> Any:
             table = parquet.read_table(path)
@@ -112,10 +112,10 @@ def ours(form: str, intervals: str = "") -> Callable[[], tuple[Any, Any]]:
                     table = table.set_column(place, name, table[name].cast(pyarrow.string()))
             return table.to_pandas() if form == "pandas" else table
 
-        def rates(cells: Sums) -> Sums:
-            both = [hits_and_n(cells, name) for name in METRICS.values()]
+        def share(name: str, cells: Sums) -> Any:
+            hits, n = hits_and_n(cells, name)
             with numpy.errstate(invalid="ignore"):
-                return numpy.stack([hits / n for hits, n in both])
+                return hits / n
 
         def call(table: Any, columns: list[str]) -> Numbers:
             data = predictions.load(
@@ -131,14 +131,14 @@ def ours(form: str, intervals: str = "") -> Callable[[], tuple[Any, Any]]:
                 check.check_bias_table("bench", data)
             elif intervals:
                 cells = tally(data.groups[attribute], data).sums
+                shares = [partial(share, name) for name in METRICS.values()]
                 if intervals == "percentile":
-                    drawn = resample.resample(cells, seed=SEED, replicates=REPLICATES)
-                    numpy.nanquantile(rates(drawn), (0.025, 0.975), axis=1)
+                    drawn = resample(cells, seed=SEED, replicates=REPLICATES)
+                    rates = numpy.stack([one(drawn) for one in shares])
+                    numpy.nanquantile(rates, (0.025, 0.975), axis=1)
                 else:
-                    for name in METRICS.values():
-                        resample.bootstrap_intervals(
-                            cells, lambda counts, name=name: _ratio(counts, name), 0.95, seed=SEED
-                        )
+                    for one in shares:
+                        bootstrap_intervals(cells, one, 0.95, seed=SEED, replicates=REPLICATES)
             found = groups.by_group(data, attribute)
             return {
                 group.name.replace(" × ", "|"): {
@@ -147,12 +147,6 @@ def ours(form: str, intervals: str = "") -> Callable[[], tuple[Any, Any]]:
                 for group in found.groups
             }
 
-        def _ratio(counts: Any, name: str) -> Any:
-            hits, n = hits_and_n(counts, name)
-            with numpy.errstate(invalid="ignore"):
-                return hits / n
-
-        assert set(METRICS.values()) <= set(RATES)
         return read, call
 
     return imports
@@ -278,7 +272,7 @@ TOOLS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "ours, arrow table": ours("arrow"),
     "ours, pandas frame": ours("pandas"),
     "ours, dictionary columns": ours("dictionary"),
-    "ours, whole audit with its intervals": ours("arrow", "audit"),
+    "ours, gaps and rates with intervals in closed form": ours("arrow", "audit"),
     "ours, 2,000 replicates, percentile": ours("arrow", "percentile"),
     "ours, 2,000 replicates, BCa": ours("arrow", "bca"),
     "ours, 2,000 replicates, percentile, pandas frame": ours("pandas", "percentile"),
@@ -351,9 +345,7 @@ def furthest(ours: Numbers, theirs: Numbers) -> float:
 def installed(*, slow: bool) -> list[str]:
     found = []
     for tool in TOOLS:
-        library = tool.split(",")[0].lower().replace("ours", "assaymark.bias.resample")
-        if library.startswith("assaymark") and "replicates" not in tool:
-            library = "assaymark.bias"
+        library = "assaymark" if tool.startswith("ours") else tool.split(",")[0].lower()
         if importlib.util.find_spec(library) is None:
             print(f"{library} is not installed: no row {tool}")
         elif slow or tool != "fairlearn, 10 replicates":
