@@ -206,6 +206,12 @@ def ranking(table: Table, roles: Roles) -> Rankings:
 def _distinct(roles: Roles) -> None:
     if roles.prediction == roles.label:
         raise InputError(f'label and prediction are both "{roles.label}": name two columns')
+    for column, role in ((roles.label, "label"), (roles.prediction, "prediction")):
+        if column in roles.sensitive:
+            raise InputError(
+                f'"{column}" is both the {role} and a sensitive column, whose groups would differ by '
+                "definition: name two columns"
+            )
 
 
 def _places(

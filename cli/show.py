@@ -44,7 +44,9 @@ def show(report: Report) -> None:
         )
         write(sys.stdout, f"{mark} {line.rstrip()}\n")
         note = finding.error or wording.consequence(finding)
-        if finding.verdict is Verdict.FAIL or (finding.measure.endswith("_files") and not note):
+        of_files = finding.measure.endswith("_files") and not note
+        unknown = finding.verdict is Verdict.NOT_MEASURED and finding.limit is not None
+        if finding.verdict is Verdict.FAIL or unknown or of_files:
             note = finding.summary
         if note:
             say(f"    {note}")

@@ -38,6 +38,7 @@ def people() -> pandas.DataFrame:
             "w": random.integers(1, 4, ROWS),
             "amount": (100 + 2 * income + random.normal(0, 10, ROWS)).round(2),
             "offered": (100 + 2 * income - 15 * (sex == "f")).round(2),
+            "one": "x",
             "kind": random.choice(["x", "y", "z"], ROWS),
             "guess": random.choice(["x", "y", "z"], ROWS),
             "list": numpy.arange(ROWS) // 20,
@@ -126,6 +127,18 @@ CASES: dict[str, tuple[str, int, str]] = {
         "mean_residual_difference sex",
     ),
     "ranking": (f"{RANKED} --min exposure_ratio=0.5", 0, "exposure_ratio sex"),
+    "one group": (
+        "bias table t.csv --label repaid --prediction granted --sensitive one "
+        "--max demographic_parity_difference=0.1",
+        3,
+        "two are needed",
+    ),
+    "label as group": (
+        "bias table t.csv --label repaid --prediction granted --sensitive repaid "
+        "--max demographic_parity_difference=0.9",
+        3,
+        "both the label and a sensitive column",
+    ),
     "missing column": (
         f"{BASE} --prediction grantd --max auc_difference=0.1",
         2,
