@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from assaymark.bias.audit_parts import PARTS
 from assaymark.bias.check import check_bias_table
+from assaymark.bias.findings import unanswered
 from assaymark.bias.rows import Predictions
 from assaymark.bias.wanted import Request, Wanted
 from assaymark.reports.model import CheckResult, Gate
@@ -20,7 +21,8 @@ def audit(
 ) -> CheckResult:
     """Every gap and rate of `check_bias_table`, then what else is wanted.
 
-    Raises InputError for options that do not fit the data.
+    A gate on what is not wanted, or of an attribute that has no such number, is not measured. Raises
+    InputError for options that do not fit the data.
     """
     wanted = wanted or Wanted()
     request = Request(check=check, data=data, wanted=wanted, gates=gates, tags=tags, seed=seed)
@@ -47,5 +49,6 @@ def audit(
             )
         ),
     )
-    more = [finding for part in parts for finding in part.findings]
-    return replace(result, findings=(*result.findings, *more), method=method)
+    whole = [*result.findings, *(finding for part in parts for finding in part.findings)]
+    whole += unanswered(check, whole, gates, tags)
+    return replace(result, findings=tuple(whole), method=method)

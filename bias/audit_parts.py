@@ -68,7 +68,9 @@ def _entropy(request: Request) -> Part:
     """How unevenly benefits fall on people."""
     from assaymark.bias.entropy_findings import SOURCES, entropy_findings
 
-    found = entropy_findings(request.check, request.data, gates=request.gates, tags=request.tags)
+    found = entropy_findings(
+        request.check, request.data, gates=request.gates_of_all, tags=request.tags
+    )
     return Part(
         findings=found,
         steps=(
@@ -91,7 +93,7 @@ def _consistency(request: Request) -> Part | None:
         request.data,
         wanted.features,
         neighbors=wanted.neighbors,
-        gates=request.gates,
+        gates=request.gates_of_all,
         tags=request.tags,
         seed=request.seed,
     )
@@ -151,7 +153,7 @@ def _slices(request: Request) -> Part:
         loss=options.loss,
         depth=options.depth,
         min_size=options.min_size,
-        gates=request.gates,
+        gates=request.gates_of_all,
         tags=request.tags,
         seed=request.seed,
     )

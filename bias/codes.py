@@ -16,7 +16,8 @@ Codes = numpy.ndarray[tuple[int], numpy.dtype[numpy.int32]]
 Places = numpy.ndarray[tuple[int], numpy.dtype[numpy.integer[Any]]]
 """The same in as few bytes as the table uses: not for arithmetic."""
 MISSING = "(missing)"
-_SEPARATOR = " × "
+SEPARATOR = " × "
+"""Between the names of columns that are crossed, and between their values."""
 _CLOSE = 256
 _LONGEST = 500
 _BLOCK = 1 << 16
@@ -33,7 +34,7 @@ class Column:
 
 def is_missing(name: str) -> bool:
     """Whether a group is of people whose value, or one of several, is missing."""
-    return MISSING in name.split(_SEPARATOR)
+    return MISSING in name.split(SEPARATOR)
 
 
 def coded(array: Any) -> tuple[list[Any], Places]:
@@ -174,7 +175,7 @@ def crossed(columns: Sequence[Column], *, most: int, where: str = "the table") -
     Raises InputError for more than `most` with rows, and for two of one name.
     """
     whole = columns[0]
-    title = _SEPARATOR.join(column.name for column in columns)
+    title = SEPARATOR.join(column.name for column in columns)
     for other in columns[1:]:
         # those without a row are left out at each step, so that the codes stay small
         codes = whole.codes * numpy.int32(len(other.names)) + other.codes
@@ -188,7 +189,7 @@ def crossed(columns: Sequence[Column], *, most: int, where: str = "the table") -
         order[held] = numpy.arange(len(held), dtype=numpy.int32)
         pairs = (divmod(int(place), len(other.names)) for place in held)
         names = tuple(
-            _SEPARATOR.join((whole.names[left], other.names[right])) for left, right in pairs
+            SEPARATOR.join((whole.names[left], other.names[right])) for left, right in pairs
         )
         if len(set(names)) < len(names):
             raise InputError(

@@ -1,6 +1,7 @@
 """The gaps between the groups of a sensitive attribute as findings, disparate impact among them."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -135,13 +136,17 @@ def _with_needs(finding: Finding, grouped: Grouped, measure: str, gates: Sequenc
 
 def _needs(measure: str, value: float, gate: Gate, counted: _Families, n: int) -> int | None:
     """About how many rows would decide, were all rates as they are; None beyond 1,000 times as many."""
-    for step in range(1, 101):
+
+    def undecided(step: int) -> bool:
         times = 1000 ** (step / 100)
         more = [([h * times for h in hits], [c * times for c in cases]) for hits, cases in counted]
         interval = _interval(measure)(more, gate.confidence)
-        if gate.limit.judge(value, interval) is not Verdict.INCONCLUSIVE:
-            enough = math.ceil(n * times)
-            unit: int = 10 ** max(len(str(enough)) - 2, 0)
-            rounded: int = -(-enough // unit) * unit
-            return rounded
-    return None
+        return gate.limit.judge(value, interval) is Verdict.INCONCLUSIVE
+
+    step = bisect_left(range(101), True, lo=1, key=lambda step: not undecided(step))
+    if step > 100:
+        return None
+    enough = math.ceil(n * 1000 ** (step / 100))
+    unit: int = 10 ** max(len(str(enough)) - 2, 0)
+    rounded: int = -(-enough // unit) * unit
+    return rounded

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pandas
 
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.findings import Measured, findings, unanswered
 from assaymark.bias.mitigated import Audited, Draw, Made, Mitigated, load, needed, save
 from assaymark.bias.mitigations import Fitted, chosen
 from assaymark.bias.rows import Predictions
@@ -112,7 +112,11 @@ def apply(
 def findings_of(
     check: str, applied: Applied, gates: Sequence[Gate] = (), tags: tuple[str, ...] = ()
 ) -> list[Finding]:
-    """The audit as findings, of all MEASURES; the target is the name of the file."""
+    """The audit as findings, of all MEASURES; the target is the name of the file.
+
+    A gate on another attribute than the one that was mitigated is not measured.
+    """
+    mine = [gate for gate in gates if gate.attribute in (None, applied.mitigated.attribute)]
     results: list[Finding] = []
     for measure, estimated in applied.audit.items():
         measured = Measured(
@@ -125,9 +129,11 @@ def findings_of(
         )
         results += [
             finding if estimated.value is None else replace(finding, unreliable=applied.doubt)
-            for finding in findings(check, measured, gates, tags)
+            for finding in findings(check, measured, mine, tags)
         ]
-    return results
+    about_all = [replace(gate, attribute=None) for gate in mine]
+    others = [gate for gate in gates if gate not in mine]
+    return results + unanswered(check, results, [*about_all, *others], tags)
 
 
 def _summary(applied: Applied, measure: str, estimated: Estimated) -> str:

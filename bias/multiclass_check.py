@@ -5,7 +5,7 @@ from functools import partial
 import numpy
 
 from assaymark.bias.check import at_worst, gates_of
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.findings import Measured, findings, unanswered
 from assaymark.bias.groups import title
 from assaymark.bias.multiclass import GAPS, ClassRates, confusion, rates_by_class
 from assaymark.bias.rows import Classes
@@ -67,6 +67,7 @@ def check_multiclass(
             for place, name in enumerate(rates.groups)
             if place not in rates.compared
         ]
+    found += unanswered(check, found, gates, tags)
     return CheckResult(findings=tuple(found), method=_method(check, data, min_group_size, small))
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from assaymark.bias.check import at_worst, gates_of
 from assaymark.bias.exposure import GAPS, ExposureByGroup, exposure_by_group
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.findings import Measured, findings, unanswered
 from assaymark.bias.groups import title
 from assaymark.bias.ranking import NdcgByGroup, mixed_queries, ndcg_by_group
 from assaymark.bias.rows import Rankings
@@ -67,6 +67,7 @@ def check_ranking(
         each = [finding for one in measured for finding in findings(check, one, mine, tags)]
         found += at_worst(each, evidence)
         untested += apart
+    found += unanswered(check, found, gates, tags)
     return CheckResult(findings=tuple(found), method=_method(check, data, k, untested))
 
 

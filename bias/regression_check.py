@@ -3,7 +3,7 @@
 from functools import partial
 
 from assaymark.bias.check import at_worst, gates_of
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.findings import Measured, findings, unanswered
 from assaymark.bias.groups import title
 from assaymark.bias.regression import GAPS, METRICS, ErrorsByGroup, errors_by_group
 from assaymark.bias.rows import Outcomes
@@ -40,6 +40,7 @@ def check_regression(
             for place, name in enumerate(errors.names)
             if place not in errors.compared
         ]
+    found += unanswered(check, found, gates, tags)
     return CheckResult(findings=tuple(found), method=_method(check, data, min_group_size, small))
 
 

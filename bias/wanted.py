@@ -91,3 +91,8 @@ class Request:
 
     def gates_of(self, attribute: str) -> list[Gate]:
         return gates_of(self.gates, self.data, attribute)
+
+    @property
+    def gates_of_all(self) -> list[Gate]:
+        """Those about one number of the whole table."""
+        return [gate for gate in self.gates if gate.attribute is None]

@@ -8,7 +8,7 @@ import numpy
 import pandas
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_score
 
@@ -293,6 +293,7 @@ counts = st.lists(
 
 
 @given(counts)
+@settings(max_examples=20)
 def test_gaps_are_those_of_fairlearn_wherever_they_are_defined(cells: Any) -> None:
     label, prediction, group = (list(column) for column in zip(*cells, strict=True))
     found = groups.by_group(rows(label, prediction, group), "group")
