@@ -7,8 +7,10 @@ Identification of Probability Distributions, chapter 1).
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from assaymark.bias.groups import GAPS, Grouped
+from assaymark.reports.model import Finding, Verdict
 
 Bounds = tuple[float, float]
 
@@ -41,6 +43,17 @@ def gap_bounds(grouped: Grouped, gap: str) -> Bounds | None:
         )
     pick = min if gap.endswith("ratio") else max
     return pick(low for low, _ in ends), pick(high for _, high in ends)
+
+
+def doubted(finding: Finding, worst: float, attribute: str) -> Finding:
+    """A finding whose limit would not be kept in the worst case is not believed."""
+    if finding.limit is None:
+        return finding
+    held = replace(finding.limit, on="estimate")
+    if held.judge(worst, None) is not Verdict.FAIL:
+        return finding
+    why = f"people without a value of {attribute} could bring it to {worst:.3f}"
+    return replace(finding, unreliable=why)
 
 
 def _bounds(

@@ -1,6 +1,6 @@
 """The bias check of decisions between two classes: rates by group and the gaps between the groups."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from assaymark.bias.gap_findings import gap_findings
@@ -26,12 +26,12 @@ def check_bias_table(
 
     Groups smaller than min_group_size are shown but not compared; so are, with missing_apart, people
     whose sensitive value is missing: a limit on a gap must then also be kept by what the gap would be in
-    the worst case of where they belong. references: for an attribute, the
-    group that others are compared with; without one, the group that fares best. Raises InputError for
-    a reference that is no group.
+    the worst case of where they belong. references: for an attribute, the group that others are compared
+    with; without one, the group that fares best. Raises InputError for a reference that is no group.
     """
     findings: list[Finding] = []
     small: list[str] = []
+    apart: list[str] = []
     for attribute in data.groups:
         grouped = by_group(data, attribute, min_group_size, missing_apart=missing_apart)
         reference = (references or {}).get(attribute)
@@ -40,14 +40,17 @@ def check_bias_table(
         small += [
             f"{attribute} = {group.name}" for group in grouped.groups if group.n < min_group_size
         ]
+        if missing_apart:
+            apart += [f"{attribute} = {group.name}" for group in grouped.groups if group.missing]
         mine = gates_of(gates, data, attribute)
         found = gap_findings(check, grouped, gates=mine, tags=tags, reference=reference)
         found += rate_findings(check, grouped, gates=mine, tags=tags)
         findings += at_worst(found, group_evidence(grouped, data.note, mine, reference))
-    return CheckResult(findings=tuple(findings), method=_method(check, data, min_group_size, small))
+    method = _method(check, data, min_group_size, small, apart)
+    return CheckResult(findings=tuple(findings), method=method)
 
 
-def gates_of(gates: tuple[Gate, ...], data: Rows, attribute: str) -> list[Gate]:
+def gates_of(gates: Sequence[Gate], data: Rows, attribute: str) -> list[Gate]:
     """The gates that are about an attribute: they name it, or none."""
     known = (None, "intersections" if attribute == data.crossed else attribute)
     return [gate for gate in gates if gate.attribute in known]
@@ -62,7 +65,9 @@ def at_worst(findings: list[Finding], evidence: tuple[Evidence, ...]) -> list[Fi
     ]
 
 
-def _method(check: str, data: Predictions, min_group_size: int, small: list[str]) -> Method:
+def _method(
+    check: str, data: Predictions, min_group_size: int, small: list[str], apart: list[str]
+) -> Method:
     steps = [
         f"{data.n} rows of {data.name}; {data.note}.",
         "Demographic parity compares selection rates, equal opportunity true positive rates, equalized "
@@ -83,6 +88,10 @@ def _method(check: str, data: Predictions, min_group_size: int, small: list[str]
     if small:
         untested.append(
             f"groups of fewer than {min_group_size} rows, which were not compared: {', '.join(small)}"
+        )
+    if apart:
+        untested.append(
+            f"the rates of people without a value, who were not compared: {', '.join(apart)}"
         )
     return Method(
         check=check,

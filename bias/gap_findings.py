@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from assaymark.bias.bounds import gap_bounds
+from assaymark.bias.bounds import doubted, gap_bounds
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.gaps import difference_interval, ratio_interval
 from assaymark.bias.groups import GAPS, Grouped, families, title
@@ -30,7 +30,10 @@ def gap_findings(
         for finding in findings(check, _gap(grouped, measure), gates, tags):
             needed = _with_needs(finding, grouped, measure, gates)
             found.append(_with_bounds(needed, grouped, measure))
-    return found + findings(check, _impact(grouped, reference), gates, tags)
+    for finding in findings(check, _impact(grouped, reference), gates, tags):
+        # of a named reference the ratio is at least that of all pairs
+        found.append(_with_bounds(finding, grouped, "demographic_parity_ratio"))
+    return found
 
 
 def _gap(grouped: Grouped, measure: str) -> Measured:
@@ -67,16 +70,10 @@ def _missing(grouped: Grouped, measure: str) -> str:
 def _with_bounds(finding: Finding, grouped: Grouped, measure: str) -> Finding:
     """A good number is not believed where the people who are not compared could make it bad."""
     bounds = gap_bounds(grouped, measure)
-    apart = any(group.missing and not group.compared for group in grouped.groups)
-    if bounds is None or not apart or finding.limit is None:
+    if bounds is None or not grouped.apart:
         return finding
-    held = replace(finding.limit, on="estimate")
-    if Verdict.FAIL not in {held.judge(bound, None) for bound in bounds}:
-        return finding
-    return replace(
-        finding,
-        unreliable=f"people without a value of {grouped.attribute} could bring it to "
-        f"{bounds[0] if measure.endswith('ratio') else bounds[1]:.3f}",
+    return doubted(
+        finding, bounds[0] if measure.endswith("ratio") else bounds[1], grouped.attribute
     )
 
 

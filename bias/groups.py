@@ -83,6 +83,11 @@ class Grouped:
     gaps: dict[str, float | None]
     why: dict[str, str]
 
+    @property
+    def apart(self) -> bool:
+        """Whether there are people without a value who are not compared."""
+        return any(group.missing and not group.compared for group in self.groups)
+
 
 def families(grouped: Grouped, gap: str) -> list[tuple[list[float], list[float]]]:
     """Of each rate that a gap compares, the hits and the cases of the compared groups."""

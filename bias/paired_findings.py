@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy
 
+from assaymark.bias.bounds import doubted, gap_bounds
+from assaymark.bias.check import at_worst, gates_of
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.gaps import difference_interval
 from assaymark.bias.groups import Grouped, by_group, families
@@ -13,7 +15,7 @@ from assaymark.bias.paired import GROWTHS, PAIRED, Cells, errors, growth_interva
 from assaymark.bias.rows import Flags, Predictions
 from assaymark.reports.errors import InputError
 from assaymark.reports.intervals import sign_test
-from assaymark.reports.model import Cell, Finding, Gate, Interval, Table, by_urgency
+from assaymark.reports.model import Cell, Finding, Gate, Interval, Table
 
 
 def growth_findings(
@@ -48,13 +50,22 @@ def growth_findings(
     kept = numpy.array([group.compared for group in new.groups])
     sums, squares = _weighted(data, accepted, attribute, changed)
     cells = sums[kept], squares[kept]
-    known = (None, "intersections" if attribute == data.crossed else attribute)
-    mine = [gate for gate in gates if gate.attribute in known]
-    measures = [_growth(name, new, old, cells) for name in GROWTHS]
-    found = [one for measured in measures for one in findings(check, measured, mine, tags)]
-    worst = by_urgency(found)[0]
-    table = _changes(attribute, new, changed)
-    return [replace(one, evidence=(*one.evidence, table)) if one is worst else one for one in found]
+    mine = gates_of(gates, data, attribute)
+    found = [
+        _with_bounds(one, new, old)
+        for name in GROWTHS
+        for one in findings(check, _growth(name, new, old, cells), mine, tags)
+    ]
+    return at_worst(found, (_changes(attribute, new, changed),))
+
+
+def _with_bounds(finding: Finding, new: Grouped, old: Grouped) -> Finding:
+    """A good number is not believed where the people who are not compared could make it bad."""
+    gap = finding.measure.replace("growth", "difference")
+    now, then = gap_bounds(new, gap), gap_bounds(old, gap)
+    if not new.apart or now is None or then is None:
+        return finding
+    return doubted(finding, now[1] - then[0], new.attribute)
 
 
 def _weighted(

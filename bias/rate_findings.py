@@ -54,7 +54,7 @@ def _nobody(grouped: Grouped, metric: str) -> Measured:
         target=grouped.attribute,
         measure=metric,
         value=None,
-        summary=f"Not measured: every group of {grouped.attribute} is smaller than min_group_size.",
+        summary=f"Not measured: {grouped.attribute} has no group that is compared.",
         n=None,
     )
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from assaymark.bias.check import at_worst
 from assaymark.bias.codes import Column, is_missing
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.rows import Predictions
@@ -16,7 +17,7 @@ from assaymark.bias.score_measures import (
     Measure,
     measure,
 )
-from assaymark.reports.model import Finding, Gate, Interval, Verdict, by_urgency
+from assaymark.reports.model import Finding, Gate, Interval, Verdict
 
 STEPS = (
     "AUC is the share of pairs of a positive and a negative in which the positive has the higher score, ties "
@@ -65,8 +66,10 @@ def score_findings(
         if numbers.rows[place] >= min_group_size and not (missing_apart and is_missing(name))
     ]
     asked = {gate.metric for gate in gates}
-    unknown = [is_missing(name) and missing_apart for name in column.names]
-    doubt = _doubt(attribute, int(numbers.rows[unknown].sum()))
+    apart = [
+        place for place, name in enumerate(column.names) if is_missing(name) and place not in places
+    ]
+    doubt = _doubt(attribute, int(numbers.rows[apart].sum()))
     found: list[Finding] = []
     for name in COMPARED:
         if name not in NEED_SCORES or data.score is not None or f"{name}_difference" in asked:
@@ -76,9 +79,7 @@ def score_findings(
         if name in asked:
             for one in _groups(name, numbers, column, places):
                 found += [_with_needs(each) for each in findings(check, one, gates, tags)]
-    evidence = score_evidence(data, column, numbers)
-    first = next(iter(by_urgency(found)))
-    return [replace(one, evidence=evidence) if one is first else one for one in found]
+    return at_worst(found, score_evidence(data, column, numbers))
 
 
 def _doubt(attribute: str, rows: int) -> str | None:
@@ -132,7 +133,7 @@ def _groups(
     name: str, numbers: GroupNumbers, column: Column, places: Sequence[int]
 ) -> list[Measured]:
     if not places:
-        reason = f"every group of {column.name} is smaller than min_group_size"
+        reason = f"{column.name} has no group that is compared"
         return [_absent(name, column.name, reason, None)]
     return [_group(name, numbers, column, place) for place in places]
 

@@ -193,7 +193,8 @@ def test_a_gate_on_accuracy_has_a_finding_for_every_group(patients: Classes) -> 
         Gate(metric="accuracy", limit=Limit(minimum=0.9), attribute="other"),
     )
     result = check_multiclass("c", patients, gates=gates)
-    found = [one for one in result.findings if one.measure == "accuracy"]
+    *found, other = [one for one in result.findings if one.measure == "accuracy"]
+    assert (other.target, other.judged) == ("other", Verdict.NOT_MEASURED)
     assert [one.target for one in found] == ["group = 1", "group = 2"]
     assert {one.judged for one in found} == {Verdict.PASS}
     right = patients.label == patients.prediction

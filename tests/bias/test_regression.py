@@ -193,7 +193,8 @@ def test_a_gate_on_a_group_metric_has_a_finding_for_every_group(patients: Outcom
     assert [one.target for one in by_group] == ["group = 1", "group = 2"]
     assert {one.judged for one in by_group} == {Verdict.PASS}
     assert all(one.references == ("T",) for one in by_group)
-    gaps = [one for one in result.findings if one.measure in GAPS]
+    *gaps, other = [one for one in result.findings if one.measure in GAPS]
+    assert (other.target, other.judged) == ("other", Verdict.NOT_MEASURED)
     assert [one.measure for one in gaps] == list(GAPS)
     assert all(one.limit is None and one.interval is not None for one in gaps)
     tables = [one for finding in result.findings for one in finding.evidence]

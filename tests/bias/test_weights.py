@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assaymark.bias import check, groups, predictions
+from assaymark.bias.audit import audit
 from assaymark.bias.bounds import gap_bounds
 from assaymark.bias.codes import MISSING
 from assaymark.bias.columns import banded
@@ -21,6 +22,7 @@ from assaymark.bias.frames import rates_table, write_rates
 from assaymark.bias.gaps import compared_with
 from assaymark.bias.references import compare
 from assaymark.bias.rows import Predictions
+from assaymark.bias.wanted import Wanted
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Finding, Gate, Limit
 
@@ -249,6 +251,31 @@ def test_a_limit_must_hold_wherever_the_missing_belong(n: int, verdict: str) -> 
     if n == 80:
         assert found.unreliable is not None
         assert "could bring it to 0.222" in found.unreliable  # 50 + 80 of 180, and 50 of 100
+
+
+@pytest.mark.parametrize("reference", [None, "a"])
+@pytest.mark.parametrize(("n", "verdict"), [(2, "pass"), (80, "inconclusive")])
+def test_so_must_one_on_disparate_impact(n: int, verdict: str, reference: str | None) -> None:
+    gate = Gate(metric="disparate_impact_ratio", limit=Limit(minimum=0.8))
+    options: dict[str, Any] = {"references": {"group": reference}} if reference else {}
+    found = finding(
+        missing_people(n),
+        "disparate_impact_ratio",
+        gates=(gate,),
+        missing_apart=True,
+        **options,
+    )
+    assert (found.value, found.verdict) == (1, verdict)
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(0, "pass"), (2, "pass"), (80, "inconclusive")])
+def test_so_must_one_on_growth(n: int, verdict: str) -> None:
+    data = missing_people(n)
+    gate = Gate(metric="demographic_parity_growth", limit=Limit(maximum=0.1))
+    result = audit("c", data, Wanted(accepted=data.prediction, missing_apart=True), gates=(gate,))
+    (found,) = [one for one in result.findings if one.measure == gate.metric]
+    assert (found.value, found.verdict) == (0, verdict)
+    assert any("without a value" in item for item in result.method.not_tested) == (n > 0)
 
 
 def test_as_a_group_the_missing_are_compared() -> None:
