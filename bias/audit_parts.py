@@ -165,7 +165,7 @@ def _impact(request: Request) -> Part | None:
     options = request.wanted.impact
     if options is None:
         return None
-    from assaymark.bias.impact_ratios import impact_method, impact_ratio_findings
+    from assaymark.bias.impact_findings import impact_method, impact_ratio_findings
 
     found = impact_ratio_findings(
         request.check,

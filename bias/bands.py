@@ -1,10 +1,46 @@
-"""A column of numbers as bands of about as many rows, in which slices are sought."""
+"""Columns of numbers as bands: between edges that are given, or of about as many rows each."""
+
+import itertools
+import math
+from collections.abc import Sequence
 
 import numpy
 
 from assaymark.bias.codes import MISSING, Column
 from assaymark.bias.rows import Numbers
 from assaymark.reports.errors import InputError
+
+Bands = Sequence[float] | int
+"""The edges between bands, or how many bands of about as many rows."""
+
+
+def banded(name: str, found: Numbers, bands: Bands) -> Column:
+    """Numbers in bands, NaN in one of its own; each band has its lower edge and lacks the upper one.
+
+    bands: the edges, or how many bands (`quantile_bands`). Raises InputError for edges that do not rise.
+
+    >>> banded("age", numpy.array([17.0, 18.0, 64.0, numpy.nan]), (18, 65)).names
+    ('(missing)', '<18', '18 to <65')
+    """
+    if isinstance(bands, int):
+        return quantile_bands(name, found, bands)
+    edges = [float(edge) for edge in bands]
+    if not all(math.isfinite(edge) for edge in edges) or sorted(set(edges)) != edges:
+        raise InputError(f"bands of {name} are {edges}: expected numbers in rising order")
+    titles = [MISSING, *_titles(edges)]
+    place = numpy.searchsorted(numpy.array(edges), found, side="right").astype(numpy.int32) + 1
+    place[numpy.isnan(found)] = 0
+    held = numpy.flatnonzero(numpy.bincount(place, minlength=len(titles)))
+    order = numpy.zeros(len(titles), dtype=numpy.int32)
+    order[held] = numpy.arange(len(held), dtype=numpy.int32)
+    return Column(name=name, names=tuple(titles[one] for one in held), codes=order[place])
+
+
+def _titles(edges: list[float]) -> list[str]:
+    if not edges:
+        return ["all"]
+    inner = [f"{low:g} to <{high:g}" for low, high in itertools.pairwise(edges)]
+    return [f"<{edges[0]:g}", *inner, f"≥{edges[-1]:g}"]
 
 
 def quantile_bands(name: str, values: Numbers, bands: int = 5) -> Column:

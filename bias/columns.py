@@ -1,7 +1,5 @@
 """Columns as what they mean: labels, numbers, weights, and sensitive values in bands."""
 
-import itertools
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +9,8 @@ import numpy
 import pyarrow
 import pyarrow.compute
 
-from assaymark.bias.codes import MISSING, Codes, Column, Places, coded, column_of, plain, valid
+from assaymark.bias.bands import Bands, banded
+from assaymark.bias.codes import Codes, Column, Places, coded, column_of, plain, valid
 from assaymark.bias.rows import Flags, Numbers
 from assaymark.bias.tables import Table
 from assaymark.reports.errors import InputError
@@ -19,11 +18,9 @@ from assaymark.reports.errors import InputError
 MANY_GROUPS = 50
 MANY_INTERSECTIONS = 500
 _HEAVIEST = 1e100
-_NO_VALUE = {"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"}
+NO_VALUE = frozenset({"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"})
 """What stands for a missing label, prediction or score; as a group name each is a name."""
-_NO_NUMBER = f"^({'|'.join(map(re.escape, sorted(_NO_VALUE)))})$"
-Bands = Sequence[float] | int
-"""The edges between bands, or how many bands of about as many rows."""
+_NO_NUMBER = f"^({'|'.join(map(re.escape, sorted(NO_VALUE)))})$"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +46,7 @@ def values(table: Table, column: str) -> Values:
     """Labels or decisions. Raises InputError where one is missing."""
     found, places = coded(table.column(column))
     texts = ["" if value is None else str(value).strip() for value in found]
-    missing = [place for place, text in enumerate(texts) if text.lower() in _NO_VALUE]
+    missing = [place for place, text in enumerate(texts) if text.lower() in NO_VALUE]
     if missing:
         _present(numpy.isin(places, missing), column, table)
     return Values([value_of(text) for text in texts], places)
@@ -84,37 +81,6 @@ def sensitive(table: Table, column: str, bands: Bands | None = None) -> Column:
     if bands is None:
         return column_of(column, table.column(column), most=MANY_GROUPS, where=table.name)
     return banded(column, floats(table, column), bands)
-
-
-def banded(name: str, found: Numbers, bands: Bands) -> Column:
-    """Numbers in bands, NaN in one of its own; each band has its lower edge and lacks the upper one.
-
-    >>> banded("age", numpy.array([17.0, 18.0, 64.0, numpy.nan]), (18, 65)).names
-    ('(missing)', '<18', '18 to <65')
-    """
-    known = found[~numpy.isnan(found)]
-    if isinstance(bands, int):
-        shares = numpy.arange(1, bands) / bands
-        cut = numpy.unique(numpy.quantile(known, shares)) if len(known) else numpy.empty(0)
-        edges = [float(edge) for edge in cut if edge > known.min()]
-    else:
-        edges = [float(edge) for edge in bands]
-    if not all(math.isfinite(edge) for edge in edges) or sorted(set(edges)) != edges:
-        raise InputError(f"bands of {name} are {edges}: expected numbers in rising order")
-    titles = [MISSING, *_titles(edges)]
-    place = numpy.searchsorted(numpy.array(edges), found, side="right").astype(numpy.int32) + 1
-    place[numpy.isnan(found)] = 0
-    held = numpy.flatnonzero(numpy.bincount(place, minlength=len(titles)))
-    order = numpy.zeros(len(titles), dtype=numpy.int32)
-    order[held] = numpy.arange(len(held), dtype=numpy.int32)
-    return Column(name=name, names=tuple(titles[one] for one in held), codes=order[place])
-
-
-def _titles(edges: list[float]) -> list[str]:
-    if not edges:
-        return ["all"]
-    inner = [f"{low:g} to <{high:g}" for low, high in itertools.pairwise(edges)]
-    return [f"<{edges[0]:g}", *inner, f"≥{edges[-1]:g}"]
 
 
 def _present(missing: Flags, column: str, table: Table) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from assaymark.bias.counts import FN, FP, TN, TP, Sums, Tally
+from assaymark.bias.counts import FN, FP, TN, TP, Share, Sums, Tally, effective
 from assaymark.bias.estimates import LimitsAt
 from assaymark.bias.gaps import wilson_limits
 from assaymark.bias.resample import Statistic
@@ -43,7 +43,7 @@ def matthews_correlation(cells: Sums) -> Sums:
 
 def _balanced_accuracy_limits(counted: Tally) -> LimitsAt:
     """From the score limits of two independent rates (Zou and Donner 2008, Statistics in Medicine 27)."""
-    rates = [_effective(counted, *share) for share in ((TP, (FN, TP)), (TN, (TN, FP)))]
+    rates = [effective(counted, rate)[:2] for rate in ("true_positive_rate", "true_negative_rate")]
 
     def at(reach: float) -> tuple[Numbers, Numbers]:
         limits = [wilson_limits(hits, cases, reach) for hits, cases in rates]
@@ -57,7 +57,7 @@ def _balanced_accuracy_limits(counted: Tally) -> LimitsAt:
 
 def _f1_limits(counted: Tally) -> LimitsAt:
     """Of the cases that are positive or decided positive a share J is both, and F1 is 2 J / (1 + J)."""
-    hits, cases = _effective(counted, TP, (FP, FN, TP))
+    hits, cases, _, _ = effective(counted, Share((TP,), (FP, FN, TP)))
 
     def at(reach: float) -> tuple[Numbers, Numbers]:
         low, _, high = wilson_limits(hits, cases, reach)
@@ -94,18 +94,6 @@ def some(counted: Tally, places: Sequence[int]) -> Tally:
     """The counts of some of the groups."""
     at = numpy.asarray(places, int)
     return Tally(rows=counted.rows[at], sums=counted.sums[at], squares=counted.squares[at])
-
-
-def _effective(
-    counted: Tally, hits: tuple[int, int], of: Sequence[tuple[int, int]]
-) -> tuple[Sums, Sums]:
-    """Of a share, the hits and cases that say as much without weights: (Σw)² / Σw² cases (Kish)."""
-    cases, squares = (
-        numpy.sum([_at(cells, place) for place in of], axis=0)
-        for cells in (counted.sums, counted.squares)
-    )
-    n: Sums = cases**2 / squares
-    return numpy.minimum(_at(counted.sums, hits) / cases, 1) * n, n
 
 
 def _at(cells: Sums, place: tuple[int, int]) -> Sums:

@@ -83,15 +83,15 @@ def _places(group: Column, label: Flags, decision: Flags, block: slice) -> Codes
     return codes
 
 
-def hits_and_n(cells: Any, rate: str) -> tuple[Any, Any]:
-    """Of a rate, the hits and the cases of each group; any number of leading axes."""
-    share = RATES[rate]
+def hits_and_n(cells: Any, rate: str | Share) -> tuple[Any, Any]:
+    """Of a rate, by name or as a share, the hits and the cases of each group; any number of leading axes."""
+    share = RATES[rate] if isinstance(rate, str) else rate
     hits = sum(cells[..., y, p] for y, p in share.hits)
     cases = sum(cells[..., y, p] for y, p in share.of)
     return numpy.asarray(hits), numpy.asarray(cases)
 
 
-def effective(tally: Tally, rate: str) -> tuple[Sums, Sums, Codes, Sums]:
+def effective(tally: Tally, rate: str | Share) -> tuple[Sums, Sums, Codes, Sums]:
     """Of a rate and each group: hits and cases as equally weighted rows would count, rows, and weight.
 
     Cases are (Σ weight)² / Σ weight² (Kish 1965, Survey Sampling, section 8.2), hits that many times the

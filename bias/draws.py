@@ -11,7 +11,8 @@ from typing import Any
 import numpy
 import pandas
 
-from assaymark.bias.encoders import column, texts_of
+from assaymark.bias.encoders import column, read_numbers, texts_of
+from assaymark.bias.halves import mixed
 from assaymark.bias.rows import Numbers
 
 Words = numpy.ndarray[tuple[int], numpy.dtype[numpy.uint64]]
@@ -31,7 +32,7 @@ def lots(frame: pandas.DataFrame, columns: Sequence[str], seed: int) -> Numbers:
     """
     words: Words = numpy.full(len(frame), seed, dtype=numpy.uint64)
     for name in columns:
-        words = _mixed(words ^ _words(column(frame, name)))
+        words = mixed(words ^ _words(column(frame, name)))
     return (words >> numpy.uint64(11)).astype(numpy.float64) / _EXACT
 
 
@@ -41,11 +42,7 @@ def contents(frame: pandas.DataFrame, columns: Sequence[str]) -> int:
 
 
 def _words(values: "pandas.Series[Any]") -> Words:
-    if pandas.api.types.is_numeric_dtype(values.dtype):
-        read: Any = values
-    else:
-        read = pandas.to_numeric(values.astype(object), errors="coerce")
-    read = read.to_numpy(dtype=numpy.float64, na_value=numpy.nan)
+    read = read_numbers(values)
     exact = numpy.abs(read) < _EXACT  # False for NaN
     words: Words = (read + 0.0).view(numpy.uint64).copy()  # -0.0 becomes 0.0
     if not exact.all():
@@ -56,10 +53,3 @@ def _words(values: "pandas.Series[Any]") -> Words:
 
 def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest(), "little")
-
-
-def _mixed(words: Words) -> Words:
-    words = words + numpy.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
-    return words ^ (words >> numpy.uint64(31))

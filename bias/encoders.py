@@ -14,13 +14,12 @@ import pandas
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assaymark.bias.codes import MISSING, Codes
+from assaymark.bias.columns import NO_VALUE
 from assaymark.bias.rows import Numbers
 from assaymark.reports.errors import InputError, nearest
 
 Matrix = numpy.ndarray[tuple[int, int], numpy.dtype[numpy.float64]]
 MOST_CATEGORIES = 100
-_NO_NUMBER = frozenset({"", "-", "?", ".", "na", "n/a", "nan", "null", "none", "#n/a"})
-"""What stands for a missing number."""
 Text = Annotated[str, Field(max_length=10_000)]
 
 
@@ -147,7 +146,7 @@ def numbers(frame: pandas.DataFrame, name: str) -> Numbers:
 
 def _numbers(name: str, values: "pandas.Series[Any]") -> Numbers:
     """NaN where there is none. Raises InputError for a text or an infinite number."""
-    read = _read(values)
+    read = read_numbers(values)
     wrong = numpy.isinf(read) | (numpy.isnan(read) & ~_missing(values))
     if wrong.any():
         row = int(numpy.flatnonzero(wrong)[0])
@@ -157,7 +156,8 @@ def _numbers(name: str, values: "pandas.Series[Any]") -> Numbers:
     return read
 
 
-def _read(values: "pandas.Series[Any]") -> Numbers:
+def read_numbers(values: "pandas.Series[Any]") -> Numbers:
+    """The numbers that values read as, NaN where one is missing or none."""
     numeric = pandas.api.types.is_numeric_dtype(values.dtype)
     read: Any = values if numeric else pandas.to_numeric(values.astype(object), errors="coerce")
     return numpy.asarray(read.to_numpy(dtype=numpy.float64, na_value=numpy.nan))
@@ -167,12 +167,12 @@ def _missing(values: "pandas.Series[Any]") -> numpy.ndarray[tuple[int], numpy.dt
     if pandas.api.types.is_numeric_dtype(values.dtype):
         return values.isna().to_numpy(dtype=numpy.bool_)
     texts, codes = texts_of(values)
-    gone = [text == MISSING or text.strip().lower() in _NO_NUMBER for text in texts]
+    gone = [text == MISSING or text.strip().lower() in NO_VALUE for text in texts]
     return numpy.array(gone, dtype=numpy.bool_)[codes]
 
 
 def _encoder(name: str, values: "pandas.Series[Any]") -> NumberColumn | CategoryColumn:
-    read, missing = _read(values), _missing(values)
+    read, missing = read_numbers(values), _missing(values)
     if missing.all():
         raise InputError(f'feature column "{name}" has no value in the half that is fitted on')
     if numpy.isfinite(read[~missing]).all():

@@ -80,19 +80,23 @@ class Shares:
         self, places: Sequence[int], confidence: float, values: Numbers, slope: Numbers
     ) -> Interval | None:
         """The largest lower and upper end of all pairs; values change by slope as the ratio by 1."""
+        if len(places) < 2:
+            return None
+        one, other = (numpy.asarray(places)[at] for at in numpy.triu_indices(len(places), 1))
         covariance = self.covariance * slope[:, None] * slope[None, :]
-        pairs = [(one, other) for one in places for other in places if one < other]
-        low = high = 0.0
-        for one, other in pairs:
-            n = min(self.queries[one], self.queries[other])
-            variance = covariance[one, one] + covariance[other, other] - 2 * covariance[one, other]
-            if not n > 1 or not variance > _ROUNDING:
-                return None
-            half = _reach(n, (1 - confidence) / 2 / len(pairs)) * math.sqrt(variance * (n - 1) / n)
-            apart = abs(float(values[one] - values[other]))
-            low, high = max(low, apart - half), max(high, apart + half)
-        return (
-            Interval(low=low, high=high, confidence=confidence, method=_METHOD) if pairs else None
+        own = numpy.diagonal(covariance)
+        variance = own[one] + own[other] - 2 * covariance[one, other]
+        n = numpy.minimum(self.queries[one], self.queries[other])
+        if not ((n > 1) & (variance > _ROUNDING)).all():
+            return None
+        tail = (1 - confidence) / 2 / len(one)
+        half = -stdtrit(n - 1, tail) * numpy.sqrt(variance * (n - 1) / n)
+        apart = numpy.abs(values[one] - values[other])
+        return Interval(
+            low=max(float((apart - half).max()), 0.0),
+            high=float((apart + half).max()),
+            confidence=confidence,
+            method=_METHOD,
         )
 
 

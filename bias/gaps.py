@@ -163,37 +163,31 @@ def compared_with(
         reach = _reach(confidence, groups, 1)
     else:
         reach = float(-ndtri((1 - confidence ** (1 / max(groups - 1, 1))) / 2))
-    found: list[tuple[Interval, Interval] | None] = []
-    for one in range(groups):
-        if one == place:
-            found.append(None)
-            continue
-        ends = []
-        for limits in (wilson_limits, _logarithms):
-            pair = [one, place]
-            below, value, above = limits(
-                numpy.asarray(hits, float)[pair], numpy.asarray(cases, float)[pair], reach
-            )
-            gap = value[0] - value[1]
-            down = math.hypot(value[0] - below[0], above[1] - value[1])
-            up = math.hypot(above[0] - value[0], value[1] - below[1])
-            ends.append((float(gap - down), float(gap + up)))
-        (low, high), (least, most) = ends
-        method = ALL_PAIRS if chosen else "Newcombe, Šidák (all groups at once)"
-        found.append(
-            (
-                Interval(
-                    low=max(low, -1.0), high=min(high, 1.0), confidence=confidence, method=method
-                ),
-                Interval(
-                    low=math.exp(least),
-                    high=math.exp(min(most, 700.0)),
-                    confidence=confidence,
-                    method=method,
-                ),
-            )
+    counted = numpy.asarray(hits, float), numpy.asarray(cases, float)
+    low, high = _beside(place, wilson_limits(*counted, reach))
+    least, most = _beside(place, _logarithms(*counted, reach))
+    method = ALL_PAIRS if chosen else "Newcombe, Šidák (all groups at once)"
+
+    def interval(low: float, high: float) -> Interval:
+        return Interval(low=float(low), high=float(high), confidence=confidence, method=method)
+
+    found: list[tuple[Interval, Interval] | None] = [
+        (interval(max(low[one], -1.0), min(high[one], 1.0)), interval(*ends))
+        for one, ends in enumerate(
+            zip(numpy.exp(least), numpy.exp(numpy.minimum(most, 700)), strict=True)
         )
+    ]
+    found[place] = None
     return found
+
+
+def _beside(place: int, limits: _Limits) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The ends of every group's difference from one."""
+    below, value, above = limits
+    gap = value - value[place]
+    down = numpy.hypot(value - below, above[place] - value[place])
+    up = numpy.hypot(above - value, value[place] - below[place])
+    return gap - down, gap + up
 
 
 def detectable_gap(

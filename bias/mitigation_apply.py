@@ -11,7 +11,8 @@ import pandas
 
 from assaymark.bias.findings import Measured, findings, unanswered
 from assaymark.bias.mitigated import Audited, Draw, Made, Mitigated, load, needed, save
-from assaymark.bias.mitigations import Fitted, chosen
+from assaymark.bias.mitigation_fits import Fitted
+from assaymark.bias.mitigations import chosen
 from assaymark.bias.rows import Predictions
 from assaymark.bias.samples import Sample, halves, sample_of
 from assaymark.bias.tradeoffs import Estimated

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy
 
 from assaymark.bias import columns
+from assaymark.bias.bands import Bands
 from assaymark.bias.codes import Column, crossed
-from assaymark.bias.columns import Bands, Values, shown, value_of
+from assaymark.bias.columns import Values, shown, value_of
 from assaymark.bias.rows import Classes, Flags, Numbers, Outcomes, Predictions, Rankings, Rows
 from assaymark.bias.tables import Table, read
 from assaymark.reports.errors import InputError

@@ -12,7 +12,7 @@ import pandas
 from pydantic import Field, model_validator
 from scipy.special import expit
 
-from assaymark.bias.codes import Codes
+from assaymark.bias.codes import SEPARATOR, Codes
 from assaymark.bias.encoders import (
     Encoder,
     Part,
@@ -28,7 +28,6 @@ from assaymark.bias.rows import Numbers
 from assaymark.reports.errors import InputError
 
 _SURE = 1e-9
-_CROSSING = " × "
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -103,7 +102,7 @@ class Thresholds(Part):
             row = int(numpy.flatnonzero(codes < 0)[0])
             raise InputError(
                 f"row {row + 1} has the group {str(values.iloc[row])[:40]!r} in "
-                f"{_CROSSING.join(self.group_columns)}, for which no threshold was found; known are "
+                f"{SEPARATOR.join(self.group_columns)}, for which no threshold was found; known are "
                 f"{', '.join(known)}: fit again with rows of this group"
             )
         return codes
@@ -120,7 +119,7 @@ def _crossed(columns: Sequence["pandas.Series[Any]"]) -> "pandas.Series[Any]":
     for each in columns:
         texts, codes = texts_of(each)
         parts.append(numpy.array(texts, dtype=object)[codes])
-    return pandas.Series([_CROSSING.join(row) for row in zip(*parts, strict=True)], dtype=object)
+    return pandas.Series([SEPARATOR.join(row) for row in zip(*parts, strict=True)], dtype=object)
 
 
 class Member(Part):

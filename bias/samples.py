@@ -6,12 +6,11 @@ from typing import Any
 import numpy
 import pandas
 
-from assaymark.bias.codes import Codes, Column
+from assaymark.bias.codes import SEPARATOR, Codes, Column
 from assaymark.bias.encoders import column, numbers, places
 from assaymark.bias.rows import Flags, Numbers, Predictions
 from assaymark.reports.errors import InputError
 
-_CROSSING = " × "
 Places = numpy.ndarray[tuple[int], numpy.dtype[numpy.int64]]
 """Numbers of rows, from 0."""
 
@@ -122,7 +121,7 @@ def _groups(data: Predictions, attribute: str, table: dict[str, Any]) -> dict[st
     A column of the table that has the name and other values, such as ages where groups are bands of
     age, stays as it is: the group then stands in a column "age (group)".
     """
-    parts = attribute.split(_CROSSING)
+    parts = attribute.split(SEPARATOR)
     crossed = attribute == data.crossed and {*parts} <= {*data.groups}
     names = parts if crossed else [attribute]
     if any(name in table and _differ(table[name], data.groups[name]) for name in names):

@@ -9,7 +9,8 @@ from assaymark.bias.codes import Column
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.multiplicity import FALSE_DISCOVERY_LEVEL, FAMILY_LEVEL
 from assaymark.bias.rows import Flags, Predictions
-from assaymark.bias.slices import Search, Slice, find_slices, named
+from assaymark.bias.slice_results import Search, Slice, named
+from assaymark.bias.slices import find_slices
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.intervals import wilson
 from assaymark.reports.model import (

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy
 
-from assaymark.bias.bands import quantile_bands
+from assaymark.bias.bands import Bands, quantile_bands
 from assaymark.bias.codes import Column
-from assaymark.bias.columns import MANY_GROUPS, Bands, floats, sensitive
+from assaymark.bias.columns import MANY_GROUPS, floats, sensitive
 from assaymark.bias.tables import Table
 from assaymark.reports.errors import InputError
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
-from scipy.special import ndtri
 
 from assaymark.bias.gaps import difference_interval
 from assaymark.bias.rows import Numbers
 from assaymark.bias.samples import Sample
+from assaymark.reports.intervals import wilson
 from assaymark.reports.model import Interval
 
 GAP_RATES: Mapping[str, tuple[str, ...]] = {
@@ -87,7 +87,7 @@ def accuracy(found: Tally) -> Estimated:
         return Estimated(value=None, why="there are no rows to measure on")
     right = float(found.positive[:, 1].sum() + (found.mass - found.positive)[:, 0].sum())
     share, n = min(right / total, 1.0), total**2 / float(found.squares.sum())
-    return Estimated(value=share, interval_at=lambda confidence: wilson(share, n, confidence))
+    return Estimated(value=share, interval_at=lambda confidence: _wilson(share, n, confidence))
 
 
 def balanced_accuracy(found: Tally) -> Estimated:
@@ -105,7 +105,7 @@ def balanced_accuracy(found: Tally) -> Estimated:
     value = sum(rates) / 2
 
     def interval(confidence: float) -> Interval:
-        ends = [wilson(rate, n, confidence) for rate, n in zip(rates, sizes, strict=True)]
+        ends = [_wilson(rate, n, confidence) for rate, n in zip(rates, sizes, strict=True)]
         down = math.hypot(*(rate - end.low for rate, end in zip(rates, ends, strict=True))) / 2
         up = math.hypot(*(end.high - rate for rate, end in zip(rates, ends, strict=True))) / 2
         low, high = max(value - down, 0.0), min(value + up, 1.0)
@@ -166,7 +166,7 @@ def change_of_accuracy(sample: Sample, before: Numbers, after: Numbers) -> Estim
 def paired(one: float, two: float, both: float, n: float, confidence: float) -> Interval:
     """Newcombe's interval of the difference of two proportions of n pairs; both: the share of pairs
     that are hits of both."""
-    first, second = wilson(one, n, confidence), wilson(two, n, confidence)
+    first, second = _wilson(one, n, confidence), _wilson(two, n, confidence)
     spread = math.sqrt(one * (1 - one) * two * (1 - two))
     together = both - one * two
     # his continuity correction, of a positive correlation only
@@ -182,17 +182,11 @@ def _by_squares(left: float, right: float, phi: float) -> float:
     return math.sqrt(max(left * left - 2 * phi * left * right + right * right, 0.0))
 
 
-def wilson(share: float, n: float, confidence: float) -> Interval:
-    """The score interval of a share of n, which need not be whole (Wilson 1927, JASA 22)."""
-    z = float(-ndtri((1 - confidence) / 2))
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(
-        low=0.0 if share == 0 else max(0.0, centre - half),
-        high=1.0 if share == 1 else min(1.0, centre + half),
-        confidence=confidence,
-        method="Wilson",
-    )
+def _wilson(share: float, n: float, confidence: float) -> Interval:
+    """Of a share that rounding may have moved a hair beyond 0 or 1."""
+    found = wilson(min(max(share, 0.0), 1.0) * n, n, confidence)
+    assert found is not None
+    return found
 
 
 def pareto(points: Sequence[tuple[float, float] | None]) -> list[bool]:

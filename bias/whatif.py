@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy
 import pandas
 
+from assaymark.bias.mitigation_fits import Fitted
 from assaymark.bias.mitigations import (
     BASE_ESTIMATOR,
     CONSTRAINTS,
     MITIGATIONS,
-    Fitted,
     Mitigation,
     chosen,
 )

@@ -14,7 +14,8 @@ from assaymark.bias.differences import Difference, differences
 from assaymark.bias.gaps import difference_interval
 from assaymark.bias.multiplicity import FALSE_DISCOVERY_LEVEL
 from assaymark.bias.rows import Predictions
-from assaymark.bias.slices import Search, Slice, find_slices
+from assaymark.bias.slice_results import Search, Slice
+from assaymark.bias.slices import find_slices
 from assaymark.reports.intervals import wilson
 
 Random = numpy.random.Generator

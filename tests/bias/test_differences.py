@@ -201,7 +201,7 @@ def test_a_fair_model_is_seldom_accused_and_an_unfair_one_found(weighed: bool) -
     random = numpy.random.default_rng(5)
     claimed = found = 0
     raw = []
-    for _ in range(300):
+    for _ in range(200):
         n = 600
         group = random.integers(0, 6, n)
         label = random.random(n) < 0.4
@@ -212,9 +212,9 @@ def test_a_fair_model_is_seldom_accused_and_an_unfair_one_found(weighed: bool) -
         unfair = random.random(n) < 0.3 + 0.3 * label + 0.35 * (group == 2)
         worst = differences(table(label, unfair, weight, g=group))
         found += find(worst, "2", "selection_rate").claimed
-    assert claimed <= 15  # 5 %
+    assert claimed <= 10  # 5 %
     assert numpy.mean(raw) <= 0.05
-    assert found >= (200 if weighed else 285)
+    assert found >= (133 if weighed else 190)
 
 
 def test_the_table_counts_what_it_leaves_out() -> None:

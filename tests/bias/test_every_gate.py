@@ -5,7 +5,7 @@ an attribute, goes through the policy and the runner, on tables that lack whatev
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assaymark.bias import paired
 from assaymark.bias.audit import audit
 from assaymark.bias.codes import Column
 from assaymark.bias.rows import Predictions
@@ -190,6 +191,14 @@ def lost(gates: list[Asked], found: list[Finding], keys: Asked) -> list[Asked]:
         if not mine or not all(any(is_about(one, name) for one in mine) for name in about):
             missed.append(gate)
     return missed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_draws() -> Iterator[None]:
+    """Intervals of growth are simulated, and here their ends are of no interest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paired, "_DRAWS", 100)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assaymark.bias.codes import column_of
+from assaymark.bias.impact_findings import impact_method, impact_ratio_findings
 from assaymark.bias.impact_ratios import (
     ImpactTable,
     above_median,
-    impact_method,
-    impact_ratio_findings,
     impact_tables,
 )
 from assaymark.bias.rows import Predictions

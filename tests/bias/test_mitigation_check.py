@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from whatif_rows import adult, column, compas, diabetes
 
-from assaymark.bias import mitigation_apply, mitigations
+from assaymark.bias import mitigation_apply, mitigation_fits
 from assaymark.bias.mitigated import load
 from assaymark.bias.mitigation_apply import apply, findings_of
 from assaymark.bias.mitigation_check import check_mitigations
@@ -92,7 +92,7 @@ def test_all_are_measured_on_the_rows_that_none_was_fitted_on() -> None:
     as_is, reweighed = result.findings[0], result.findings[4]
     assert as_is.value == pytest.approx((data.label == data.prediction)[second].mean())
     assert {one.n for one in result.findings} == {len(second)}
-    fitted = mitigations.reweighing(ours.take(first), "demographic_parity")
+    fitted = mitigation_fits.reweighing(ours.take(first), "demographic_parity")
     decided = fitted.rule.chances(features.iloc[second]) > 0.5
     assert reweighed.value == pytest.approx((decided == data.label[second]).mean())
     change = (decided == data.label[second]).mean() - (as_is.value or 0)
@@ -166,7 +166,7 @@ def test_gates() -> None:
 
 def test_a_gate_is_undecided_where_a_fit_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     hasty = LogisticRegression(max_iter=1)
-    monkeypatch.setattr(mitigations, "LogisticRegression", lambda max_iter: hasty)
+    monkeypatch.setattr(mitigation_fits, "LogisticRegression", lambda max_iter: hasty)
     gate = Gate(metric="accuracy", limit=Limit(minimum=0.1))
     found = studied(methods=["reweighing"], gates=[gate])
     verdicts = {one.target: one.verdict for one in found.findings if one.limit}

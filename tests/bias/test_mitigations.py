@@ -18,10 +18,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from whatif_rows import adult, compas, diabetes, rows
 
-from assaymark.bias import mitigations
+from assaymark.bias import mitigation_fits, mitigations
 from assaymark.bias.encoders import encoders_of, matrix
 from assaymark.bias.group_thresholds import group_thresholds
-from assaymark.bias.mitigations import CONSTRAINTS, MITIGATIONS, reweighed
+from assaymark.bias.mitigation_fits import reweighed
+from assaymark.bias.mitigations import CONSTRAINTS, MITIGATIONS
 from assaymark.bias.samples import Sample, sample_of
 from assaymark.bias.tradeoffs import gap, tally
 from assaymark.bias.whatif import AS_IS, BASE, fitted_by, what_if
@@ -74,7 +75,7 @@ def test_the_threshold_optimizer_is_fairlearns(
     ours = sample(data, None, "sex")
     assert ours.score is not None
     reference = ThresholdOptimizer(
-        estimator=mitigations._Score(),
+        estimator=mitigation_fits._Score(),
         constraints=NAMES.get(constraint, constraint),
         prefit=True,
         predict_method="predict",
@@ -160,7 +161,7 @@ def test_one_threshold_each_is_the_best_of_all(constraint: str, seed: int) -> No
         # windows stand a hundredth apart
         if found is not None and found <= tolerance - 0.02:
             best = max(best, float((decision == label).mean()))
-    fitted = mitigations.one_threshold_each(ours, constraint, tolerance=tolerance)
+    fitted = mitigation_fits.one_threshold_each(ours, constraint, tolerance=tolerance)
     chance = fitted.rule.chances(ours.table)
     assert {*chance} <= {0, 1}
     reached = gap(tally(ours, chance), CONSTRAINTS[constraint]).value
@@ -186,7 +187,7 @@ def test_thresholds_between_neighbouring_numbers_still_divide_them() -> None:
     low = 0.5
     high = float(numpy.nextafter(low, 1))
     ours = sample(rows([1, 0, 1, 0], list("aabb"), score=[high, low, high, low]))
-    fitted = mitigations.one_threshold_each(ours, "demographic_parity", tolerance=0.02)
+    fitted = mitigation_fits.one_threshold_each(ours, "demographic_parity", tolerance=0.02)
     assert fitted.rule.chances(ours.table).tolist() == [1, 0, 1, 0]
 
 
@@ -244,7 +245,7 @@ def test_a_group_without_positives_is_never_fair(method: str) -> None:
 
 def test_no_convergence_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     hasty = LogisticRegression(max_iter=1)
-    monkeypatch.setattr(mitigations, "LogisticRegression", lambda max_iter: clone(hasty))
+    monkeypatch.setattr(mitigation_fits, "LogisticRegression", lambda max_iter: clone(hasty))
     for name in ("reweighing", "exponentiated-gradient-0.05"):
         fitted = fitted_by(MITIGATIONS[name], BY_SEX, "demographic_parity")
         assert fitted.doubt is not None

@@ -7,7 +7,7 @@ import fairlearn.metrics
 import numpy
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LogisticRegression
@@ -125,6 +125,7 @@ ROWS = st.lists(
 )
 
 
+@settings(max_examples=40)
 @given(ROWS)
 def test_every_rate_is_that_of_the_class_as_a_classifier_with_two(
     rows: list[tuple[int, int, str, int]],
@@ -258,8 +259,8 @@ def drawn(
     )
 
 
-AT_MOST = 0.069
-"""Of 800 samples: 5 % and 2.5 standard errors."""
+AT_MOST = 0.077
+"""Of 400 samples: 5 % and 2.5 standard errors."""
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ AT_MOST = 0.069
 def test_a_fair_model_is_seldom_accused_however_many_classes(
     sizes: list[int], priors: list[float], accuracy: float
 ) -> None:
-    draw, runs = numpy.random.default_rng(0), 800
+    draw, runs = numpy.random.default_rng(0), 400
     accused = dict.fromkeys(GAPS, 0)
     for _ in range(runs):
         found = rates_by_class(drawn(sizes, priors, [accuracy] * len(sizes), draw), "g")

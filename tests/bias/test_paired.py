@@ -314,7 +314,7 @@ def test_many_groups_are_paired(groups: int) -> None:
 cells = st.lists(st.tuples(*[st.booleans()] * 3, st.sampled_from("abc")), min_size=6, max_size=60)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(cells, st.randoms())
 def test_growth_is_the_difference_of_the_gaps_whatever_the_order(cells: Any, random: Any) -> None:
     label, new, old, group = (list(column) for column in zip(*cells, strict=True))

@@ -18,9 +18,7 @@ from assaymark.bias.tradeoffs import (
     paired,
     pareto,
     tally,
-    wilson,
 )
-from assaymark.reports import intervals
 
 RNG = numpy.random.default_rng(3)
 LABEL, DECISION, GROUP = RNG.random(400) < 0.4, RNG.random(400) < 0.5, RNG.choice(list("abc"), 400)
@@ -76,14 +74,6 @@ def test_a_chance_is_the_mean_of_what_lots_decide() -> None:
     drawn = (RNG.random((4000, 400)) < chance).astype(float)
     right = [MEASURES["accuracy"](tally(sample, each)).value for each in drawn]
     assert measured(data, chance)["accuracy"] == pytest.approx(numpy.mean(right), abs=2e-3)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("hits", "n"), [(0, 10), (8, 10), (10, 10), (123, 457)])
-def test_wilson_is_that_of_the_reports(hits: int, n: int) -> None:
-    expected = intervals.wilson(hits, n, 0.9)
-    assert expected is not None
-    found = wilson(hits / n, n, 0.9)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_the_paired_interval_is_the_published_one() -> None:

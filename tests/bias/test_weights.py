@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from assaymark.bias import check, groups, predictions
 from assaymark.bias.audit import audit
+from assaymark.bias.bands import banded
 from assaymark.bias.bounds import gap_bounds
 from assaymark.bias.codes import MISSING
-from assaymark.bias.columns import banded
 from assaymark.bias.frames import rates_table, write_rates
 from assaymark.bias.gaps import compared_with
 from assaymark.bias.references import compare
@@ -105,7 +105,9 @@ def test_bands_have_their_lower_edge_and_missing_one_of_its_own() -> None:
 def test_quantile_bands_hold_about_as_many_rows_each() -> None:
     column = banded("x", numpy.random.default_rng(0).random(1000), 4)
     assert numpy.bincount(column.codes).tolist() == pytest.approx([250] * 4, abs=2)
-    assert banded("x", numpy.ones(5), 4).names == ("all",)
+    assert banded("x", numpy.ones(5), 4).names == ("1",)
+    # most share the lowest value: the others are a band all the same
+    assert banded("gain", numpy.array([0.0] * 8 + [5, 9]), 4).names == ("0", "5–9")
     with pytest.raises(InputError, match="expected numbers in rising order"):
         banded("x", numpy.ones(5), (3, 2))
 
