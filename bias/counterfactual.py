@@ -138,27 +138,17 @@ def flips(
         asked = _with(rows, column, others, int(numpy.argmax(old == new)))
         after = _as_before(before, ask(model, asked), model)
         flipped = decisions(model, after, positive, threshold) != decided[others]
-        change = _change(before, others, after)
         changed[others] |= flipped
+        change = _change(before, others, after)
         for start, origin in enumerate(names):
             mine = old[others] == start
-            if start == new:
-                continue
-            pairs.append(
-                _pair(
-                    (origin, name),
-                    flipped[mine],
-                    decided[others[mine]],
-                    None if change is None else change[mine],
-                    weighs[others[mine]],
-                )
-            )
-        for place in numpy.flatnonzero(flipped)[: max(examples - len(found), 0)]:
-            one = others[place]
-            gained = not decided[one]
-            found.append(
-                Example(row=int(places[one]), old=names[old[one]], new=name, gained=gained)
-            )
+            if start != new:
+                moved = None if change is None else change[mine]
+                one = others[mine]
+                pairs.append(_pair((origin, name), flipped[mine], decided[one], moved, weighs[one]))
+        for one in others[flipped][: max(examples - len(found), 0)]:
+            row, gained = int(places[one]), not decided[one]
+            found.append(Example(row=row, old=names[old[one]], new=name, gained=gained))
     return Flips(
         column=column,
         total=_changed(changed, weighs),

@@ -92,13 +92,7 @@ def apply(
         draw=draw,
         made=_made(fitted, fitting, measuring, seed),
     )
-    before = _audit(mitigated, measuring)
-    save(mitigated.model_copy(update={"audit": _stored(before, measuring.n)}), path)
-    written = load(path)
-    audit = _audit(written, measuring)
-    if _stored(audit, measuring.n) != written.audit:
-        path.unlink()
-        raise InternalContradiction(f"{path} decides otherwise than the model it was written from")
+    written, audit = _written(mitigated, measuring, path)
     return Applied(
         path=path,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -108,6 +102,20 @@ def apply(
         alike=written.alike(measuring.table),
         doubt=fitted.doubt,
     )
+
+
+def _written(
+    mitigated: Mitigated, measuring: Sample, path: Path
+) -> tuple[Mitigated, dict[str, Estimated]]:
+    """The file read back, and its audit. Raises when it decides otherwise than what was written."""
+    before = _stored(_audit(mitigated, measuring), measuring.n)
+    save(mitigated.model_copy(update={"audit": before}), path)
+    written = load(path)
+    audit = _audit(written, measuring)
+    if _stored(audit, measuring.n) != written.audit:
+        path.unlink()
+        raise InternalContradiction(f"{path} decides otherwise than the model it was written from")
+    return written, audit
 
 
 def findings_of(

@@ -96,10 +96,10 @@ def binary(
     """Decisions between two classes.
 
     answered: what a model said; without it, decisions are those of the prediction column, and without one
-    score ≥ threshold is a positive decision. positive: the value that
-    means the favourable or detected class, in label and prediction. A missing sensitive value is a
-    group of its own. Raises InputError for missing columns, missing labels or predictions, no
-    positives at all, labels of more than two kinds, or too many groups.
+    score ≥ threshold is a positive decision. positive: the value that means the favourable or detected
+    class, in label and prediction. A missing sensitive value is a group of its own. Raises InputError for
+    missing columns, missing labels or predictions, no positives at all, labels of more than two kinds, or
+    too many groups.
     """
     _distinct(roles)
     scores = None if roles.score is None else columns.numbers(table, roles.score)
@@ -119,30 +119,42 @@ def binary(
     if answered is not None:
         decided, scores, note = answered.decision, answered.score, answered.note
     elif roles.prediction is not None:
-        answers = columns.values(table, roles.prediction)
-        foreign = sorted(set(answers.kinds) - set(kinds), key=str)
-        # labels of one kind alone do not say what the other is called
-        other = len(kinds) == 1 and len(foreign) == 1 and type(foreign[0]) is type(kinds[0])
-        if foreign and not other:
-            raise InputError(
-                f'column "{roles.prediction}" of {table.name} has {shown(foreign)}, column '
-                f'"{roles.label}" has {shown(kinds)}: expected the same values in both; for '
-                "probabilities name the column as score"
-            )
-        decided = answers.equal(wanted)
+        decided = _decisions(table, roles, kinds).equal(wanted)
         note = f'decisions from column "{roles.prediction}"'
     else:
         assert scores is not None
-        if not scores.min() < threshold <= scores.max():
-            raise InputError(
-                f'the threshold {threshold:g} does not divide column "{roles.score}" of {table.name}, '
-                f"which runs from {scores.min():g} to {scores.max():g}: everybody would get the same "
-                "decision"
-            )
-        decided = scores >= threshold
+        decided = _above(scores, threshold, table, roles)
         note = f'decisions are "{roles.score}" ≥ {threshold:g}'
     rows = _rows(table, roles, note)
     return Predictions(**vars(rows), label=truth.equal(wanted), prediction=decided, score=scores)
+
+
+def _decisions(table: Table, roles: Roles, kinds: list[float | str]) -> Values:
+    """The column of decisions. Raises InputError for values that no label has."""
+    assert roles.prediction is not None
+    answers = columns.values(table, roles.prediction)
+    foreign = sorted(set(answers.kinds) - set(kinds), key=str)
+    # labels of one kind alone do not say what the other is called
+    other = len(kinds) == 1 and len(foreign) == 1 and type(foreign[0]) is type(kinds[0])
+    if foreign and not other:
+        raise InputError(
+            f'column "{roles.prediction}" of {table.name} has {shown(foreign)}, column '
+            f'"{roles.label}" has {shown(kinds)}: expected the same values in both; for '
+            "probabilities name the column as score"
+        )
+    return answers
+
+
+def _above(scores: Numbers, threshold: float, table: Table, roles: Roles) -> Flags:
+    """Which scores reach the threshold. Raises InputError where all do, or none."""
+    if not scores.min() < threshold <= scores.max():
+        raise InputError(
+            f'the threshold {threshold:g} does not divide column "{roles.score}" of {table.name}, '
+            f"which runs from {scores.min():g} to {scores.max():g}: everybody would get the same "
+            "decision"
+        )
+    above: Flags = scores >= threshold
+    return above
 
 
 def multiclass(table: Table, roles: Roles) -> Classes:

@@ -175,14 +175,14 @@ CASES = [(scene, "demographic_parity_growth") for scene in SCENES] + [
 def test_the_growth_is_covered_and_seldom_alleged(
     scene: str, measure: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 250 samples; where nothing grew, at most 6 % have a lower end above 0 (2.5 % are meant)."""
-    monkeypatch.setattr(paired, "_DRAWS", 2000)
+    """Of 150 samples; where nothing grew, at most 6 % have a lower end above 0 (2.5 % are meant)."""
+    monkeypatch.setattr(paired, "_DRAWS", 1500)
     sizes, old, flips = SCENES[scene]
     truth = chances(old, flips)
     before, now = gaps(truth, measure)
     random = numpy.random.default_rng(7)
     samples = [
-        random.multinomial(size, p.ravel(), size=250) for size, p in zip(sizes, truth, strict=True)
+        random.multinomial(size, p.ravel(), size=150) for size, p in zip(sizes, truth, strict=True)
     ]
     covered = alleged = 0
     for each in numpy.stack(samples, axis=1).astype(float):
@@ -190,11 +190,11 @@ def test_the_growth_is_covered_and_seldom_alleged(
         found = growth_interval([errors(cells, cells, rate) for rate in GROWTHS[measure]], 0.95)
         covered += found.low <= now - before <= found.high
         alleged += found.low > 0
-    assert covered >= 235
+    assert covered >= 141
     if now - before < 1e-9:
-        assert alleged <= 15
+        assert alleged <= 9
     if scene == "much growth" and measure == "demographic_parity_growth":
-        assert alleged >= 225
+        assert alleged >= 135
 
 
 def test_pairs_see_what_two_intervals_do_not() -> None:
