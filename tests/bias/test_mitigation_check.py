@@ -214,8 +214,11 @@ WRITTEN = (
 )
 
 
-@pytest.mark.parametrize("constraint", ["demographic_parity", "equalized_odds"])
-@pytest.mark.parametrize("method", WRITTEN)
+@pytest.mark.parametrize(
+    ("method", "constraint"),
+    [(method, "demographic_parity") for method in WRITTEN]
+    + [(method, "equalized_odds") for method in WRITTEN[:2]],
+)
 def test_what_is_written_decides_as_what_was_fitted(
     tmp_path: Path, shared: Path, method: str, constraint: str
 ) -> None:

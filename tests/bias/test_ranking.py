@@ -310,7 +310,7 @@ def drawn(
 def test_an_order_that_does_not_depend_on_the_group_is_seldom_called_unfair(
     queries: int, lengths: tuple[int, int], shares: tuple[float, ...], long: bool
 ) -> None:
-    draw, runs = numpy.random.default_rng(0), 800
+    draw, runs = numpy.random.default_rng(0), 400
     accused = dict.fromkeys(GAPS, 0)
     for _ in range(runs):
         found = exposure_by_group(drawn(draw, queries, lengths, shares, long=long), "g")
@@ -318,7 +318,7 @@ def test_an_order_that_does_not_depend_on_the_group_is_seldom_called_unfair(
             interval = found.interval(gap, 0.95)
             assert interval is not None
             accused[gap] += interval.high < 1 if gap.endswith("ratio") else interval.low > 0
-    assert max(accused.values()) <= 0.069 * runs  # 5 % and 2.5 standard errors
+    assert max(accused.values()) <= 0.077 * runs  # 5 % and 2.5 standard errors
 
 
 def test_the_true_exposure_is_covered() -> None:
