@@ -71,7 +71,7 @@ SIZES = {
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.5, 0.9])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_a_fair_model_is_seldom_accused(sizes: list[int], rate: float) -> None:
-    """At most 6 %, and a standard error, of 1,500 samples have a lower end above 0 (a ratio's upper end below 1)."""
+    """At most 6.6 % of 1,500 samples have a lower end above 0 (a ratio's upper end below 1)."""
     draws = numpy.random.default_rng(0).binomial(sizes, rate, size=(1500, len(sizes)))
     accused = [difference_interval([(hits, sizes)], 0.95).low > 0 for hits in draws.tolist()]
     assert sum(accused) <= 99
