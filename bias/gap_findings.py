@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from assaymark.bias.bounds import gap_bounds
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.bounds import gap_bounds, impact_bound
+from assaymark.bias.findings import Measured, doubted, findings
 from assaymark.bias.gaps import difference_interval, ratio_interval
 from assaymark.bias.groups import GAPS, Grouped, families, title
 from assaymark.bias.references import compare, disparate_impact, four_fifths
@@ -29,7 +29,10 @@ def gap_findings(
         for finding in findings(check, _gap(grouped, measure), gates, tags):
             needed = _with_needs(finding, grouped, measure, gates)
             found.append(_with_bounds(needed, grouped, measure))
-    return found + findings(check, _impact(grouped, reference), gates, tags)
+    least = impact_bound(grouped, reference)
+    for finding in findings(check, _impact(grouped, reference), gates, tags):
+        found.append(_doubted(finding, grouped, () if least is None else (least,)))
+    return found
 
 
 def _gap(grouped: Grouped, measure: str) -> Measured:
@@ -65,18 +68,12 @@ def _missing(grouped: Grouped, measure: str) -> str:
 
 def _with_bounds(finding: Finding, grouped: Grouped, measure: str) -> Finding:
     """A good number is not believed where the people who are not compared could make it bad."""
-    bounds = gap_bounds(grouped, measure)
+    return _doubted(finding, grouped, gap_bounds(grouped, measure) or ())
+
+
+def _doubted(finding: Finding, grouped: Grouped, could_be: Sequence[float]) -> Finding:
     apart = any(group.missing and not group.compared for group in grouped.groups)
-    if bounds is None or not apart or finding.limit is None:
-        return finding
-    held = replace(finding.limit, on="estimate")
-    if Verdict.FAIL not in {held.judge(bound, None) for bound in bounds}:
-        return finding
-    return replace(
-        finding,
-        unreliable=f"people without a value of {grouped.attribute} could bring it to "
-        f"{bounds[0] if measure.endswith('ratio') else bounds[1]:.3f}",
-    )
+    return doubted(finding, grouped.attribute, could_be) if apart else finding
 
 
 def _impact(grouped: Grouped, reference: str | None) -> Measured:

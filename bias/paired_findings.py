@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy
 
+from assaymark.bias.bounds import doubt
 from assaymark.bias.findings import Measured, findings
 from assaymark.bias.gaps import difference_interval
 from assaymark.bias.groups import Grouped, by_group, families
@@ -31,8 +32,9 @@ def growth_findings(
 
     accepted: the decisions of the accepted model, one for each row of data (`accepted.accepted_decisions`
     brings them in order). Groups are compared as in `by_group`. A growth is not measured when either gap
-    is not. The worst finding has the table of what changed in each group. Raises InputError for another
-    number of decisions than rows.
+    is not, and keeps no limit for certain where people of unknown group are not compared. The worst
+    finding has the table of what changed in each group. Raises InputError for another number of decisions
+    than rows.
     """
     if len(accepted) != data.n:
         raise InputError(
@@ -51,7 +53,13 @@ def growth_findings(
     known = (None, "intersections" if attribute == data.crossed else attribute)
     mine = [gate for gate in gates if gate.attribute in known]
     measures = [_growth(name, new, old, cells) for name in GROWTHS]
-    found = [one for measured in measures for one in findings(check, measured, mine, tags)]
+    unknown = sum(group.n for group in new.groups if group.missing and not group.compared)
+    reason = doubt(attribute, unknown)
+    found = [
+        replace(one, unreliable=reason if one.limit else None)
+        for measured in measures
+        for one in findings(check, measured, mine, tags)
+    ]
     worst = by_urgency(found)[0]
     table = _changes(attribute, new, changed)
     return [replace(one, evidence=(*one.evidence, table)) if one is worst else one for one in found]
