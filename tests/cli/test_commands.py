@@ -223,6 +223,14 @@ def test_bias_table(cli: RunCli, tmp_path: Path) -> None:
     percent = cli(*plain, "--sensitive", "sex", "--max-demographic-parity", "60")
     assert percent.returncode == 2
     assert "did you mean 0.6?" in percent.stderr
+    both = ("--max", "demographic_parity_difference=0.01", "--max-demographic-parity", "0.9")
+    assert cli(*plain, "--sensitive", "sex", *both).returncode == 1  # both limits are held
+    two = cli(*plain, "--sensitive", "sex", "--max", "demographic_parity_difference=0.9,0.01")
+    assert two.returncode == 2
+    assert "expected a number" in two.stderr
+    twice = cli(*plain, "--sensitive", "race", "--bands", "race=1,2", "--bands", "race=3")
+    assert twice.returncode == 2
+    assert "--bands names race twice: give it once" in twice.stderr
     one = cli(*plain, "--sensitive", "race", "--max-equalized-odds", "0.5")
     assert one.returncode == 3  # one group: not measured is not a pass
     assert cli(*plain, "--sensitive", "sexx").returncode == 3
