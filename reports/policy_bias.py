@@ -241,6 +241,7 @@ class BiasTableCheck(_TableKeys):
         if (self.query or self.cutoff) and self.task != "ranking":
             key = "query" if self.query else "cutoff"
             raise ValueError(f'{key} belongs to task = "ranking", this is task = "{self.task}"')
+        _one_task(self)
         if self.counterfactual and self.model is None:
             raise ValueError("counterfactual asks the model again: name the model")
         unlisted = (
@@ -275,6 +276,7 @@ class BiasTableCheck(_TableKeys):
                 raise ValueError(
                     f"{gate.metric} is one number of the whole table: leave out gate.attribute"
                 )
+            _measured_of(gate.metric, gate.attribute, self)
             for key, metrics in _NEEDS.items():
                 given = getattr(self, key) or (key == "score" and self.model)
                 if gate.metric in metrics and not given:
@@ -308,10 +310,15 @@ class BiasImagesCheck(ModelCheck):
             "bands", self.bands, [*self.sensitive, *(self.slices.columns if self.slices else ())]
         )
         known = BINARY if self.positive else MULTICLASS
-        if self.positive is None and (self.slices or self.reference_groups):
-            raise ValueError(
-                "slices and reference_groups are for two classes: name the positive one"
-            )
+        binary = {
+            "slices": self.slices,
+            "reference_groups": self.reference_groups,
+            "missing": self.missing == "apart",
+            "rates": self.rates,
+        }
+        given = [key for key, value in binary.items() if value]
+        if self.positive is None and given:
+            raise ValueError(f"{given[0]} is for two classes: name the positive one")
         for gate in self.gate:
             if gate.metric in BINARY | MULTICLASS and gate.metric not in known:
                 raise ValueError(
@@ -380,6 +387,35 @@ def _one_source(check: BiasTableCheck) -> None:
     if check.prediction is None and check.score is None:
         raise ValueError(
             "name the column of predictions, or of scores with a threshold, or a model"
+        )
+
+
+def _one_task(check: BiasTableCheck) -> None:
+    """Keys that a task does not know are an error, so that nobody thinks they were heeded."""
+    heeded = {
+        "score": ("binary", "ranking"),
+        "prediction": ("binary", "multiclass", "regression"),
+        "threshold": ("binary",),
+        "missing": ("binary",),
+        "rates": ("binary",),
+    }
+    for key, tasks in heeded.items():
+        default = type(check).model_fields[key].default
+        if check.task not in tasks and getattr(check, key) != default:
+            known = ", ".join(f'"{task}"' for task in tasks)
+            raise ValueError(f'{key} belongs to task = {known}, this is task = "{check.task}"')
+
+
+def _measured_of(metric: str, attribute: str | None, check: BiasTableCheck) -> None:
+    """A gate on an attribute of which its metric is not measured would never be answered."""
+    ratios = check.impact_ratios
+    measured = {
+        "counterfactual_flip_rate": check.counterfactual,
+        "impact_ratio": (ratios.sex, ratios.race, "intersections") if ratios else (),
+    }.get(metric)
+    if attribute is not None and measured and attribute not in measured:
+        raise ValueError(
+            f'{metric} is measured of {", ".join(measured)}, and gate.attribute = "{attribute}"'
         )
 
 

@@ -133,6 +133,25 @@ MISTAKES = [
         '"accuracy", min = 0.5, attribute = "race"',
         'gate.attribute = "race" is not in sensitive',
     ),
+    *(
+        (
+            'sensitive = "sex"',
+            f'sensitive = "sex"\ntask = "{task}"\n{key}',
+            f'{key.split()[0]} belongs to task = {tasks}, this is task = "{task}"',
+        )
+        for task, key, tasks in (
+            ("multiclass", 'score = "s"', '"binary", "ranking"'),
+            ("multiclass", 'rates = "r.csv"', '"binary"'),
+            ("multiclass", "threshold = 0.7", '"binary"'),
+            ("regression", 'missing = "apart"', '"binary"'),
+        )
+    ),
+    (
+        'prediction = "predicted"\nsensitive = "sex"\ngate = [{ metric = "accuracy", min = 0.5 }',
+        'model = "a:b"\nsensitive = ["sex", "age"]\ncounterfactual = "sex"\n'
+        'gate = [{ metric = "counterfactual_flip_rate", max = 0.5, attribute = "age" }',
+        'counterfactual_flip_rate is measured of sex, and gate.attribute = "age"',
+    ),
     ('files = ["*.jpg"]', "files = [1]", "26:10: "),
     ('check = "digits"', 'check = "digit"', '29:9: no check has the id "digit": did you mean'),
     ('owner = "a@example.com"', "", '28:1: missing key "owner"'),
