@@ -1,5 +1,7 @@
 """The bias checks, as a policy writes them."""
 
+import contextlib
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +16,7 @@ from assaymark.reports.policy_types import (
     Text,
     Texts,
     listed,
+    number,
     scalar,
 )
 
@@ -134,10 +137,28 @@ _Scalar = Annotated[
     str | int | float | bool,
     BeforeValidator(scalar, json_schema_input_type=str | int | float | bool),
 ]
-_Bands = (
-    Annotated[int, Field(ge=2, le=50)]
-    | Annotated[tuple[Number, ...], Field(min_length=1, max_length=49, strict=False)]
-)
+_MOST_BANDS = 50
+
+
+def _bands(value: object) -> object:
+    """How many bands, or their edges; said in one sentence, whichever was meant."""
+    if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= _MOST_BANDS:
+        return value
+    edges = value if isinstance(value, list | tuple) else ()
+    with contextlib.suppress(ValueError):
+        found = tuple(number(edge) for edge in edges)
+        if 0 < len(found) < _MOST_BANDS and all(map(math.isfinite, found)):
+            return found
+    raise ValueError(
+        f"bands are {str(value)[:60]}: expected 1 to {_MOST_BANDS - 1} edges such as [30, 45, 60], or how "
+        f"many bands, 2 to {_MOST_BANDS}"
+    )
+
+
+_Bands = Annotated[
+    int | tuple[float, ...],
+    BeforeValidator(_bands, json_schema_input_type=int | list[float | str]),
+]
 
 
 class SliceSearch(Strict):

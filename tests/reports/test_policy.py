@@ -146,6 +146,14 @@ MISTAKES = [
             ("regression", 'missing = "apart"', '"binary"'),
         )
     ),
+    *(
+        (
+            'sensitive = "sex"',
+            f'sensitive = "sex"\nbands = {{ sex = {bands} }}',
+            "expected 1 to 49 edges such as [30, 45, 60], or how many bands, 2 to 50",
+        )
+        for bands in ("1", "51", "[]", "[nan]", '["a"]', "true", '"q4"', "2.5")
+    ),
     (
         'prediction = "predicted"\nsensitive = "sex"\ngate = [{ metric = "accuracy", min = 0.5 }',
         'model = "a:b"\nsensitive = ["sex", "age"]\ncounterfactual = "sex"\n'
