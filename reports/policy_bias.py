@@ -212,6 +212,15 @@ class _TableKeys(Check):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _outcome_is_no_feature(self) -> Self:
+        if self.label in getattr(self, "features", ()):
+            raise ValueError(
+                f'features names the label "{self.label}": a model that is given the outcome is not tested '
+                "by it; leave it out"
+            )
+        return self
+
     def _more_columns(self) -> Iterable[str]:
         return ()
 

@@ -300,3 +300,15 @@ def test_growth_without_the_missing_keeps_no_limit_for_certain(apart: bool, verd
     gate = Gate(metric="demographic_parity_growth", limit=Limit(maximum=0.5, on="upper"))
     found = growth_findings("c", data, data.prediction, "group", gates=(gate,), missing_apart=apart)
     assert [one.verdict for one in found if one.limit] == [verdict]
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_group_is_a_missing_one(blank: str) -> None:
+    table = FRAME.assign(group=[*"aaa", blank, *"bbb", None])
+    assert load(table).groups["group"].names == (MISSING, "a", "b")
+
+
+@pytest.mark.parametrize("weight", [1e-200, 1e200])
+def test_weights_whose_squares_overflow_are_refused(weight: float) -> None:
+    with pytest.raises(InputError, match="run from"):
+        load(FRAME.assign(w=[weight] + [1.0] * 7), weight="w")

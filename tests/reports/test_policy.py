@@ -146,6 +146,11 @@ MISTAKES = [
             ("regression", 'missing = "apart"', '"binary"'),
         )
     ),
+    (
+        'sensitive = "sex"',
+        'sensitive = "sex"\nneighbors = 5\nfeatures = ["age", "progressed"]',
+        'features names the label "progressed"',
+    ),
     *(
         (
             'sensitive = "sex"',
