@@ -7,10 +7,8 @@ Identification of Probability Distributions, chapter 1).
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
-from assaymark.bias.groups import GAPS, Grouped
-from assaymark.reports.model import Finding, Verdict
+from assaymark.bias.groups import GAPS, Group, Grouped
 
 Bounds = tuple[float, float]
 
@@ -45,15 +43,47 @@ def gap_bounds(grouped: Grouped, gap: str) -> Bounds | None:
     return pick(low for low, _ in ends), pick(high for _, high in ends)
 
 
-def doubted(finding: Finding, worst: float, attribute: str) -> Finding:
-    """A finding whose limit would not be kept in the worst case is not believed."""
-    if finding.limit is None:
-        return finding
-    held = replace(finding.limit, on="estimate")
-    if held.judge(worst, None) is not Verdict.FAIL:
-        return finding
-    why = f"people without a value of {attribute} could bring it to {worst:.3f}"
-    return replace(finding, unreliable=why)
+def rate_bounds(grouped: Grouped, group: Group, rate: str) -> Bounds | None:
+    """The least and the largest rate of a group, were all people without a value of its members.
+
+    None where nobody is missing, or the rate is not defined.
+    """
+    missing = [other.rates[rate] for other in grouped.groups if other.missing]
+    found = group.rates[rate]
+    if not missing or found.value is None:
+        return None
+    hits = sum((one.value or 0.0) * one.mass for one in missing)
+    misses = sum(one.mass for one in missing) - hits
+    own = found.value * found.mass
+    return own / (found.mass + misses), (own + hits) / (found.mass + hits)
+
+
+def impact_bound(grouped: Grouped, reference: str | None = None) -> float | None:
+    """The least disparate impact ratio that people without a value could make; None where nobody is missing.
+
+    reference: the group beside which the others stand; without one, any could be the most selected.
+    """
+    if reference is None:
+        bounds = gap_bounds(grouped, "demographic_parity_ratio")
+        return None if bounds is None else bounds[0]
+    rates = {
+        group.name: rate_bounds(grouped, group, "selection_rate")
+        for group in grouped.groups
+        if group.compared and not group.missing
+    }
+    beside = rates.pop(reference, None)
+    others = [bounds[0] for bounds in rates.values() if bounds is not None]
+    if beside is None or not others or beside[1] == 0:
+        return None
+    return min(others) / beside[1]
+
+
+def doubt(attribute: str, rows: int) -> str | None:
+    """Why a good number is not believed where some people, who are not compared, could be of any group."""
+    if not rows:
+        return None
+    people = "1 row has" if rows == 1 else f"{rows} rows have"
+    return f"{people} no value of {attribute}, and could belong to any group"
 
 
 def _bounds(

@@ -64,7 +64,7 @@ def numbers(table: Table, column: str) -> Numbers:
 def weights(table: Table, column: str) -> Numbers:
     """How many people each row stands for.
 
-    Raises InputError for a negative one, no positive one, or one whose square would overflow.
+    Raises InputError for a negative one, no positive one, or one whose square would overflow or be lost.
     """
     found = numbers(table, column)
     low, high = found.min(), found.max()
@@ -72,6 +72,12 @@ def weights(table: Table, column: str) -> Numbers:
         raise InputError(
             f'weights in column "{column}" of {table.name} run from {low:g} to {high:g}: expected '
             f"numbers of at least 0, the largest of them from {1 / _HEAVIEST:g} to {_HEAVIEST:g}"
+        )
+    least = found[found > 0].min()
+    if least < 1 / _HEAVIEST:
+        raise InputError(
+            f'weights in column "{column}" of {table.name} run from {least:g}, whose square is lost: '
+            f"expected 0, or at least {1 / _HEAVIEST:g}"
         )
     return found
 

@@ -1,11 +1,11 @@
 """A measured number becomes findings: one for each limit that is held against it, or one without."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from assaymark.bias.codes import SEPARATOR
-from assaymark.reports.model import Evidence, Finding, Gate, Interval
+from assaymark.reports.model import Evidence, Finding, Gate, Interval, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,22 @@ def findings(
     mine: list[Gate | None] = [gate for gate in gates if gate.metric == measured.measure]
     interval_at = cache(measured.interval_at)
     return [_finding(check, measured, gate, tags, interval_at) for gate in mine or [None]]
+
+
+def doubted(finding: Finding, attribute: str, could_be: Sequence[float]) -> Finding:
+    """A good number is not believed where people of unknown group could make it break its limit.
+
+    attribute: whose value is missing. could_be: what the number would be in the worst cases.
+    """
+    if finding.limit is None:
+        return finding
+    held = replace(finding.limit, on="estimate")
+    broken = [value for value in could_be if held.judge(value, None) is Verdict.FAIL]
+    if not broken:
+        return finding
+    worst = max(broken) if held.minimum is None else min(broken)
+    reason = f"people without a value of {attribute} could bring it to {worst:.3f}"
+    return replace(finding, unreliable=reason)
 
 
 def _finding(

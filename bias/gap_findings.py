@@ -5,8 +5,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from assaymark.bias.bounds import doubted, gap_bounds
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.bounds import gap_bounds, impact_bound
+from assaymark.bias.findings import Measured, doubted, findings
 from assaymark.bias.gaps import difference_interval, ratio_interval
 from assaymark.bias.groups import GAPS, Grouped, families, title
 from assaymark.bias.references import compare, disparate_impact, four_fifths
@@ -30,9 +30,9 @@ def gap_findings(
         for finding in findings(check, _gap(grouped, measure), gates, tags):
             needed = _with_needs(finding, grouped, measure, gates)
             found.append(_with_bounds(needed, grouped, measure))
+    least = impact_bound(grouped, reference)
     for finding in findings(check, _impact(grouped, reference), gates, tags):
-        # of a named reference the ratio is at least that of all pairs
-        found.append(_with_bounds(finding, grouped, "demographic_parity_ratio"))
+        found.append(_doubted(finding, grouped, () if least is None else (least,)))
     return found
 
 
@@ -69,12 +69,11 @@ def _missing(grouped: Grouped, measure: str) -> str:
 
 def _with_bounds(finding: Finding, grouped: Grouped, measure: str) -> Finding:
     """A good number is not believed where the people who are not compared could make it bad."""
-    bounds = gap_bounds(grouped, measure)
-    if bounds is None or not grouped.apart:
-        return finding
-    return doubted(
-        finding, bounds[0] if measure.endswith("ratio") else bounds[1], grouped.attribute
-    )
+    return _doubted(finding, grouped, gap_bounds(grouped, measure) or ())
+
+
+def _doubted(finding: Finding, grouped: Grouped, could_be: Sequence[float]) -> Finding:
+    return doubted(finding, grouped.attribute, could_be) if grouped.apart else finding
 
 
 def _impact(grouped: Grouped, reference: str | None) -> Measured:

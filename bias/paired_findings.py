@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy
 
-from assaymark.bias.bounds import doubted, gap_bounds
+from assaymark.bias.bounds import gap_bounds
 from assaymark.bias.check import at_worst, gates_of
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.findings import Measured, doubted, findings
 from assaymark.bias.gaps import difference_interval
 from assaymark.bias.groups import Grouped, by_group, families
 from assaymark.bias.multiplicity import holm
@@ -33,8 +33,9 @@ def growth_findings(
 
     accepted: the decisions of the accepted model, one for each row of data (`accepted.accepted_decisions`
     brings them in order). Groups are compared as in `by_group`. A growth is not measured when either gap
-    is not. The worst finding has the table of what changed in each group. Raises InputError for another
-    number of decisions than rows.
+    is not, and keeps no limit for certain where people of unknown group are not compared. The worst
+    finding has the table of what changed in each group. Raises InputError for another number of decisions
+    than rows.
     """
     if len(accepted) != data.n:
         raise InputError(
@@ -65,7 +66,7 @@ def _with_bounds(finding: Finding, new: Grouped, old: Grouped) -> Finding:
     now, then = gap_bounds(new, gap), gap_bounds(old, gap)
     if not new.apart or now is None or then is None:
         return finding
-    return doubted(finding, now[1] - then[0], new.attribute)
+    return doubted(finding, new.attribute, (now[1] - then[0],))
 
 
 def _weighted(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from assaymark.bias.bounds import rate_bounds
 from assaymark.bias.counts import RATES
-from assaymark.bias.findings import Measured, findings
+from assaymark.bias.findings import Measured, doubted, findings
 from assaymark.bias.groups import Group, Grouped, Rate, title
 from assaymark.reports.intervals import sample_size_to_decide, wilson
 from assaymark.reports.model import Finding, Gate, Verdict
@@ -13,15 +14,23 @@ from assaymark.reports.model import Finding, Gate, Verdict
 def rate_findings(
     check: str, grouped: Grouped, *, gates: Sequence[Gate], tags: tuple[str, ...]
 ) -> list[Finding]:
-    """A finding for each gate on a rate and each group that is compared."""
+    """A finding for each gate on a rate and each group that is compared.
+
+    Where people of unknown group are not compared, a limit must also hold if they all belong to the group.
+    """
     found: list[Finding] = []
+    unknown = any(group.missing and not group.compared for group in grouped.groups)
     for gate in gates:
         if gate.metric not in RATES:
             continue
         groups = [group for group in grouped.groups if group.compared]
         for group in groups:
             (finding,) = findings(check, _measured(grouped, group, gate.metric), [gate], tags)
-            found.append(_with_needs(finding, group.rates[gate.metric], gate))
+            finding = _with_needs(finding, group.rates[gate.metric], gate)
+            if unknown and not group.missing:
+                could_be = rate_bounds(grouped, group, gate.metric) or ()
+                finding = doubted(finding, grouped.attribute, could_be)
+            found.append(finding)
         if not groups:
             found += findings(check, _nobody(grouped, gate.metric), [gate], tags)
     return found

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from assaymark.bias.bounds import doubt
 from assaymark.bias.check import at_worst
 from assaymark.bias.codes import Column, is_missing
 from assaymark.bias.findings import Measured, findings
@@ -55,8 +56,8 @@ def score_findings(
 
     gates: those about this attribute. Differences in what needs scores are left out where there are none,
     unless a gate asks. Groups smaller than min_group_size, and with missing_apart people whose value of
-    the attribute is missing, are shown but not compared; a difference that leaves such people out keeps
-    no limit for certain. seed: of the bootstrap.
+    the attribute is missing, are shown but not compared; a number that leaves such people out keeps no
+    limit for certain. seed: of the bootstrap.
     """
     column = data.groups[attribute]
     numbers = measure(data, column, seed=seed)
@@ -69,25 +70,20 @@ def score_findings(
     apart = [
         place for place, name in enumerate(column.names) if is_missing(name) and place not in places
     ]
-    doubt = _doubt(attribute, int(numbers.rows[apart].sum()))
+    reason = doubt(attribute, int(numbers.rows[apart].sum()))
     found: list[Finding] = []
     for name in COMPARED:
         if name not in NEED_SCORES or data.score is not None or f"{name}_difference" in asked:
             for each in findings(check, _gap(name, numbers, column, places), gates, tags):
-                found.append(replace(_with_needs(each), unreliable=doubt if each.limit else None))
+                found.append(replace(_with_needs(each), unreliable=reason if each.limit else None))
     for name in SPOKEN:
         if name in asked:
             for one in _groups(name, numbers, column, places):
-                found += [_with_needs(each) for each in findings(check, one, gates, tags)]
+                for each in findings(check, one, gates, tags):
+                    found.append(
+                        replace(_with_needs(each), unreliable=reason if each.limit else None)
+                    )
     return at_worst(found, score_evidence(data, column, numbers))
-
-
-def _doubt(attribute: str, rows: int) -> str | None:
-    """Why a good number is not believed where the groups of some people are not known."""
-    if not rows:
-        return None
-    people = "1 row has" if rows == 1 else f"{rows} rows have"
-    return f"{people} no value of {attribute}, and could belong to any group"
 
 
 def _gap(name: str, numbers: GroupNumbers, column: Column, places: Sequence[int]) -> Measured:

@@ -30,6 +30,7 @@ from assaymark.cli.bias_options import (
 from assaymark.cli.exit import EPILOG
 from assaymark.cli.options import ExitZero, Outputs, SeedOfCommand, command_line, debug
 from assaymark.cli.policy_text import Table, policy_text
+from assaymark.reports.errors import InputError
 
 app = typer.Typer(help="Whom a model treats worse.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -118,6 +119,13 @@ def table(
     ):
         limits += [] if value is None else [f"{metric}={value}"]
     law = listed(ll144)
+    if law is not None and len(law) != 2:
+        raise InputError(f"--ll144 {ll144}: expected two columns, SEX,RACE")
+    if slice_loss != "error" and slices is None:
+        raise InputError(f"--slice-loss {slice_loss} belongs to --slices, which names no column")
+    if accepted_prediction is None and (accepted or row_id):
+        given = "--accepted" if accepted else "--id"
+        raise InputError(f"{given} belongs to --accepted-prediction, which names no column")
     check: Table = {
         "id": "bias",
         "kind": "bias.table",
@@ -142,9 +150,9 @@ def table(
         "counterfactual": listed(counterfactual),
         "neighbors": neighbors,
         "slices": {"columns": listed(slices), "loss": slice_loss} if slices else None,
-        "impact_ratios": {"sex": law[0], "race": ",".join(law[1:])} if law else None,
+        "impact_ratios": {"sex": law[0], "race": law[1]} if law else None,
         "accepted": {"prediction": accepted_prediction, "data": accepted, "id": row_id}
-        if accepted_prediction or accepted or row_id
+        if accepted_prediction
         else None,
         "rates": rates,
         "gate": gates_of(limits, minimum or [], on),

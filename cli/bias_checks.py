@@ -29,6 +29,7 @@ def bias_table(check: BiasTableCheck, context: Context) -> CheckResult:
     """A table of predictions, or a model that is asked about its rows."""
     from assaymark.bias import predictions, tables
 
+    _check_rates(check, context)
     roles = _roles(check)
     table = tables.read(check.data, folder=context.folder, columns=_columns(check, roles))
     model = _model(check, context)
@@ -57,6 +58,7 @@ def bias_images(check: BiasImagesCheck, context: Context) -> CheckResult:
     from assaymark.bias.wanted import Wanted
     from assaymark.robustness.classify import classify
 
+    _check_rates(check, context)
     model, data, table = _images(check, context)
     said = classify(model, data, batch_size=check.batch_size, device=context.device)
     positive = _class_of(check.positive, said.classes, model.name)
@@ -374,6 +376,26 @@ def _accepted(
     return accepted_decisions(data, accepted, order=order)
 
 
+def _check_rates(check: BiasTableCheck | BiasImagesCheck, context: Context) -> None:
+    """Raise InputError, before anything is measured, where rates cannot go, or would replace what is read."""
+    if check.rates is None:
+        return
+    from assaymark.bias.frames import check_format
+    from assaymark.reports.files import check_writable
+
+    path = context.folder / check.rates
+    check_format(path)
+    accepted = getattr(check, "accepted", None)
+    read = [check.data, check.model, getattr(check, "metadata", None)]
+    read += [accepted.data] if accepted else []
+    for name in read:
+        if name is not None and (context.folder / name).resolve() == path.resolve():
+            raise InputError(
+                f"rates would be written over {name}, which this check reads: name another file"
+            )
+    check_writable(path)
+
+
 def _audit(
     check: BiasTableCheck | BiasImagesCheck,
     data: "Predictions",
@@ -382,10 +404,6 @@ def _audit(
 ) -> CheckResult:
     from assaymark.bias.audit import audit
 
-    if check.rates is not None:
-        from assaymark.bias.frames import check_format
-
-        check_format(context.folder / check.rates)
     result = audit(check.id, data, wanted, gates=check.gates, tags=check.tags, seed=context.seed)
     if check.rates is not None:
         from assaymark.bias.frames import rates_table, write_rates

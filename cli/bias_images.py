@@ -44,6 +44,7 @@ from assaymark.cli.options import (
     debug,
 )
 from assaymark.cli.policy_text import Table, model_keys, policy_text
+from assaymark.reports.errors import InputError
 
 
 def images(
@@ -88,6 +89,8 @@ def images(
     exit_zero: ExitZero = False,
 ) -> None:
     """Rates by group of an image classifier, and the gaps between the groups."""
+    if slice_loss != "error" and slices is None:
+        raise InputError(f"--slice-loss {slice_loss} belongs to --slices, which names no column")
     check: Table = {
         "id": "images",
         "kind": "bias.images",

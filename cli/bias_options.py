@@ -77,11 +77,18 @@ def pairs(given: list[str] | None, option: str) -> Table | None:
         return None
     table: Table = {}
     for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip() or not value:
-            raise InputError(f"{option} {pair}: expected NAME=VALUE")
-        table[name.strip()] = value
+        name, value = _pair(pair, option)
+        if name in table:
+            raise InputError(f"{option} names {name} twice: give it once")
+        table[name] = value
     return table
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value:
+        raise InputError(f"{option} {text}: expected NAME=VALUE")
+    return name.strip(), value
 
 
 def bands_of(given: list[str] | None) -> Table | None:
@@ -102,7 +109,7 @@ def bands_of(given: list[str] | None) -> Table | None:
 
 
 def gates_of(maximum: list[str], minimum: list[str], on: str | None) -> list[Table] | None:
-    """Gates from METRIC=VALUE; held on the worse bound where the metric has an interval."""
+    """Gates from METRIC=VALUE, all of them; held on the worse bound where the metric has an interval."""
     from assaymark.reports.policy import METRICS
 
     if on not in (None, "estimate", "upper", "lower", "bound"):
@@ -111,8 +118,9 @@ def gates_of(maximum: list[str], minimum: list[str], on: str | None) -> list[Tab
         )
     gates: list[Table] = []
     for key, side, given in (("max", "upper", maximum), ("min", "lower", minimum)):
-        for metric, text in (pairs(given, f"--{key}") or {}).items():
-            (value,) = (numbers(str(text)) or [text])[:1]
+        for metric, text in (_pair(each, f"--{key}") for each in given):
+            found = numbers(text) or []
+            value = found[0] if len(found) == 1 else text  # the policy says what it expects
             known = [table[metric] for table in METRICS.values() if metric in table]
             bound = side if not known or known[0].interval else "estimate"
             gates.append(

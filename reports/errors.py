@@ -54,11 +54,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
     >>> nearest("robust_acuracy", ["robust_accuracy", "clean_accuracy"])
     ': did you mean "robust_accuracy"?'
+    >>> nearest("male", ["Female", "Male"])
+    ': did you mean "Male"?'
     """
     import difflib
 
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    known = list(dict.fromkeys(known))
+    same = [other for other in known if other.casefold() == word.casefold()]
+    close = same or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f': did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"
 
 

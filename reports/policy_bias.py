@@ -1,5 +1,7 @@
 """The bias checks, as a policy writes them."""
 
+import contextlib
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +16,7 @@ from assaymark.reports.policy_types import (
     Text,
     Texts,
     listed,
+    number,
     scalar,
 )
 
@@ -134,10 +137,28 @@ _Scalar = Annotated[
     str | int | float | bool,
     BeforeValidator(scalar, json_schema_input_type=str | int | float | bool),
 ]
-_Bands = (
-    Annotated[int, Field(ge=2, le=50)]
-    | Annotated[tuple[Number, ...], Field(min_length=1, max_length=49, strict=False)]
-)
+_MOST_BANDS = 50
+
+
+def _bands(value: object) -> object:
+    """How many bands, or their edges; said in one sentence, whichever was meant."""
+    if isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= _MOST_BANDS:
+        return value
+    edges = value if isinstance(value, list | tuple) else ()
+    with contextlib.suppress(ValueError):
+        found = tuple(number(edge) for edge in edges)
+        if 0 < len(found) < _MOST_BANDS and all(map(math.isfinite, found)):
+            return found
+    raise ValueError(
+        f"bands are {str(value)[:60]}: expected 1 to {_MOST_BANDS - 1} edges such as [30, 45, 60], or how "
+        f"many bands, 2 to {_MOST_BANDS}"
+    )
+
+
+_Bands = Annotated[
+    int | tuple[float, ...],
+    BeforeValidator(_bands, json_schema_input_type=int | list[float | str]),
+]
 
 
 class SliceSearch(Strict):
@@ -191,6 +212,15 @@ class _TableKeys(Check):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _outcome_is_no_feature(self) -> Self:
+        if self.label in getattr(self, "features", ()):
+            raise ValueError(
+                f'features names the label "{self.label}": a model that is given the outcome is not tested '
+                "by it; leave it out"
+            )
+        return self
+
     def _more_columns(self) -> Iterable[str]:
         return ()
 
@@ -241,6 +271,7 @@ class BiasTableCheck(_TableKeys):
         if (self.query or self.cutoff) and self.task != "ranking":
             key = "query" if self.query else "cutoff"
             raise ValueError(f'{key} belongs to task = "ranking", this is task = "{self.task}"')
+        _one_task(self)
         if self.counterfactual and self.model is None:
             raise ValueError("counterfactual asks the model again: name the model")
         unlisted = (
@@ -275,6 +306,7 @@ class BiasTableCheck(_TableKeys):
                 raise ValueError(
                     f"{gate.metric} is one number of the whole table: leave out gate.attribute"
                 )
+            _measured_of(gate.metric, gate.attribute, self)
             for key, metrics in _NEEDS.items():
                 given = getattr(self, key) or (key == "score" and self.model)
                 if gate.metric in metrics and not given:
@@ -308,10 +340,15 @@ class BiasImagesCheck(ModelCheck):
             "bands", self.bands, [*self.sensitive, *(self.slices.columns if self.slices else ())]
         )
         known = BINARY if self.positive else MULTICLASS
-        if self.positive is None and (self.slices or self.reference_groups):
-            raise ValueError(
-                "slices and reference_groups are for two classes: name the positive one"
-            )
+        binary = {
+            "slices": self.slices,
+            "reference_groups": self.reference_groups,
+            "missing": self.missing == "apart",
+            "rates": self.rates,
+        }
+        given = [key for key, value in binary.items() if value]
+        if self.positive is None and given:
+            raise ValueError(f"{given[0]} is for two classes: name the positive one")
         for gate in self.gate:
             if gate.metric in BINARY | MULTICLASS and gate.metric not in known:
                 raise ValueError(
@@ -380,6 +417,35 @@ def _one_source(check: BiasTableCheck) -> None:
     if check.prediction is None and check.score is None:
         raise ValueError(
             "name the column of predictions, or of scores with a threshold, or a model"
+        )
+
+
+def _one_task(check: BiasTableCheck) -> None:
+    """Keys that a task does not know are an error, so that nobody thinks they were heeded."""
+    heeded = {
+        "score": ("binary", "ranking"),
+        "prediction": ("binary", "multiclass", "regression"),
+        "threshold": ("binary",),
+        "missing": ("binary",),
+        "rates": ("binary",),
+    }
+    for key, tasks in heeded.items():
+        default = type(check).model_fields[key].default
+        if check.task not in tasks and getattr(check, key) != default:
+            known = ", ".join(f'"{task}"' for task in tasks)
+            raise ValueError(f'{key} belongs to task = {known}, this is task = "{check.task}"')
+
+
+def _measured_of(metric: str, attribute: str | None, check: BiasTableCheck) -> None:
+    """A gate on an attribute of which its metric is not measured would never be answered."""
+    ratios = check.impact_ratios
+    measured = {
+        "counterfactual_flip_rate": check.counterfactual,
+        "impact_ratio": (ratios.sex, ratios.race, "intersections") if ratios else (),
+    }.get(metric)
+    if attribute is not None and measured and attribute not in measured:
+        raise ValueError(
+            f'{metric} is measured of {", ".join(measured)}, and gate.attribute = "{attribute}"'
         )
 
 

@@ -132,6 +132,8 @@ def required(finding: Finding) -> str:
 def consequence(finding: Finding) -> str:
     """Why the verdict is what it is, beyond the summary."""
     if finding.verdict is Verdict.INCONCLUSIVE:
+        if finding.limit and finding.limit.judge(finding.value, finding.interval) is Verdict.PASS:
+            return f"The limit would hold, which is not to be relied on: {finding.unreliable}."
         if finding.needs_n is None:
             return "The interval straddles the limit."
         return (

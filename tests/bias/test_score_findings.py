@@ -165,6 +165,8 @@ def test_people_whose_group_is_not_known_leave_a_good_difference_in_doubt(
     assert finding.verdict is verdict
     assert (finding.unreliable is not None) == apart
     assert found["auc_difference"].verdict is Verdict.MEASURED
+    groups = of(data, gate("auc", Limit(minimum=0.5, on="lower")), missing_apart=apart)
+    assert {one.verdict for one in groups if one.measure == "auc"} == {verdict}
 
 
 def test_where_nobody_is_compared_a_limit_is_not_kept() -> None:

@@ -1,5 +1,6 @@
 """Weights, bands, references and people without a sensitive value, against truths worked out by hand."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from assaymark.bias.bounds import gap_bounds
 from assaymark.bias.codes import MISSING
 from assaymark.bias.frames import rates_table, write_rates
 from assaymark.bias.gaps import compared_with
+from assaymark.bias.paired_findings import growth_findings
 from assaymark.bias.references import compare
 from assaymark.bias.rows import Predictions
 from assaymark.bias.wanted import Wanted
@@ -299,3 +301,47 @@ def test_rates_as_an_arrow_table(tmp_path: Path) -> None:
     assert (tmp_path / "rates.csv").read_text().splitlines()[1].startswith('"group","\'=1+2",4')
     with pytest.raises(InputError, match=r"expected \.parquet, \.arrow or \.csv"):
         write_rates(table, tmp_path / "rates.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "selected", "references", "says"),
+    [
+        # 50 of 180, or 130 of 180, were they all of one group
+        ("selection_rate", Limit(minimum=0.4), False, {}, "0.278"),
+        ("selection_rate", Limit(maximum=0.6), True, {}, "0.722"),
+        # 50 of 100 beside 130 of 180
+        ("disparate_impact_ratio", Limit(minimum=0.8), True, {}, "0.692"),
+        ("disparate_impact_ratio", Limit(minimum=0.8), True, {"group": "b"}, "0.692"),
+    ],
+)
+def test_every_limit_must_hold_wherever_the_missing_belong(
+    metric: str, limit: Limit, selected: bool, references: dict[str, str], says: str
+) -> None:
+    options: dict[str, Any] = {"gates": (Gate(metric=metric, limit=limit),), "missing_apart": True}
+    data = missing_people(80)
+    data = replace(data, prediction=data.prediction & (selected | (numpy.arange(data.n) < 200)))
+    found = finding(data, metric, references=references, **options)
+    assert found.verdict == "inconclusive"
+    assert found.unreliable == f"people without a value of group could bring it to {says}"
+    assert finding(missing_people(0), metric, references=references, **options).verdict == "pass"
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(True, "inconclusive"), (False, "pass")])
+def test_growth_without_the_missing_keeps_no_limit_for_certain(apart: bool, verdict: str) -> None:
+    data = missing_people(80)
+    """Where they belong, one gap could be 0.444 and the other 0."""
+    gate = Gate(metric="demographic_parity_growth", limit=Limit(maximum=0.4, on="upper"))
+    found = growth_findings("c", data, data.prediction, "group", gates=(gate,), missing_apart=apart)
+    assert [one.verdict for one in found if one.limit] == [verdict]
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_group_is_a_missing_one(blank: str) -> None:
+    table = FRAME.assign(group=[*"aaa", blank, *"bbb", None])
+    assert load(table).groups["group"].names == (MISSING, "a", "b")
+
+
+@pytest.mark.parametrize("weight", [1e-200, 1e200])
+def test_weights_whose_squares_overflow_are_refused(weight: float) -> None:
+    with pytest.raises(InputError, match="run from"):
+        load(FRAME.assign(w=[weight] + [1.0] * 7), weight="w")

@@ -223,6 +223,27 @@ def test_bias_table(cli: RunCli, tmp_path: Path) -> None:
     percent = cli(*plain, "--sensitive", "sex", "--max-demographic-parity", "60")
     assert percent.returncode == 2
     assert "did you mean 0.6?" in percent.stderr
+    both = ("--max", "demographic_parity_difference=0.01", "--max-demographic-parity", "0.9")
+    assert cli(*plain, "--sensitive", "sex", *both).returncode == 1  # both limits are held
+    two = cli(*plain, "--sensitive", "sex", "--max", "demographic_parity_difference=0.9,0.01")
+    assert two.returncode == 2
+    assert "expected a number" in two.stderr
+    twice = cli(*plain, "--sensitive", "race", "--bands", "race=1,2", "--bands", "race=3")
+    assert twice.returncode == 2
+    assert "--bands names race twice: give it once" in twice.stderr
+    before = (tmp_path / "t.csv").read_bytes()
+    over = cli(*plain, "--sensitive", "sex", "--rates", "./t.csv")
+    assert over.returncode == 3
+    assert "rates would be written over t.csv" in over.stdout
+    assert (tmp_path / "t.csv").read_bytes() == before
+    for alone, says in (
+        (("--ll144", "sex"), "expected two columns, SEX,RACE"),
+        (("--slice-loss", "false_negative"), "belongs to --slices"),
+        (("--id", "race"), "belongs to --accepted-prediction"),
+    ):
+        done = cli(*plain, "--sensitive", "sex", *alone)
+        assert done.returncode == 2
+        assert says in done.stderr
     one = cli(*plain, "--sensitive", "race", "--max-equalized-odds", "0.5")
     assert one.returncode == 3  # one group: not measured is not a pass
     assert cli(*plain, "--sensitive", "sexx").returncode == 3

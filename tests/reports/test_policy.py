@@ -133,6 +133,38 @@ MISTAKES = [
         '"accuracy", min = 0.5, attribute = "race"',
         'gate.attribute = "race" is not in sensitive',
     ),
+    *(
+        (
+            'sensitive = "sex"',
+            f'sensitive = "sex"\ntask = "{task}"\n{key}',
+            f'{key.split()[0]} belongs to task = {tasks}, this is task = "{task}"',
+        )
+        for task, key, tasks in (
+            ("multiclass", 'score = "s"', '"binary", "ranking"'),
+            ("multiclass", 'rates = "r.csv"', '"binary"'),
+            ("multiclass", "threshold = 0.7", '"binary"'),
+            ("regression", 'missing = "apart"', '"binary"'),
+        )
+    ),
+    (
+        'sensitive = "sex"',
+        'sensitive = "sex"\nneighbors = 5\nfeatures = ["age", "progressed"]',
+        'features names the label "progressed"',
+    ),
+    *(
+        (
+            'sensitive = "sex"',
+            f'sensitive = "sex"\nbands = {{ sex = {bands} }}',
+            "expected 1 to 49 edges such as [30, 45, 60], or how many bands, 2 to 50",
+        )
+        for bands in ("1", "51", "[]", "[nan]", '["a"]', "true", '"q4"', "2.5")
+    ),
+    (
+        'prediction = "predicted"\nsensitive = "sex"\ngate = [{ metric = "accuracy", min = 0.5 }',
+        'model = "a:b"\nsensitive = ["sex", "age"]\ncounterfactual = "sex"\n'
+        'gate = [{ metric = "counterfactual_flip_rate", max = 0.5, attribute = "age" }',
+        'counterfactual_flip_rate is measured of sex, and gate.attribute = "age"',
+    ),
     ('files = ["*.jpg"]', "files = [1]", "26:10: "),
     ('check = "digits"', 'check = "digit"', '29:9: no check has the id "digit": did you mean'),
     ('owner = "a@example.com"', "", '28:1: missing key "owner"'),
