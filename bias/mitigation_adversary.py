@@ -17,15 +17,16 @@ from assaymark.bias.rows import Flags, Numbers
 from assaymark.reports.errors import InputError
 
 STAGES, EPOCHS, RATE = 12, 50, 0.1
-"""600 steps on all rows at once; the learning rate of the predictor in stage s is RATE / (1 + s / 2)."""
-SHARPEST = 1e-6
+"""600 steps on all rows at once; the learning rate of the predictor is RATE / (1 + step / 100)."""
+SHARPEST, BLIND = 1e-6, 1e-5
+LAST = STAGES // 6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Debiased:
     """Positive where coefficients · x + intercept is above 0.
 
-    moved: share of the rows whose decision changed in the last sixth of the training. classifier: what
+    moved: share of the rows whose decision changed in the last 100 steps. classifier: what
     fairlearn fitted; it reads x with a column of 1 on its right.
     """
 
@@ -67,6 +68,17 @@ class Adversary(torch.nn.Module):
         """The inverse of the largest curvature of its loss, whose inputs are at most 1."""
         return 4 / (self.guess.in_features + 1)
 
+    @property
+    def blind(self) -> bool:
+        """Whether the probability tells it next to nothing, so that there is nothing left to train.
+
+        fairlearn divides by the norm of the gradient through it, which soon is exactly 0.
+        """
+        weights = self.guess.weight.detach()[:, ::2]
+        if len(weights) > 1:
+            weights = weights - weights.mean(dim=0)
+        return bool(weights.abs().max() < BLIND)
+
 
 def debiased(
     x: Matrix,
@@ -82,7 +94,8 @@ def debiased(
     alpha: how much the predictor avoids what helps the adversary. constraint: demographic_parity or
     equalized_odds. No random number is drawn, so the same rows give the same result. The intercept is
     a coefficient of a column of 1: fairlearn projects the gradient of each parameter apart, so that a
-    bias of its own would never learn from the labels. Raises InputError when the training does not stay finite.
+    bias of its own would never learn from the labels. Raises InputError when the training does not
+    stay finite.
     """
     ones = with_ones(x)
     with _alone():
@@ -105,9 +118,11 @@ def debiased(
         )
         weights = []
         for stage in range(STAGES):
-            optimizer.param_groups[0]["lr"] = RATE / (1 + stage / 2)
+            optimizer.param_groups[0]["lr"] = RATE / (1 + stage * EPOCHS / 100)
             weights.append(_stage(classifier, predictor, ones, label, group))
-    before, decision = (ones @ weights[place] > 0 for place in (-1 - STAGES // 6, -1))
+            if stage >= LAST and adversary.blind:
+                break
+    before, decision = (ones @ weights[place] > 0 for place in (-1 - LAST, -1))
     return Debiased(
         coefficients=weights[-1][:-1],
         intercept=float(weights[-1][-1]),
