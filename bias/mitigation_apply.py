@@ -21,7 +21,7 @@ from assaymark.reports.errors import InputError, InternalContradiction
 from assaymark.reports.model import Finding, Gate
 
 _CONFIDENCE = 0.95
-_LIBRARIES = ("assaymark", "fairlearn", "scikit-learn", "numpy")
+_LIBRARIES = ("assaymark", "fairlearn", "scikit-learn", "torch", "numpy")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -22,7 +22,7 @@ from assaymark.bias.rules import GroupRule, Linear, Step, Thresholds, linear
 from assaymark.bias.samples import Sample
 from assaymark.reports.errors import InputError
 
-_LABELS: Mapping[str, tuple[int, ...]] = {
+LABELS: Mapping[str, tuple[int, ...]] = {
     "demographic_parity": (),
     "equalized_odds": (0, 1),
     "equal_opportunity": (1,),
@@ -47,14 +47,14 @@ def base_estimator(sample: Sample, constraint: str) -> Fitted:
 
 def reweighing(sample: Sample, constraint: str) -> Fitted:
     """Logistic regression on rows weighted so that label and group are independent."""
-    _need(sample, (0, 1))
+    need(sample, (0, 1))
     return _regression(sample, sample.mass * reweighed(sample))
 
 
 def reweighed(sample: Sample) -> Numbers:
     """P(group) P(label) / P(group, label) for each row.
 
-    Kamiran and Calders 2012, Knowledge and Information Systems 33, section 4.3 (algorithm 3).
+    Kamiran and Calders 2012, Knowledge and Information Systems 33, algorithm 3.
     """
     size = len(sample.group.names)
     cell = sample.group.codes * numpy.int32(2) + sample.label
@@ -65,11 +65,43 @@ def reweighed(sample: Sample) -> Numbers:
         return numpy.asarray((expected / mass).reshape(-1)[cell])
 
 
+def resampling(sample: Sample, constraint: str) -> Fitted:
+    """Logistic regression on rows some of which are there twice or not at all.
+
+    Preferential sampling of Kamiran and Calders 2012, section 4.3, by the scores of `base_estimator`.
+    """
+    need(sample, (0, 1))
+    ranker = base_estimator(sample, constraint)
+    assert sample.features is not None
+    times = resampled(sample, ranker.rule.probabilities(sample.features))
+    return _regression(sample, sample.mass * times)
+
+
+def resampled(sample: Sample, score: Numbers) -> Numbers:
+    """How often each row is there, so that label and group are independent up to rounding.
+
+    Of each group and label, the rows whose score is nearest to the other label are the first to be
+    left out or to be there once more.
+    """
+    cell = sample.group.codes * numpy.int32(2) + sample.label
+    sizes = numpy.bincount(cell)
+    size = sizes[cell]
+    wanted = numpy.rint(size * reweighed(sample)).astype(numpy.int64)
+    order = numpy.lexsort((numpy.where(sample.label, score, -score), cell))
+    starts = numpy.cumsum(sizes) - sizes
+    place = numpy.empty(sample.n, dtype=numpy.int64)
+    place[order] = numpy.arange(sample.n) - starts[cell[order]]
+    fewer = place >= size - wanted
+    more = wanted // size + (place < wanted % size)
+    times: Numbers = numpy.where(wanted < size, fewer, more).astype(numpy.float64)
+    return times
+
+
 def threshold_optimizer(sample: Sample, constraint: str) -> Fitted:
     """fairlearn's ThresholdOptimizer on the score alone (Hardt, Price and Srebro 2016)."""
     from fairlearn.postprocessing import ThresholdOptimizer
 
-    _need(sample, (0, 1))  # its curves need both labels in each group, whatever the constraint
+    need(sample, (0, 1))  # its curves need both labels in each group, whatever the constraint
     names = {"equal_opportunity": "true_positive_rate_parity"}
     optimizer = ThresholdOptimizer(
         estimator=_Score(),
@@ -78,7 +110,7 @@ def threshold_optimizer(sample: Sample, constraint: str) -> Fitted:
         predict_method="predict",
     )
     assert sample.score is not None
-    with _quiet():
+    with quiet():
         optimizer.fit(
             sample.score[:, None],
             sample.label.astype(int),
@@ -86,7 +118,7 @@ def threshold_optimizer(sample: Sample, constraint: str) -> Fitted:
         )
     found = optimizer.interpolated_thresholder_.interpolation_dict
     rules = [_interpolated(name, found[code]) for code, name in enumerate(sample.group.names)]
-    return Fitted(rule=_thresholds(sample, rules), note=_unweighted(sample))
+    return Fitted(rule=_thresholds(sample, rules), note=unweighted(sample))
 
 
 def _interpolated(group: str, found: Any) -> GroupRule:
@@ -120,7 +152,7 @@ class _Score(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def one_threshold_each(sample: Sample, constraint: str, *, tolerance: float) -> Fitted:
     """The most accurate threshold of each group that keeps the gap within the tolerance."""
-    _need(sample, _LABELS[constraint])
+    need(sample, LABELS[constraint])
     assert sample.score is not None
     rates = {
         "demographic_parity": ("selection_rate",),
@@ -139,7 +171,7 @@ def exponentiated_gradient(sample: Sample, constraint: str, *, tolerance: float)
     """fairlearn's ExponentiatedGradient over logistic regressions (Agarwal et al. 2018)."""
     from fairlearn import reductions
 
-    _need(sample, _LABELS[constraint])
+    need(sample, LABELS[constraint])
     moments = {
         "demographic_parity": reductions.DemographicParity,
         "equalized_odds": reductions.EqualizedOdds,
@@ -152,7 +184,7 @@ def exponentiated_gradient(sample: Sample, constraint: str, *, tolerance: float)
         moments[constraint](difference_bound=tolerance),
         eps=tolerance,
     )
-    with _quiet() as doubts:
+    with quiet() as doubts:
         gradient.fit(
             matrix(encoders, sample.features),
             sample.label.astype(int),
@@ -169,7 +201,7 @@ def exponentiated_gradient(sample: Sample, constraint: str, *, tolerance: float)
         for place in gradient.weights_.index
     ]
     rule = linear(encoders, members)
-    return Fitted(rule=rule, note=_unweighted(sample), doubt="; ".join(doubts) or None)
+    return Fitted(rule=rule, note=unweighted(sample), doubt="; ".join(doubts) or None)
 
 
 def _line(predictor: Any, width: int) -> tuple[Sequence[float], float]:
@@ -185,7 +217,7 @@ def _regression(sample: Sample, weight: Numbers) -> Fitted:
         raise InputError("all rows that would be fitted on have the same label")
     encoders = encoders_of(sample.features)
     model = LogisticRegression(max_iter=1000)
-    with _quiet() as doubts:
+    with quiet() as doubts:
         model.fit(matrix(encoders, sample.features), sample.label, sample_weight=weight)
     coefficients, intercept = _line(model, 0)
     return Fitted(
@@ -194,7 +226,7 @@ def _regression(sample: Sample, weight: Numbers) -> Fitted:
 
 
 @contextmanager
-def _quiet() -> Iterator[list[str]]:
+def quiet() -> Iterator[list[str]]:
     """Libraries' warnings about themselves are silent; that a fit did not converge is kept.
 
     One thread: the sums of many small fits are too short to be shared, and threads that wait for each
@@ -215,7 +247,7 @@ def _thresholds(sample: Sample, rules: Sequence[GroupRule]) -> Thresholds:
     )
 
 
-def _need(sample: Sample, labels: Sequence[int]) -> None:
+def need(sample: Sample, labels: Sequence[int]) -> None:
     """At least two groups, each with rows of these labels. Raises InputError."""
     names = sample.group.names
     if len(names) < 2:
@@ -228,5 +260,5 @@ def _need(sample: Sample, labels: Sequence[int]) -> None:
             raise InputError(f"group {name!r} has no {_KINDS[label]} in the half that is fitted on")
 
 
-def _unweighted(sample: Sample) -> str:
+def unweighted(sample: Sample) -> str:
     return "" if sample.weight is None else "fitted without the weights of rows, measured with them"

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from assaymark.bias.adversarial import adversarial
 from assaymark.bias.mitigation_fits import (
     Fitted,
     base_estimator,
     exponentiated_gradient,
     one_threshold_each,
+    resampling,
     reweighing,
     threshold_optimizer,
 )
@@ -51,6 +53,7 @@ BASE_ESTIMATOR = Mitigation(
 _HARDT = "Hardt, Price and Srebro 2016, arXiv 1610.02413 (fairlearn.postprocessing)"
 _AGARWAL = "Agarwal et al. 2018, arXiv 1803.02453 (fairlearn.reductions)"
 _TOLERANCES = (0.02, 0.05, 0.1)
+_ALPHAS = (1, 3, 10)
 MITIGATIONS: Mapping[str, Mitigation] = {
     "threshold-optimizer": Mitigation(
         family="threshold-optimizer",
@@ -80,6 +83,15 @@ MITIGATIONS: Mapping[str, Mitigation] = {
         "the constraint",
         source="Kamiran and Calders 2012, Knowledge and Information Systems 33",
     ),
+    "resampling": Mitigation(
+        family="resampling",
+        fit=resampling,
+        needs="features",
+        sensitive=False,
+        says="a logistic regression on rows of which those near the border are there twice or left out, so "
+        "that label and group are independent, whatever the constraint",
+        source="Kamiran and Calders 2012, Knowledge and Information Systems 33",
+    ),
     **{
         f"exponentiated-gradient-{tolerance:g}": Mitigation(
             family="exponentiated-gradient",
@@ -91,6 +103,18 @@ MITIGATIONS: Mapping[str, Mitigation] = {
             source=_AGARWAL,
         )
         for tolerance in _TOLERANCES
+    },
+    **{
+        f"adversarial-{alpha}": Mitigation(
+            family="adversarial",
+            fit=partial(adversarial, alpha=float(alpha)),
+            needs="features",
+            sensitive=False,
+            says="a linear model trained against an adversary who guesses the group from its answers, with "
+            f"alpha {alpha}",
+            source="Zhang, Lemoine and Mitchell 2018, arXiv 1801.07593 (fairlearn.adversarial)",
+        )
+        for alpha in _ALPHAS
     },
 }
 

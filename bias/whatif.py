@@ -98,7 +98,7 @@ def what_if(
     if not mitigations or not (decided or there["features"]):
         raise InputError(
             "there is nothing to try: name a score (threshold-optimizer, group-thresholds) or features "
-            "(reweighing, exponentiated-gradient)"
+            "(reweighing, resampling, exponentiated-gradient, adversarial)"
         )
     check_constraint(constraint)
     sample, left_out = sample_of(data, features, attribute=attribute, min_group_size=min_group_size)

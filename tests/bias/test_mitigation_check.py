@@ -210,7 +210,9 @@ WRITTEN = (
     "threshold-optimizer",
     "group-thresholds-0.05",
     "reweighing",
+    "resampling",
     "exponentiated-gradient-0.05",
+    "adversarial-3",
 )
 
 

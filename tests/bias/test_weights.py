@@ -329,8 +329,8 @@ def test_every_limit_must_hold_wherever_the_missing_belong(
 @pytest.mark.parametrize(("apart", "verdict"), [(True, "inconclusive"), (False, "pass")])
 def test_growth_without_the_missing_keeps_no_limit_for_certain(apart: bool, verdict: str) -> None:
     data = missing_people(80)
-    """Where they belong, one gap could be 0.444 and the other 0."""
-    gate = Gate(metric="demographic_parity_growth", limit=Limit(maximum=0.4, on="upper"))
+    """Now the gap could be 0.222, and in the accepted run 0."""
+    gate = Gate(metric="demographic_parity_growth", limit=Limit(maximum=0.2, on="upper"))
     found = growth_findings("c", data, data.prediction, "group", gates=(gate,), missing_apart=apart)
     assert [one.verdict for one in found if one.limit] == [verdict]
 
