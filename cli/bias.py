@@ -135,7 +135,7 @@ def table(
         "prediction": prediction,
         "score": score,
         "threshold": threshold,
-        "sensitive": listed(sensitive),
+        "sensitive": listed(",".join(sensitive)),
         "positive": positive,
         "query": query,
         "cutoff": cutoff,
@@ -171,7 +171,12 @@ def mitigate(
     positive: Positive = "1",
     features: Annotated[str | None, typer.Option(help="Columns a model may be fitted to.")] = None,
     method: Annotated[
-        list[str] | None, typer.Option("--method", help="A mitigation; repeatable; default: all.")
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="threshold-optimizer, group-thresholds, reweighing, resampling, exponentiated-gradient or "
+            "adversarial, or one of their settings; repeatable; default: all.",
+        ),
     ] = None,
     constraint: Annotated[
         str, typer.Option(help="demographic_parity, equalized_odds or equal_opportunity.")
@@ -205,7 +210,7 @@ def mitigate(
         "prediction": prediction,
         "score": score,
         "threshold": threshold,
-        "sensitive": listed(sensitive),
+        "sensitive": listed(",".join(sensitive)),
         "positive": positive,
         "features": listed(features),
         "methods": method,

@@ -110,7 +110,7 @@ def images(
             label_column=label_column,
         ),
         "metadata": metadata,
-        "sensitive": listed(sensitive),
+        "sensitive": listed(",".join(sensitive)),
         "positive": positive,
         "weight": weight,
         "bands": bands_of(bands),

@@ -7,7 +7,9 @@ import typer
 from assaymark.cli.policy_text import Table, numbers
 from assaymark.reports.errors import InputError
 
-Sensitive = Annotated[str, typer.Option(help="Sensitive columns, with commas.")]
+Sensitive = Annotated[
+    list[str], typer.Option(help="Sensitive columns, with commas; may be given again.")
+]
 Threshold = Annotated[
     float | None,
     typer.Option(help="A score from here on is a positive decision.", show_default="0.5"),

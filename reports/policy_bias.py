@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from assaymark.reports.policy_robustness import ModelCheck
 from assaymark.reports.policy_types import (
@@ -161,6 +161,16 @@ _Bands = Annotated[
 ]
 
 
+def _different(columns: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [column for column in columns if columns.count(column) > 1]
+    if twice:
+        raise ValueError(f'"{twice[0]}" is named twice: name each column once')
+    return columns
+
+
+_Sensitive = Annotated[Texts, Field(min_length=1), AfterValidator(_different)]
+
+
 class SliceSearch(Strict):
     """Where the worst-served slices are looked for."""
 
@@ -196,7 +206,7 @@ class _TableKeys(Check):
     prediction: Text | None = None
     score: Text | None = None
     threshold: Number = 0.5
-    sensitive: Annotated[Texts, Field(min_length=1)]
+    sensitive: _Sensitive
     positive: _Scalar = 1
     weight: Text | None = None
     bands: dict[Text, _Bands] = Field(default_factory=dict)
@@ -321,7 +331,7 @@ class BiasImagesCheck(ModelCheck):
 
     kind: Literal["bias.images"]
     metadata: Text | None = None
-    sensitive: Annotated[Texts, Field(min_length=1)]
+    sensitive: _Sensitive
     positive: Text | None = None
     bands: dict[Text, _Bands] = Field(default_factory=dict)
     weight: Text | None = None
@@ -354,8 +364,27 @@ class BiasImagesCheck(ModelCheck):
                 raise ValueError(
                     f"{gate.metric} compares one class with the others: name it as positive"
                 )
+            for key, metrics in _NEEDS.items():
+                if gate.metric in metrics and key not in ("score", "slices"):
+                    raise ValueError(
+                        f"{gate.metric} is not measured of images: audit a table of their answers with "
+                        'kind = "bias.table"'
+                    )
             if gate.metric in _NEEDS["slices"] and self.slices is None:
                 raise ValueError(f"{gate.metric} is measured where slices is given: add slices = …")
+            if gate.attribute is not None and gate.metric in _WHOLE:
+                raise ValueError(
+                    f"{gate.metric} is one number of the whole table: leave out gate.attribute"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _has_columns(self) -> Self:
+        if self.metadata is None and not self.data.lower().endswith((".csv", ".parquet")):
+            raise ValueError(
+                f'"{self.data}" is no table, so nothing says who is shown: name a table with a row for each '
+                "image as metadata"
+            )
         return self
 
 
@@ -382,6 +411,7 @@ class MitigationCheck(_TableKeys):
                 f"mitigations are for one sensitive column, got {list(self.sensitive)}: name one, or "
                 "make a column of the combinations"
             )
+        _attributes(self, [])
         if self.gate and self.apply is None:
             raise ValueError(
                 "a what-if of several methods has nothing to hold to a limit: gate the one that apply "
@@ -395,7 +425,7 @@ class MitigationCheck(_TableKeys):
         if self.score is None and self.prediction is None and not self.features:
             raise ValueError(
                 "name the column of scores (threshold-optimizer), or the features that a model is "
-                "fitted to (reweighing, exponentiated-gradient)"
+                "fitted to (reweighing, resampling, exponentiated-gradient, adversarial)"
             )
         return self
 
