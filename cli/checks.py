@@ -6,7 +6,9 @@ The functions hand a policy's fields to a pillar, which takes plain arguments an
 from collections.abc import Callable
 from typing import Any
 
-from assaymark.cli.bias_checks import bias_images, bias_table, mitigation
+from assaymark.cli.bias_checks import bias_table
+from assaymark.cli.bias_images_check import bias_images
+from assaymark.cli.mitigation_check import mitigation
 from assaymark.cli.opening import (
     Context,
     countermeasures,

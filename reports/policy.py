@@ -12,16 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from assaymark.reports.policy_bias import (
-    BINARY,
-    MITIGATION,
-    MULTICLASS,
-    RANKING,
-    REGRESSION,
-    BiasImagesCheck,
-    BiasTableCheck,
-    MitigationCheck,
-)
+from assaymark.reports.bias_metrics import BINARY, MITIGATION, MULTICLASS, RANKING, REGRESSION
+from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     CertificateCheck,

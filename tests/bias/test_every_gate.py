@@ -21,10 +21,10 @@ from assaymark.bias.codes import Column
 from assaymark.bias.rows import Predictions
 from assaymark.cli.checks import RUNNERS
 from assaymark.cli.opening import Context
+from assaymark.reports.bias_metrics import BINARY, MITIGATION, TASKS
 from assaymark.reports.errors import AssaymarkError, PolicyError
 from assaymark.reports.model import Finding, Gate, Limit, Verdict
 from assaymark.reports.policy import Policy
-from assaymark.reports.policy_bias import BINARY, MITIGATION, TASKS
 from assaymark.reports.policy_file import parse
 from assaymark.reports.policy_types import Metric
 
