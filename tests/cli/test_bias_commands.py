@@ -212,7 +212,8 @@ def test_rates_are_written_as_a_table(cli: RunCli, folder: Path, suffix: str) ->
 
 def test_a_mitigation_is_written_and_audited_as_a_model(cli: RunCli, folder: Path) -> None:
     line = "bias mitigate t.csv --label repaid --prediction granted --score p --sensitive sex"
-    shown = cli(*line.split(), "--features", "income,age,sex", "-o", "m.html", "-o", "m.json")
+    few = ("--method", "reweighing", "--method", "threshold-optimizer")
+    shown = cli(*line.split(), *few, "--features", "income,age,sex", "-o", "m.html", "-o", "m.json")
     assert shown.returncode == 0, shown.stderr
     stored = json.loads((folder / "m.json").read_text())["report"]["findings"]
     assert {"reweighing", "threshold-optimizer"} <= {finding["target"] for finding in stored}
@@ -248,9 +249,6 @@ def test_an_image_classifier_by_the_columns_of_its_table(cli: RunCli, tmp_path: 
     one = cli(*line.split(), "--positive", "3", "--min", "selection_rate=0.5")
     assert one.returncode == 1
     assert "selection_rate hand = left" in one.stdout
-    wrong = cli(*line.split(), "--positive", "eleven", "--min", "selection_rate=0.5")
-    assert wrong.returncode == 3
-    assert "is no class of demo:digits" in wrong.stdout
     short = pandas.DataFrame({"hand": ["left"] * 5})
     short.to_csv(tmp_path / "few.csv", index=False)
     few = cli(*line.split(), "--metadata", "few.csv", "--max", "accuracy_difference=0.3")

@@ -30,7 +30,7 @@ def test_falls_just_beyond_the_margin_and_not_before(name: str, norm: Norm, clas
     x, y = linear.points(classes=classes)
     network, margin = linear.model(classes), linear.distances(x, y, norm, classes).amin(1)
     tried = 0
-    for i in range(0, len(x), 7):
+    for i in range(0, len(x), 14):
         one = slice(i, i + 1)
         for factor, expected in ((1.05, True), (0.95, False)):
             eps = float(margin[i]) * factor
@@ -43,7 +43,7 @@ def test_falls_just_beyond_the_margin_and_not_before(name: str, norm: Norm, clas
             fell = bool(fooled(network(moved), y[one], targeted=False))
             assert fell is expected or (expected and classes > 2 and name != "apgd-t")
             tried += 1
-    assert tried >= 5
+    assert tried >= 3
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

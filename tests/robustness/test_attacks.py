@@ -97,9 +97,12 @@ def test_targeted_attacks_reach_the_target_at_its_exact_distance(
 
 
 def brief(name: str, norm: Norm) -> Attack:
-    """An attack with few queries, where it takes a number of them."""
+    """An attack with few queries, where it takes a number of them, and few steps of those that take many."""
     takes = inspect.signature(ATTACKS[name].run).parameters
-    return find(name, {"queries": 60} if "queries" in takes else {}, norm)
+    options = {"queries": 60} if "queries" in takes else {}
+    if name in ("carlini-wagner", "ead"):
+        options["steps"] = 50
+    return find(name, options, norm)
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,7 @@ def test_l0_is_refused() -> None:
         margins(linear.model(), x, y, eps=1.0, norm="l0")
 
 
+@pytest.mark.long
 def test_a_provably_robust_network_is_certified_and_no_attack_beats_it(shared: Path) -> None:
     """Wong et al. certify 20 to 22 % of CIFAR-10 at 8/255 for such a network."""
     steps = Preprocessing(mean=networks.CIFAR_SMALL_MEAN, std=networks.CIFAR_SMALL_STD)

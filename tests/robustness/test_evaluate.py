@@ -24,6 +24,7 @@ def test_robust_accuracy_of_a_linear_model_is_the_share_of_large_margins() -> No
     assert torch.equal(result.robust, margin > eps)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # foolbox on SciPy 1.17
 def test_no_more_robust_than_under_the_attack_of_a_peer(shared: Any) -> None:
     """Foolbox's PGD of as many steps, on the digits networks of the shared models."""

@@ -74,7 +74,7 @@ def test_untargeted_finds_the_exact_distance(name: str, norm: Norm, classes: int
     assert near_enough(BALLS[norm].distance((moved - x).double()), exact, norm)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [2, pytest.param(4, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("name", "norm"), [(name, norm) for name, norm in NEAREST if ATTACKS[name].targeted]
 )

@@ -30,7 +30,10 @@ def decide(p: float, random: numpy.random.Generator) -> tuple[int, Verdict]:
     return n, Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize(("p", "most"), [(0.7, 75), (0.3, 75), (0.4, 290), (0.1, 30)])
+@pytest.mark.parametrize(
+    ("p", "most"),
+    [(0.7, 75), (0.3, 75), pytest.param(0.4, 290, marks=pytest.mark.long), (0.1, 30)],
+)
 def test_clear_cases_take_few_points(p: float, most: int) -> None:
     random = numpy.random.default_rng(0)
     runs = [decide(p, random) for _ in range(30)]
@@ -39,6 +42,7 @@ def test_clear_cases_take_few_points(p: float, most: int) -> None:
     assert sum(verdict is wanted for _, verdict in runs) >= 28
 
 
+@pytest.mark.long
 def test_a_truth_on_the_limit_is_seldom_decided() -> None:
     """Both wrong verdicts together at most 5 %, however often one looks."""
     random = numpy.random.default_rng(1)

@@ -38,6 +38,7 @@ def test_a_suite_finds_the_exact_margin_of_a_linear_model(name: str, norm: Norm)
     assert not result.robust[margin < 0.98 * eps].any()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["digits"])
 def test_standard_leaves_no_more_than_the_attacks_of_autoattack_do(weights: str) -> None:
     model, x, y = digits(weights)

@@ -231,6 +231,7 @@ OWN: dict[str, Attack] = {
 }
 
 
+@pytest.mark.long
 def test_random_models_are_not_left_at_the_first_lucky_answer(
     digits: tuple[nn.Module, Tensor, Tensor],
 ) -> None:
