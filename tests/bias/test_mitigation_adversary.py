@@ -14,7 +14,7 @@ import pytest
 import torch
 from whatif_rows import adult, rows
 
-from assaymark.bias import adversarial, mitigation_adversary, mitigations
+from assaymark.bias import adversarial, mitigation_adversary, mitigation_fits
 from assaymark.bias.encoders import matrix
 from assaymark.bias.mitigated import load
 from assaymark.bias.mitigation_adversary import debiased, with_ones
@@ -61,7 +61,7 @@ def test_the_file_decides_as_fairlearns_object(tmp_path: Path, shared: Path) -> 
     apply("adversarial-3", data, features, attribute="sex", path=path, constraint=constraint)
     ours, _ = sample_of(data, features, attribute="sex")
     fitting = ours.take(halves(ours, 0)[0])
-    start = mitigations.base_estimator(fitting, constraint).rule
+    start = mitigation_fits.base_estimator(fitting, constraint).rule
     assert isinstance(start, Linear)
     first, x = start.members[0], matrix(start.encoders, features)
     found = debiased(
@@ -79,7 +79,7 @@ def test_the_file_decides_as_fairlearns_object(tmp_path: Path, shared: Path) -> 
     assert (written.predict(features) == found.classifier.predict(with_ones(x)))[clear].all()
     assert (
         written.predict(features).mean()
-        != mitigations.base_estimator(fitting, constraint).rule.chances(features).mean()
+        != mitigation_fits.base_estimator(fitting, constraint).rule.chances(features).mean()
     )
 
 
@@ -128,10 +128,10 @@ def test_a_decision_that_is_the_same_for_all_is_not_fair() -> None:
     place = numpy.arange(800) % 20
     data = rows(place < numpy.where(group == "a", 19, 8), group)
     ours, _ = sample_of(data, features, attribute="group")
-    base = mitigations.base_estimator(ours, "demographic_parity").rule.chances(features)
+    base = mitigation_fits.base_estimator(ours, "demographic_parity").rule.chances(features)
     assert base.tolist() == (group == "a").tolist()
     with pytest.raises(InputError, match="the same for everybody"):
-        mitigations.adversarial(ours, "demographic_parity", alpha=10.0)
+        adversarial.adversarial(ours, "demographic_parity", alpha=10.0)
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,8 @@ def test_growth_without_the_missing_keeps_no_limit_for_certain(apart: bool, verd
 
 @pytest.mark.parametrize("blank", ["", "  "])
 def test_a_blank_group_is_a_missing_one(blank: str) -> None:
-    table = FRAME.assign(group=[*"aaa", blank, *"bbb", None])
+    groups_of: list[Any] = [*"aaa", blank, *"bbb", None]
+    table = FRAME.assign(group=groups_of)
     assert load(table).groups["group"].names == (MISSING, "a", "b")
 
 
