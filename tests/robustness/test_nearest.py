@@ -37,6 +37,11 @@ NEAREST = [
         "fab", "fab-t", "deepfool", "ddn", "fmn", "carlini-wagner", "ead", "sigma-zero", "jsma"
     )
 ]  # fmt: skip
+WITH_RADIUS = [
+    pytest.param(name, norm, marks=pytest.mark.long if name in ("carlini-wagner", "ead") else ())
+    for name, norm in NEAREST
+]
+"""The two that take many steps run with make long."""
 SEARCH_ALL_CLASSES = ("fab", "fab-t", "deepfool")
 
 
@@ -87,7 +92,7 @@ def test_targeted_finds_the_exact_distance(name: str, norm: Norm, classes: int) 
     assert near_enough(BALLS[norm].distance((moved - x).double()), each.amin(1), norm)
 
 
-@pytest.mark.parametrize(("name", "norm"), NEAREST)
+@pytest.mark.parametrize(("name", "norm"), WITH_RADIUS)
 def test_a_radius_is_met_just_beyond_the_distance_and_not_before(name: str, norm: Norm) -> None:
     x, y, each, _ = truth(norm, 2)
     network = linear.model(2)
@@ -127,7 +132,7 @@ def test_fab_draws_back_to_the_boundary(name: str, norm: Norm, exact: float) -> 
     assert [passes - spent[0] for passes in spent] == [0, 5 * 2, 5 * 4, 5 * 7]
 
 
-@pytest.mark.parametrize(("name", "norm"), NEAREST)
+@pytest.mark.parametrize(("name", "norm"), WITH_RADIUS)
 def test_a_radius_saves_passes_and_a_fooled_point_costs_one(name: str, norm: Norm) -> None:
     x, y, each, _ = truth(norm, 4)
     spent = []

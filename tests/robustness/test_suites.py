@@ -79,7 +79,7 @@ def test_autoattack_has_the_budgets_of_its_paper() -> None:
     assert (result.passes.forward, result.passes.backward) == (len(x) * 7812, len(x) * 1900)
 
 
-@pytest.mark.parametrize("batch_size", [1, 17])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.long), 17])
 def test_neither_batches_nor_company_change_a_verdict(batch_size: int) -> None:
     model, x, y = digits(n=40)
     run = partial(
@@ -123,7 +123,12 @@ def test_autoattack_has_no_l0_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quick", "standard", pytest.param("exhaustive", marks=pytest.mark.long)]
+    "name",
+    [
+        "quick",
+        pytest.param("standard", marks=pytest.mark.long),
+        pytest.param("exhaustive", marks=pytest.mark.long),
+    ],
 )
 def test_a_suite_in_l0_fells_what_can_fall_and_nothing_else(name: str) -> None:
     """The fewest values that must change are known from a solver."""
@@ -139,7 +144,7 @@ def test_a_suite_in_l0_fells_what_can_fall_and_nothing_else(name: str) -> None:
     assert not result.robust[fewest <= eps - spare].any()
 
 
-@pytest.mark.parametrize("name", ["quick", "standard"])
+@pytest.mark.parametrize("name", ["quick", pytest.param("standard", marks=pytest.mark.long)])
 def test_a_suite_in_l0_leaves_no_point_that_one_of_its_attacks_fells(name: str) -> None:
     model, x, y = digits("digits-hardened", n=12)
     run = partial(evaluate, model, x, y, eps=2.0, norm="l0")

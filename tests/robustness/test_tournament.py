@@ -212,7 +212,7 @@ def same(one: Tournament, two: Tournament) -> bool:
     return all(bool((a == b).all()) for a, b in [*pairs, (one.targets, two.targets)])
 
 
-@pytest.mark.parametrize("target", ["random", "least-likely"])
+@pytest.mark.parametrize("target", ["random", pytest.param("least-likely", marks=pytest.mark.long)])
 @pytest.mark.parametrize("protocol", ["white-box", "nips17"])
 def test_neither_batch_nor_company_changes_a_game(protocol: Any, target: Any) -> None:
     x, y = linear.points(18)
