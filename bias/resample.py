@@ -73,12 +73,13 @@ def bootstrap_intervals(
     values = statistic(numpy.asarray(cells, float))
     rises = _accelerations(_as_rows(cells, squares), statistic)
     return [
-        _interval(found[:, place], float(values[place]), float(rises[place]), confidence)
+        bca_interval(found[:, place], float(values[place]), float(rises[place]), confidence)
         for place in range(len(cells))
     ]
 
 
-def _interval(found: Numbers, value: float, rise: float, confidence: float) -> Interval | None:
+def bca_interval(found: Numbers, value: float, rise: float, confidence: float) -> Interval | None:
+    """The BCa interval of a value from its replicates (NaN where undefined); rise: the acceleration."""
     defined = numpy.sort(found[numpy.isfinite(found)])
     if not numpy.isfinite(value) or not len(defined) or defined[0] == defined[-1]:
         return None
