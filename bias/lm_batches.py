@@ -18,9 +18,17 @@ class Batches:
     limit when memory runs out.
     """
 
-    def __init__(self, device: torch.device, vocabulary: int, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        vocabulary: int,
+        rows: int | None = None,
+        tokens: int | None = None,
+    ) -> None:
         self.rows = rows
-        self.tokens = min(_TOKENS.get(device.type, _GPU_TOKENS), _LOGITS // max(vocabulary, 1))
+        self.tokens = tokens or min(
+            _TOKENS.get(device.type, _GPU_TOKENS), _LOGITS // max(vocabulary, 1)
+        )
 
     def run(
         self,

@@ -26,18 +26,10 @@ from assaymark.bias.lm_logits import (
 )
 from assaymark.bias.lm_model import Continuation, Failed, Progress, Scored, quiet
 from assaymark.bias.lm_trie import Pack, packs
+from assaymark.bias.lm_windows import embeddings, narrow_of, window_of
 
 PACK = 512
 """Tokens in a pack: more share more, and attend to more that they need not see."""
-_NARROW = (
-    "sliding_window",
-    "window_size",
-    "attention_window",
-    "attention_chunk_size",
-    "local_attention",
-)
-_WINDOWS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
-_NO_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +42,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Ways:
-    """What a model was seen to take. packed: tries with a 4-D mask. selected: a head that reads some places."""
+    """What a model was seen to take: packed tries with a 4-D mask; a head that reads selected places."""
 
     packed: bool
     selected: bool
@@ -68,7 +60,7 @@ class Causal:
     ) -> None:
         self.model, self.tokenizer, self.batches = model, tokenizer, batches
         self.window = window_of(model, tokenizer)
-        self.narrow = _narrow(model)
+        self.narrow = narrow_of(model)
         self.ways = ways or tried(model)
         self._bos_only = _adds_only_a_beginning(tokenizer)
         prefix = (tokenizer.bos_token_id, tokenizer.eos_token_id)
@@ -293,32 +285,6 @@ def _logits(model: nn.Module, jobs: Sequence[Pack], *, packed: bool) -> dict[int
 
 def _apart(left: Mapping[int, Tensor], right: Mapping[int, Tensor]) -> float:
     return max(largest_difference(left[number], right[number]) for number in left)
-
-
-def embeddings(model: nn.Module) -> Tensor:
-    """The input embeddings, (vocabulary, width)."""
-    found: Tensor = model.get_input_embeddings().weight  # type: ignore[operator]
-    return found
-
-
-def window_of(model: nn.Module, tokenizer: Any) -> int:
-    """How many tokens a model reads at most, as its configuration or else its tokenizer says."""
-    config = _text_config(model)
-    said = [getattr(config, name, None) for name in _WINDOWS]
-    known = [int(value) for value in said if isinstance(value, int) and value > 0]
-    return min([*known[:1], int(tokenizer.model_max_length) if not known else _NO_LIMIT, _NO_LIMIT])
-
-
-def _narrow(model: nn.Module) -> int:
-    """The narrowest window of attention, however it is called."""
-    config = _text_config(model)
-    said = [getattr(config, name, None) for name in _NARROW]
-    return min([value for value in said if isinstance(value, int) and value > 0] or [_NO_LIMIT])
-
-
-def _text_config(model: nn.Module) -> Any:
-    config: Any = model.config
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _parted(request: Continuation) -> tuple[str, str]:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from assaymark.bias.lm_batches import Batches
-from assaymark.bias.lm_causal import embeddings, window_of
 from assaymark.bias.lm_logits import TOLERANCE, can_select, log_probs, logits_at
 from assaymark.bias.lm_model import Blank, Failed, Progress, quiet
+from assaymark.bias.lm_windows import embeddings, window_of
 from assaymark.reports.errors import InputError
 
 Ids = tuple[int, ...]
@@ -25,7 +25,7 @@ class MaskedModel:
             raise InputError("the tokenizer of the masked language model has no mask token")
         self.model, self.tokenizer, self.batches = model, tokenizer, batches
         self.mask = int(tokenizer.mask_token_id)
-        self.window = min(window_of(model, tokenizer), _positions(model))
+        self.window = window_of(model, tokenizer)
         self.selected = _selects(model)
 
     def encode(self, text: str) -> Ids:
@@ -137,18 +137,6 @@ def _selects(model: nn.Module) -> bool:
     tolerance = TOLERANCE if parameter.dtype == torch.float32 else 0.01
     with torch.inference_mode():
         return can_select(model, _padded(texts, 0, parameter.device), tolerance)
-
-
-def _positions(model: nn.Module) -> int:
-    """How many positions there are where they begin after the padding id, as RoBERTa's do."""
-    found = [
-        module.num_embeddings - module.padding_idx - 1
-        for name, module in model.named_modules()
-        if name.endswith("position_embeddings")
-        and isinstance(module, nn.Embedding)
-        and module.padding_idx is not None
-    ]
-    return min(found, default=1 << 20)
 
 
 _UNANSWERED = Failed("error", "the model was not asked")

@@ -133,5 +133,8 @@ def _pack(sequences: Sequence[Ids], shared: Sequence[int], numbers: Sequence[int
         last[number] = path[-1]
     for done in path:
         ends[done] = len(ids)
-    arrays = (numpy.array(values, dtype=numpy.int64) for values in (ids, depths, parents, ends))
-    return Pack(*arrays, last)
+    return Pack(_ints(ids), _ints(depths), _ints(parents), _ints(ends), last)
+
+
+def _ints(values: list[int]) -> Ints:
+    return numpy.array(values, dtype=numpy.int64)
