@@ -7,7 +7,7 @@ comes first in every prompt that allows it, so that an engine computes it once f
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
@@ -28,7 +28,7 @@ from assaymark.bias.lm_model import (
 )
 from assaymark.bias.lm_outcome import reasons
 from assaymark.bias.lm_replies import LETTERS, letter_masses, parse_reply, starts_with_letter
-from assaymark.bias.rows import Numbers
+from assaymark.bias.rows import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 
 Mode = Literal["likelihood", "letters", "chat"]
@@ -175,6 +175,7 @@ def ask(
     (name,) = formats_for(mode, (prompt,) if prompt else (), stem=all(q.stem for q in questions))
     form = FORMATS[mode][name]
     check_able(model, mode)
+    check_questions(questions)
     wanted: Orders = orders if form.label else "given"
     asked = [(q, order) for q in questions for order in orders_of(len(q.options), wanted)]
     put = {"likelihood": _by_likelihood, "letters": _by_letters, "chat": _by_reply}[mode]
@@ -201,9 +202,9 @@ _Orderings = Sequence[tuple[Question, tuple[int, ...]]]
 
 
 def _by_likelihood(
-    model: LanguageModel, asked: _Orderings, form: Format, _: Sampling, progress: Progress
+    model: LanguageModel, asked: _Orderings, form: Format, sampling: Sampling, progress: Progress
 ) -> list[Chosen | Failed]:
-    # an option is as likely as the likeliest way to write it; the prompt of "stem" is a sentence to complete
+    # an option is as likely as the likeliest way to write it
     ways = [[question.ways(i) for i in range(len(question.options))] for question, _ in asked]
     requests = [
         Continuation(form.prompt(question, order), f" {way}")
@@ -216,7 +217,7 @@ def _by_likelihood(
 
 
 def _by_letters(
-    model: LanguageModel, asked: _Orderings, form: Format, _: Sampling, progress: Progress
+    model: LanguageModel, asked: _Orderings, form: Format, sampling: Sampling, progress: Progress
 ) -> list[Chosen | Failed]:
     requests = [
         Continuation(form.prompt(question, order), form.letter.format(letter=letter))
@@ -298,22 +299,26 @@ class Tally:
 
     shares: (questions, options), how often each option was chosen over the orders, a tie shared out; NaN of
     a question that was not answered in every order. scores: mean log probability of each option, NaN where
-    untold. ties: questions with a tie in any order. changed: 1 where orders led to different answers, else
-    0, NaN where lost or asked once. positions: share of answers that each place got, None where the options
-    were not listed in several orders.
+    untold. failures: why a question is lost, None of others. tied: in any order. changed: 1 where orders led
+    to different answers, else 0, NaN where lost or asked once. positions: share of answers that each place
+    got, () where the options were not listed in several orders.
     """
 
     shares: Shares
     scores: Shares
-    ties: int
-    lost: Mapping[str, int]
+    failures: tuple[Failed | None, ...]
+    tied: Flags
     changed: Numbers
-    positions: tuple[float, ...] | None
+    positions: tuple[float, ...] = ()
 
     @property
-    def answered(self) -> numpy.ndarray:
-        """Which questions count, a flag each."""
-        return ~numpy.isnan(self.shares[:, 0])
+    def answered(self) -> int:
+        return self.failures.count(None)
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """How many questions are lost for each reason."""
+        return reasons(failure for failure in self.failures if failure is not None)
 
 
 def tally(asked: Sequence[Asked]) -> Tally:
@@ -322,33 +327,33 @@ def tally(asked: Sequence[Asked]) -> Tally:
     for one in asked:
         groups.setdefault(one.question.id, []).append(one)
     most = max((len(one.order) for one in asked), default=1)
-    shares = numpy.full((len(groups), most), numpy.nan)
-    scores = shares.copy()
-    changed = numpy.full(len(groups), numpy.nan)
+    size = len(groups)
+    shares, scores = (numpy.full((size, most), numpy.nan) for _ in range(2))
+    changed, tied = numpy.full(size, numpy.nan), numpy.zeros(size, dtype=bool)
+    failures: list[Failed | None] = []
     places = numpy.zeros(most)
-    ties, failures = 0, []
     for row, group in enumerate(groups.values()):
-        chosen = [one.answer for one in group if isinstance(one.answer, Chosen)]
-        if len(chosen) < len(group):
-            failures.append(next(one.answer for one in group if isinstance(one.answer, Failed)))
+        failures.append(next((x.answer for x in group if isinstance(x.answer, Failed)), None))
+        if failures[row] is not None:
             continue
-        shares[row] = sum(_spread(answer.options, most) for answer in chosen) / len(chosen)
-        told = [answer.scores for answer in chosen if answer.scores]
-        if len(told) == len(chosen):
-            scores[row, : len(told[0])] = numpy.mean(told, axis=0)
-        ties += any(len(answer.options) > 1 for answer in chosen)
+        chosen = [one.answer for one in group if isinstance(one.answer, Chosen)]
+        shares[row] = numpy.mean([_spread(answer.options, most) for answer in chosen], axis=0)
+        tied[row] = any(len(answer.options) > 1 for answer in chosen)
+        if all(answer.scores for answer in chosen):
+            told = numpy.mean([answer.scores for answer in chosen], axis=0)
+            scores[row, : len(told)] = told
         if len(chosen) > 1:
             changed[row] = len({answer.options for answer in chosen}) > 1
             for one, answer in zip(group, chosen, strict=True):
                 places += _spread([one.order.index(i) for i in answer.options], most)
-    several = places.sum() > 0
+    several = places.sum()
     return Tally(
         shares=shares,
         scores=scores,
-        ties=ties,
-        lost=reasons(failures),
+        failures=tuple(failures),
+        tied=tied,
         changed=changed,
-        positions=tuple((places / places.sum()).tolist()) if several else None,
+        positions=tuple((places / several).tolist()) if several else (),
     )
 
 
