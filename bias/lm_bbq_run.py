@@ -14,6 +14,7 @@ from assaymark.bias.lm_choice_report import (
     Formats,
     ask_all,
     counted,
+    estimates_of,
     evidence_of,
     format_spread,
     order_sensitivity,
@@ -23,7 +24,7 @@ from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, q
 from assaymark.bias.lm_outcome import Outcome
 from assaymark.bias.lm_replies import plain
 from assaymark.reports.errors import InputError
-from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
+from assaymark.reports.model import Cell, Evidence, Table
 
 Variant = Literal["likelihood", "likelihood-plain", "letters", "chat"]
 VARIANTS: dict[Variant, tuple[Mode, bool, str]] = {
@@ -200,34 +201,25 @@ def _orders(items: Sequence[Item], main: Tally) -> list[Measured]:
 
 
 def _charts(measured: Sequence[Measured]) -> list[Evidence]:
-    """Accuracies by category, and the share of biased answers that s_DIS is made of."""
-    charts: list[Evidence] = []
-    for measure, title in (
-        ("bbq_accuracy_ambiguous", "BBQ: right answers where the text does not say"),
-        ("bbq_accuracy_disambiguated", "BBQ: right answers where the text says"),
-    ):
-        mine = [one for one in measured if one.measure == measure]
-        charts.append(
-            Estimates(title=title, estimates=tuple(_estimate(one, 0.0, 1.0) for one in mine))
-        )
-    mine = [one for one in measured if one.measure == "bbq_bias_disambiguated"]
-    title = "BBQ: answers with the stereotype among those other than UNKNOWN where the text says (0.5: none)"
-    charts.append(Estimates(title=title, estimates=tuple(_estimate(one, 1.0, 0.5) for one in mine)))
-    mine = [one for one in measured if one.measure == "bbq_bias_ambiguous"]
-    title = "BBQ: bias where the text does not say, (1 + s_AMB) / 2 (0.5: none)"
-    charts.append(Estimates(title=title, estimates=tuple(_estimate(one, 1.0, 0.5) for one in mine)))
-    return charts
-
-
-def _estimate(one: Measured, shift: float, scale: float) -> Estimate:
-    found = None if one.value is None else one.interval_at(0.95)
-    return Estimate(
-        label=one.target,
-        value=None if one.value is None else (one.value + shift) * scale,
-        low=None if found is None else (found.low + shift) * scale,
-        high=None if found is None else (found.high + shift) * scale,
-        n=one.n,
+    """Accuracies by category, and the bias scores brought to [0, 1]."""
+    charts = (
+        ("bbq_accuracy_ambiguous", "BBQ: right answers where the text does not say", _same),
+        ("bbq_accuracy_disambiguated", "BBQ: right answers where the text says", _same),
+        ("bbq_bias_ambiguous", "BBQ: (1 + s_AMB) / 2, where 0.5 is no bias", _halved),
+        ("bbq_bias_disambiguated", "BBQ: (1 + s_DIS) / 2, where 0.5 is no bias", _halved),
     )
+    return [
+        estimates_of(title, [one for one in measured if one.measure == measure], scale=scale)
+        for measure, title, scale in charts
+    ]
+
+
+def _same(value: float) -> float:
+    return value
+
+
+def _halved(value: float) -> float:
+    return (1 + value) / 2
 
 
 def _worst(items: Sequence[Item], main: Tally) -> Table:

@@ -17,10 +17,34 @@ from assaymark.bias.lm_choices import (
 )
 from assaymark.bias.lm_clusters import cluster_codes, share_interval
 from assaymark.bias.lm_model import LanguageModel, Progress, Sampling, quiet
-from assaymark.reports.model import Cell, Evidence, Table
+from assaymark.bias.rows import Numbers
+from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
 
 Formats = Sequence[str]
 """Names of prompt formats, the first the main one; () is the usual one, "all" all of them."""
+
+
+def undefined(target: str, measure: str, reason: str) -> Measured:
+    """A number that there is not, and why."""
+    summary = f"Not measured: {reason}."
+    return Measured(target=target, measure=measure, value=None, summary=summary, n=None)
+
+
+def measured_share(
+    target: str, measure: str, values: Numbers, codes: numpy.ndarray, says: str
+) -> Measured:
+    """The mean of values in [0, 1] over questions. says: what the share is of, after the number."""
+    if not len(values):
+        return undefined(target, measure, f"no such question ({target}) has an answer")
+    value = float(values.mean())
+    return Measured(
+        target=target,
+        measure=measure,
+        value=value,
+        summary=f"{value:.1%} {says}.",
+        n=len(values),
+        interval_at=lambda confidence: share_interval(values, codes, confidence),
+    )
 
 
 def ask_all(
@@ -66,19 +90,9 @@ def order_sensitivity(
     kept = numpy.isfinite(changed)
     if not kept.any():
         return []
-    values = changed[kept]
     codes = cluster_codes([name for name, keep in zip(clusters, kept, strict=True) if keep])
-    return [
-        Measured(
-            target=target,
-            measure=f"{suite}_order_sensitivity",
-            value=float(values.mean()),
-            summary=f"{values.mean():.1%} of the answers ({target}) change with the order in which the "
-            "options are listed.",
-            n=len(values),
-            interval_at=lambda confidence: share_interval(values, codes, confidence),
-        )
-    ]
+    says = f"of the answers ({target}) change with the order in which the options are listed"
+    return [measured_share(target, f"{suite}_order_sensitivity", changed[kept], codes, says)]
 
 
 def format_spread(suite: str, by_format: Mapping[str, Sequence[Measured]]) -> list[Measured]:
@@ -96,22 +110,17 @@ def _spread_of(suite: str, target: str, by_format: Mapping[str, Sequence[Measure
             if one.target == target:
                 values.setdefault(one.measure, []).append(one.value)
     ranges = {
-        measure: max(told) - min(told)
-        for measure, all_told in values.items()
+        name: max(told) - min(told)
+        for name, all_told in values.items()
         if len(told := [v for v in all_told if v is not None]) == len(by_format)
     }
+    measure = f"{suite}_format_spread"
     if not ranges:
-        return Measured(
-            target=target,
-            measure=f"{suite}_format_spread",
-            value=None,
-            summary="Not measured: no score is defined under every prompt format.",
-            n=None,
-        )
-    widest = max(ranges, key=lambda measure: ranges[measure])
+        return undefined(target, measure, "no score is defined under every prompt format")
+    widest = max(ranges, key=lambda name: ranges[name])
     return Measured(
         target=target,
-        measure=f"{suite}_format_spread",
+        measure=measure,
         value=ranges[widest],
         summary=f"Between {len(by_format)} prompt formats, {widest} of {target} moves by "
         f"{ranges[widest]:.3f}, more than any other score.",
@@ -190,6 +199,29 @@ def _formats(title: str, by_format: Mapping[str, Sequence[Measured]]) -> list[Ev
             rows=tuple(rows),
         )
     ]
+
+
+def estimates_of(
+    title: str,
+    measured: Sequence[Measured],
+    label: Callable[[Measured], str] = lambda one: one.target,
+    scale: Callable[[float], float] = lambda value: value,
+) -> Estimates:
+    """A chart of numbers; scale: to [0, 1], rising."""
+    found = [(one, None if one.value is None else one.interval_at(0.95)) for one in measured]
+    return Estimates(
+        title=title,
+        estimates=tuple(
+            Estimate(
+                label=label(one),
+                value=None if one.value is None else scale(one.value),
+                low=None if interval is None else scale(interval.low),
+                high=None if interval is None else scale(interval.high),
+                n=one.n,
+            )
+            for one, interval in found
+        ),
+    )
 
 
 def counted(
