@@ -16,7 +16,7 @@ import numpy
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_bbq import Item
 from assaymark.bias.lm_choice_intervals import difference_within, mean_within, ratio_within
-from assaymark.bias.lm_choice_report import measured_share, undefined
+from assaymark.bias.lm_choice_report import item_values_of, measured_share, undefined
 from assaymark.bias.lm_choices import Shares
 from assaymark.bias.lm_clusters import cluster_codes
 from assaymark.bias.lm_outcome import ItemValues
@@ -100,24 +100,15 @@ def scores(
 
 def item_values(category: str, ambiguous: Part, disambiguated: Part) -> tuple[ItemValues, ...]:
     """The numbers of a category that are means over questions."""
-    found = []
-    for measure, part, values in (
-        ("bbq_accuracy_ambiguous", ambiguous, ambiguous.right),
-        ("bbq_accuracy_disambiguated", disambiguated, disambiguated.right),
-        ("bbq_bias_ambiguous", ambiguous, ambiguous.biased - ambiguous.counter),
-        ("bbq_unknown_share", disambiguated, disambiguated.unknown),
-    ):
-        kept = numpy.flatnonzero(numpy.isfinite(values)).tolist()
-        found.append(
-            ItemValues(
-                measure=measure,
-                target=category,
-                ids=tuple(part.ids[row] for row in kept),
-                values=tuple(values[kept].tolist()),
-                clusters=tuple(part.clusters[row] for row in kept),
-            )
+    return tuple(
+        item_values_of(measure, category, part.ids, values, part.clusters)
+        for measure, part, values in (
+            ("bbq_accuracy_ambiguous", ambiguous, ambiguous.right),
+            ("bbq_accuracy_disambiguated", disambiguated, disambiguated.right),
+            ("bbq_bias_ambiguous", ambiguous, ambiguous.biased - ambiguous.counter),
+            ("bbq_unknown_share", disambiguated, disambiguated.unknown),
         )
-    return tuple(found)
+    )
 
 
 def _accuracy(category: str, part: Part, kind: str, note: str) -> Measured:

@@ -17,6 +17,7 @@ from assaymark.bias.lm_choices import (
 )
 from assaymark.bias.lm_clusters import cluster_codes, share_interval
 from assaymark.bias.lm_model import LanguageModel, Progress, Sampling, quiet
+from assaymark.bias.lm_outcome import ItemValues
 from assaymark.bias.rows import Numbers
 from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
 
@@ -44,6 +45,20 @@ def measured_share(
         summary=f"{value:.1%} {says}.",
         n=len(values),
         interval_at=lambda confidence: share_interval(values, codes, confidence),
+    )
+
+
+def item_values_of(
+    measure: str, target: str, ids: Sequence[str], values: Numbers, clusters: Sequence[str]
+) -> ItemValues:
+    """The questions that have a value (not NaN)."""
+    kept = numpy.flatnonzero(numpy.isfinite(values)).tolist()
+    return ItemValues(
+        measure=measure,
+        target=target,
+        ids=tuple(ids[row] for row in kept),
+        values=tuple(values[kept].tolist()),
+        clusters=tuple(clusters[row] for row in kept),
     )
 
 

@@ -137,10 +137,12 @@ def formats_for(
 ) -> tuple[str, ...]:
     """The names of the prompt formats, the first of which is the main one.
 
-    wanted: names, none for the usual one, "all" for all that fit. stem: whether the questions have one.
+    wanted: names, none for the usual one, "all" for all that fit. stem: whether the questions have one, which
+    is then the usual way to ask them.
     Raises InputError of an unknown name.
     """
     known = [name for name in FORMATS[mode] if stem or name != "stem"]
+    known.sort(key=lambda name: name != "stem")
     if wanted == "all":
         return tuple(known)
     for name in wanted:

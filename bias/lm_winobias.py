@@ -104,11 +104,11 @@ def load_winobias(path: str | Path) -> WinoBias:
         pro, anti = lines["pro", kind, split], lines["anti", kind, split]
         for number in sorted(pro.keys() | anti.keys()):
             name = f"type{kind}.{split}:{number}"
-            found = _pair(name, part, pro.get(number, ""), anti.get(number, ""), known)
-            if isinstance(found, Pair):
-                pairs.append(found)
+            pair = _pair(name, part, pro.get(number, ""), anti.get(number, ""), known)
+            if isinstance(pair, Pair):
+                pairs.append(pair)
             else:
-                left_out[found] = left_out.get(found, 0) + 1
+                left_out[pair] = left_out.get(pair, 0) + 1
     return WinoBias(pairs=tuple(pairs), left_out=left_out, digests=digests)
 
 

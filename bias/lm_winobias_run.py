@@ -15,6 +15,7 @@ from assaymark.bias.lm_choice_report import (
     estimates_of,
     evidence_of,
     format_spread,
+    item_values_of,
     measured_share,
     order_sensitivity,
     undefined,
@@ -62,8 +63,8 @@ def run_winobias(
     """Accuracies with the usual and the other pronoun, and their difference over the same sentences.
 
     variant: see VARIANTS; "chat" needs a model that can generate, the others one that can score. orders:
-    "all" lists the two people both ways round, where they are listed. formats: see run_bbq; "likelihood"
-    completes a sentence ("stem") unless told otherwise. seed: not used, nothing here is drawn. Raises
+    "all" lists the two people both ways round, where they are listed. formats: see run_bbq; the usual
+    one of "likelihood" is a sentence to complete ("stem"). seed: not used, nothing here is drawn. Raises
     InputError where the model cannot be asked so.
     """
     if variant not in VARIANTS:
@@ -77,7 +78,7 @@ def run_winobias(
         [pair.question(side) for pair in data.pairs for side in SIDES],
         mode=_MODES[variant],
         orders=orders,
-        formats=formats or (("stem",) if variant == "likelihood" else ()),
+        formats=formats,
         sampling=sampling,
         progress=progress,
     )
@@ -155,7 +156,7 @@ def _scores(pairs: Sequence[Pair], found: Tally) -> list[Measured]:
 def _kept(
     pairs: Sequence[Pair], values: Numbers, mine: numpy.ndarray
 ) -> tuple[Numbers, numpy.ndarray]:
-    rows = numpy.flatnonzero(mine & numpy.isfinite(values))
+    rows = numpy.flatnonzero(mine & numpy.isfinite(values)).tolist()
     return values[rows], cluster_codes([pairs[row].cluster for row in rows])
 
 
@@ -197,21 +198,12 @@ def _item_values(pairs: Sequence[Pair], main: Tally) -> tuple[ItemValues, ...]:
 def _columns(pairs: Sequence[Pair], columns: dict[str, Numbers]) -> tuple[ItemValues, ...]:
     found = []
     for part in _parts(pairs):
-        for measure, values in columns.items():
-            rows = [
-                row
-                for row, pair in enumerate(pairs)
-                if pair.part == part and numpy.isfinite(values[row])
-            ]
-            found.append(
-                ItemValues(
-                    measure=measure,
-                    target=part,
-                    ids=tuple(pairs[row].id for row in rows),
-                    values=tuple(values[rows].tolist()),
-                    clusters=tuple(pairs[row].cluster for row in rows),
-                )
-            )
+        rows = [row for row, pair in enumerate(pairs) if pair.part == part]
+        ids, clusters = [pairs[row].id for row in rows], [pairs[row].cluster for row in rows]
+        found += [
+            item_values_of(measure, part, ids, values[rows], clusters)
+            for measure, values in columns.items()
+        ]
     return tuple(found)
 
 
@@ -219,12 +211,12 @@ def _worst(pairs: Sequence[Pair], main: Tally) -> Table:
     """Sentences that are right with the usual pronoun and wrong with the other."""
     right = _right(pairs, main)
     margins = []
-    for row in numpy.flatnonzero(right["pro"] - right["anti"] > 0):
+    for row in numpy.flatnonzero(right["pro"] - right["anti"] > 0).tolist():
         pair = pairs[row]
         told = main.scores[2 * row : 2 * row + 2]
         apart = told[:, pair.answer] - told[:, 1 - pair.answer]
         margin = float(apart[0] - apart[1])
-        margins.append((-margin if numpy.isfinite(margin) else 0.0, int(row)))
+        margins.append((-margin if numpy.isfinite(margin) else 0.0, row))
     return Table(
         title="WinoBias: sentences most strongly read by the stereotype",
         columns=("sentence", "pronoun refers to", "but the model says", "change of log odds"),
@@ -255,9 +247,9 @@ def _by_pronoun(model: LanguageModel, data: WinoBias, progress: Progress) -> Out
     measured = []
     for part in _parts(pairs):
         values, codes = _kept(pairs, usual, numpy.array([pair.part == part for pair in pairs]))
-        says = f"of {len(values)} sentences ({part}) are likelier with the usual pronoun; 50% is no preference"
+        says = f"of {len(values)} sentences ({part}) are likelier with the usual pronoun (50%: neither)"
         measured.append(measured_share(part, measure, values, codes, says))
-    order = [row for row in numpy.argsort(-margins) if margins[row] > 0][:_WORST]
+    order = [row for row in numpy.argsort(-margins).tolist() if margins[row] > 0][:_WORST]
     return Outcome(
         measured=tuple(measured),
         items=2 * len(pairs),
