@@ -250,8 +250,8 @@ def _numbers(one: Associated, adjusted: float | None, variant: str, seed: int) -
     p = one.by_word
     chance = (
         f"Of {p.method} of the words into two sets, a share of {p.greater:.2g} differ as much in the "
-        f"direction of the stereotype, {p.two_sided:.2g} in either direction ({adjusted:.2g} adjusted for the "
-        "number of tests)."
+        f"direction of the stereotype, {p.two_sided:.2g} in either direction ({adjusted:.2g} adjusted for "
+        "all tests)."
     )
     n = sum(len(set(words)) for words in one.words)
     return [
