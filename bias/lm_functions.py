@@ -10,8 +10,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,32 +79,36 @@ def of_function(
     )
 
 
-def _made(found: object, spec: str) -> object:
-    """What the name stands for; classes and functions of no known name make it."""
-    if not isinstance(found, type):
-        if isinstance(found, LanguageModel) or _role(spec) or _has_methods(found):
-            return found
-        if not callable(found):
-            return found
-    with suppress(TypeError, ValueError):
-        if _needed(found):
-            raise InputError(
-                f"{spec} needs the arguments {', '.join(_needed(found))}: a function is named generate, "
-                "loglikelihood or embed, and one that makes a model takes no arguments"
-            )
+def _made(found: Any, spec: str) -> Any:
+    """What the name stands for; classes, and functions of no known name, make it."""
+    is_model = isinstance(found, LanguageModel) or _role(spec) or _has_methods(found)
+    if not callable(found) or (is_model and not isinstance(found, type)):
+        return found
+    if needed := _needed(found):
+        raise InputError(
+            f"{spec} needs the arguments {', '.join(needed)}: a function is named generate, loglikelihood "
+            "or embed, and one that makes a model takes no arguments"
+        )
     try:
-        return found()  # type: ignore[operator]
+        return found()
     except (Exception, SystemExit) as error:
         raise InputError(f"{spec}() failed, {reason(error)}") from error
 
 
-def _needed(code: Any) -> list[str]:
+def _needed(code: Callable[..., Any]) -> list[str]:
     return [
         name
-        for name, value in inspect.signature(code).parameters.items()
+        for name, value in _parameters(code).items()
         if value.default is value.empty
         and value.kind not in (value.VAR_POSITIONAL, value.VAR_KEYWORD)
     ]
+
+
+def _parameters(code: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(code).parameters
+    except (TypeError, ValueError):  # code that is not Python
+        return {}
 
 
 def _role(spec: str) -> str | None:
@@ -119,10 +122,8 @@ def _has_methods(found: object) -> bool:
 
 
 def _method(found: object, name: str, spec: str) -> Callable[..., Any] | None:
-    if _has_methods(found):
-        method = getattr(found, name, None)
-    else:
-        method = found if _role(spec) == name else None
+    alone = found if _role(spec) == name else None
+    method = getattr(found, name, None) if _has_methods(found) else alone
     return method if callable(method) else None
 
 
@@ -139,7 +140,7 @@ def _replies(
     code: Callable[..., Any] | None, prompts: Sequence[Prompt], sampling: Sampling, batch: int
 ) -> Generator[tuple[int, Reply | Failed], None, None]:
     assert code is not None
-    named = {"sampling": sampling} if _takes(code, "sampling") else {}
+    named = {"sampling": sampling} if "sampling" in _parameters(code) else {}
 
     def ask(group: Sequence[Prompt]) -> Any:
         return code([f"{p.system}\n\n{p.text}" if p.system else p.text for p in group], **named)
@@ -156,13 +157,6 @@ def _scores(
         return code([(request.context, request.text) for request in group])
 
     return _answers(ask, requests, _scored, batch)
-
-
-def _takes(code: Callable[..., Any], name: str) -> bool:
-    try:
-        return name in inspect.signature(code).parameters
-    except (TypeError, ValueError):
-        return False
 
 
 def _answers(

@@ -27,6 +27,8 @@ from assaymark.reports.errors import InternalContradiction
 A = TypeVar("A")
 J = TypeVar("J")
 _SHOWN_EVERY = 0.05
+_FIRST_PORTION = 256
+_PORTION_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,27 @@ def in_order(
 
 
 def in_portions(
-    ask: Callable[[Sequence[J]], Iterable[A]], requests: Sequence[J], size: int
+    ask: Callable[[Sequence[J], Progress], Iterable[A]],
+    requests: Sequence[J],
+    progress: Progress = quiet,
 ) -> Generator[tuple[int, A], None, None]:
-    """The answers of a function that hands all of them back at once, asked `size` requests at a time."""
-    for start in range(0, len(requests), size):
-        yield from enumerate(ask(requests[start : start + size]), start)
+    """The answers of a function that hands all of them back at once, asked for a part of them at a time.
+
+    Parts grow or shrink until one takes some twenty seconds: that much is lost when the program ends,
+    while requests that share their beginning stay together.
+    """
+    start, size = 0, _FIRST_PORTION
+    while start < len(requests):
+        begun = time.monotonic()
+        part = requests[start : start + size]
+        yield from enumerate(ask(part, _shifted(progress, start, len(requests))), start)
+        start += len(part)
+        factor = _PORTION_SECONDS / max(time.monotonic() - begun, 1e-3)
+        size = max(int(size * min(max(factor, 0.25), 4.0)), 16)
+
+
+def _shifted(progress: Progress, start: int, total: int) -> Progress:
+    return lambda done, _: progress(start + done, total)
 
 
 def in_threads(
