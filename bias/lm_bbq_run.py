@@ -22,7 +22,7 @@ from assaymark.bias.lm_choice_report import (
 from assaymark.bias.lm_choices import SAMPLING, Mode, Orders, Question, Tally
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
 from assaymark.bias.lm_outcome import Outcome
-from assaymark.bias.lm_replies import plain
+from assaymark.bias.lm_choice_replies import plain
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Cell, Evidence, Table
 

@@ -27,7 +27,7 @@ from assaymark.bias.lm_model import (
     quiet,
 )
 from assaymark.bias.lm_outcome import reasons
-from assaymark.bias.lm_replies import LETTERS, letter_masses, parse_reply, starts_with_letter
+from assaymark.bias.lm_choice_replies import LETTERS, letter_masses, parse_reply, starts_with_letter
 from assaymark.bias.rows import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 
