@@ -1,8 +1,8 @@
 """Distances between groups, which noise alone makes larger than 0, beside what chance would give.
 
-A distance is never negative, so that a fair model with few texts seems far from fair. Labels that mean nothing
-to a fair model are drawn anew (a randomization test): the mean of the distances found then is the level of
-chance, and the share that is as large as the one measured is its p-value.
+A distance is never negative, so that a fair model with few texts seems far from fair. Labels that mean
+nothing to a fair model are drawn anew (a randomization test): the mean of the distances found then is the
+level of chance, and the share that is as large as the one measured is its p-value.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy
 
-from assaymark.bias.codes import Codes
 from assaymark.bias.rows import Numbers
 from assaymark.reports.model import Interval
 
 DRAWS = 1999
+Codes = numpy.ndarray
+"""Small whole numbers from 0 on, one a value."""
 Random = numpy.random.Generator
 _CELLS = 1 << 22
 """Numbers held at once."""
@@ -64,7 +65,8 @@ def wasserstein(values: Numbers, group: Codes, groups: int) -> numpy.ndarray:
     0.5
     """
     order = numpy.argsort(values, kind="stable")
-    return _distances(numpy.diff(values[order]), group[order][None], groups)[0]
+    found: numpy.ndarray = _distances(numpy.diff(values[order]), group[order][None], groups)[0]
+    return found
 
 
 def permuted_wasserstein(
@@ -137,4 +139,5 @@ def _distances(steps: Numbers, group: numpy.ndarray, groups: int) -> numpy.ndarr
 
 def codes_of(names: Sequence[str]) -> Codes:
     """Names by number."""
-    return numpy.unique(numpy.asarray(names, dtype=str), return_inverse=True)[1]
+    codes: numpy.ndarray = numpy.unique(numpy.asarray(names, dtype=str), return_inverse=True)[1]
+    return codes

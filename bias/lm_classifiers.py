@@ -1,8 +1,8 @@
 """Classifiers of texts: a sentiment lexicon, and whatever the user names.
 
-textblob · hf:FOLDER (a transformers sequence classifier, safetensors) · package.module:function, which takes a
-list of texts and returns a number, or a label, for each. There is no toxicity classifier built in: a list of
-slurs would mistake who is spoken about for how. A text that the classifier fails on has no score, never 0.
+textblob · hf:FOLDER (a transformers sequence classifier, safetensors) · package.module:function, which takes
+a list of texts and returns a number, or a label, for each. There is no toxicity classifier built in: a list
+of slurs would mistake who is spoken about for how. A text that the classifier fails on has no score, never 0.
 """
 
 import hashlib
