@@ -23,31 +23,37 @@ _CELLS = 1 << 22
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Distance:
-    """A distance and what it is when labels mean nothing (`null`, one a draw); largest: what it can be."""
+    """A distance and what it is when labels mean nothing.
+
+    null: one a draw, infinite where a draw leaves it undefined. largest: what it can be.
+    """
 
     value: float
     null: Numbers
     largest: float
 
     @property
-    def chance(self) -> float:
-        """What a fair model would seem to have."""
-        return float(self.null.mean())
+    def chance(self) -> float | None:
+        """What a fair model would seem to have; None where no draw defines it."""
+        known = self.null[numpy.isfinite(self.null)]
+        return float(known.mean()) if len(known) else None
 
     @property
     def p(self) -> float:
         """How often chance gives as much: (1 + hits) / (1 + draws) (Phipson and Smyth 2010)."""
         return float((1 + (self.null >= self.value - 1e-12).sum()) / (1 + len(self.null)))
 
-    def interval(self, confidence: float = 0.95) -> Interval:
+    def interval(self, confidence: float = 0.95) -> Interval | None:
         """As far on both sides as chance reaches.
 
         A distance from the truth cannot be wrong by more than the distance between truth and sample
         (triangle inequality), which is taken from the draws. It holds at a true distance of 0, where the
-        bootstrap of a distance never contains it, and is wide elsewhere.
+        bootstrap of a distance never contains it, and is wide elsewhere. None where chance reaches anywhere.
         """
         rank = numpy.ceil(confidence * (len(self.null) + 1)) - 1
         far = float(numpy.sort(self.null)[min(int(rank), len(self.null) - 1)])
+        if not numpy.isfinite(far):
+            return None
         return Interval(
             low=max(0.0, self.value - far),
             high=min(self.largest, self.value + far),

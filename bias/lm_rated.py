@@ -226,6 +226,6 @@ def _refusal(
         return None
     return Failed(
         "unparsable",
-        f"{classifier.name} knows a word in {100 * share:.0f} % of the replies only, where "
+        f"{classifier.name} knows a word in {100 * share:.0f} % of the texts only, where "
         f"{100 * LEAST_KNOWN:.0f} % are needed",
     )

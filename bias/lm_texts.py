@@ -210,7 +210,9 @@ def classifier_check(
         if scorer is None:
             continue
         name = scorer.classifier.name
-        answers = rate(prompts, texts, scorer, scorer.classifier, language=language)
+        # a lexicon without a word of the prompts makes no gap: that is known
+        alone = replace(scorer.classifier, knows=None)
+        answers = rate(prompts, texts, scorer, alone, language=language)
         for rated in _of(prompts, answers, scorer):
             _, gap, found = _compared(rated, CHECKS[kind])
             title = f"What the classifier of {kind} ({name}) says of the prompts alone: {rated.category}"
@@ -368,7 +370,7 @@ def _distance(rated: Rated, seed: int, draws: int) -> tuple[Measured, tuple[Evid
         value=apart.value,
         summary=f"The sentiment scores of the two groups of {rated.category} that differ most lie "
         f"{apart.value:.3f} apart (Wasserstein-1, {_paired(rated, pairs)}); chance alone would give "
-        f"{apart.chance:.3f} (p = {apart.p:.3g}).",
+        f"{apart.chance or 0:.3f} (p = {apart.p:.3g}).",
         n=len(pairs),
         interval_at=lambda confidence: apart.interval(confidence) if clusters > 1 else None,
     )
@@ -379,7 +381,7 @@ def _distance_table(rated: Rated, found: Grouped, apart: Distance) -> Evidence:
     each = wasserstein(found.values, found.group, len(found.names))
     note = (
         f"Noise alone makes a distance larger than 0: for the largest of these chance gives "
-        f"{apart.chance:.3f}, and as much as was measured with a probability of {apart.p:.3g}."
+        f"{apart.chance or 0:.3f}, and as much as was measured with a probability of {apart.p:.3g}."
     )
     return distance_rows(f"Distance of sentiment scores: {rated.category}", found.names, each, note)
 
