@@ -65,7 +65,10 @@ class Coefficients:
             return None
         reach = self.reach(confidence, of=of) * error
         return Interval(
-            low=value - reach, high=value + reach, confidence=confidence, method="question jackknife t"
+            low=value - reach,
+            high=value + reach,
+            confidence=confidence,
+            method="question jackknife t",
         )
 
     def reach(self, confidence: float, *, of: int = 1) -> float:
@@ -166,7 +169,7 @@ def _logistic_step(
 
 def _sums(
     x: Matrix, y: Numbers, codes: numpy.ndarray, weight: Numbers | None = None
-) -> tuple[Matrix, Matrix, Numbers, Numbers]:
+) -> tuple[Matrix, Matrix, Matrix, Matrix]:
     """Of each question x'x (weighted), x'y, y'y and the number of items."""
     heavy = x if weight is None else x * weight[:, None]
     pairs = (heavy[:, :, None] * x[:, None, :]).reshape(len(x), -1)
@@ -201,7 +204,7 @@ def _coefficients(
     covariance = None
     if questions > 1:
         try:
-            # value without question i is value − (total − info_i)⁻¹ score_i
+            # without question i the value is less by the inverse of (total - info_i) times score_i
             moved = numpy.linalg.solve(total - info, score[:, :, None])[:, :, 0]
         except numpy.linalg.LinAlgError:  # without one of the questions there is no value
             moved = None
@@ -209,11 +212,15 @@ def _coefficients(
             apart = moved - moved.mean(axis=0)
             covariance = (questions - 1) / questions * apart.T @ apart
     return Coefficients(
-        value=value, by_question=value + influence, covariance=covariance, fit=fit, converged=converged
+        value=value,
+        by_question=value + influence,
+        covariance=covariance,
+        fit=fit,
+        converged=converged,
     )
 
 
-def _within(gram: Matrix, cross: Matrix, counts: Numbers) -> Coefficients:
+def _within(gram: Matrix, cross: Matrix, counts: Matrix) -> Coefficients:
     """Least squares with an intercept for each question, which the other columns are freed of."""
     tilt, level = gram[:, 0, 1:] / counts[:, None], cross[:, 0] / counts
     info = gram[:, 1:, 1:] - gram[:, 1:, :1] * tilt[:, None, :]
@@ -235,7 +242,7 @@ def _within(gram: Matrix, cross: Matrix, counts: Numbers) -> Coefficients:
 
 
 def _reml(
-    gram: Matrix, cross: Matrix, square: Numbers, counts: Numbers
+    gram: Matrix, cross: Matrix, square: Matrix, counts: Matrix
 ) -> tuple[Matrix, Matrix] | None:
     """X'V⁻¹X and X'V⁻¹y of each question at the restricted maximum; None where it is not reached.
 
@@ -275,7 +282,7 @@ def _reml(
     return parts(found.x)[2:]
 
 
-def _start(gram: Matrix, cross: Matrix, square: Numbers, counts: Numbers) -> Matrix:
+def _start(gram: Matrix, cross: Matrix, square: Matrix, counts: Matrix) -> Matrix:
     """L by moments of the least-squares coefficients of each question, with some spread in all of them."""
     inverse = numpy.linalg.pinv(gram, hermitian=True)
     found = (inverse @ cross[:, :, None])[:, :, 0]
