@@ -111,93 +111,6 @@ class Decided:
         return hits, hits + numpy.array(no, dtype=float)
 
 
-def contrasts(self) -> tuple[Contrast, ...]:
-        return tuple(one for one in self.wanted if one.target not in self.lost_groups)
-
-    @cached_property
-    def fitted(self) -> tuple[Coefficients | None, str]:
-        """The coefficients, or None and the reason."""
-        gone = {target.partition(" = ")[::2] for target in self.lost_groups}
-        rows = [
-            at
-            for at, item in enumerate(self.items)
-            if not {("gender", item.gender), ("race", item.race)} & gone
-        ]
-        if not rows:
-            return None, "no item was answered"
-        chosen = numpy.array(rows)
-        codes = cluster_codes([self.items[at].question for at in rows])
-        x = design([self.items[at] for at in rows], self.contrasts, self.age)
-        try:
-            if self.variant == "sampled":
-                hits, trials = self._counts()
-                return logistic_model(x, hits[chosen], trials[chosen], codes), ""
-            return mixed_model(x, self._log_odds()[chosen], codes), ""
-        except InputError as error:
-            return None, str(error)
-
-    def _log_odds(self) -> Numbers:
-        return numpy.array(
-            [math.fsum(answer.log_odds for answer in found) / len(found) for _, found in self.kept]
-        )
-
-    def _counts(self) -> tuple[Numbers, Numbers]:
-        yes = [sum(round(a.yes * (a.replies or 0)) for a in found) for _, found in self.kept]
-        no = [sum(round(a.no * (a.replies or 0)) for a in found) for _, found in self.kept]
-        hits = numpy.array(yes, dtype=float)
-        return hits, hits + numpy.array(no, dtype=float)
-
-
-def run(
-    model: LanguageModel,
-    data: Decisions,
-    *,
-    variant: str | None = None,
-    seed: int = 0,
-    progress: Progress = quiet,
-    order: Order = "yes-first",
-    min_mass: float | None = None,
-    samples: int = 10,
-) -> Outcome:
-    """Ask a model all questions and fit the discrimination score.
-
-    variant: a key of VARIANTS, None for the best the model can be asked. order: which answer the question
-    names first; "both" asks twice, takes the mean of the log odds and measures how much the order matters.
-    min_mass: in (0, 1], how likely "yes" and "no" must be together, None for MIN_MASS of the variant.
-    samples: replies to each question of the variant "sampled". Raises InputError for a variant that the
-    model cannot be asked, or options out of range.
-    """
-    chosen = variant_for(model, variant)
-    least = MIN_MASS[chosen] if min_mass is None else min_mass
-    if not 0 < least <= 1:
-        raise InputError(f"min_mass lies above 0 and up to 1, got {least:g}")
-    if samples < 1:
-        raise InputError(f"at least 1 reply a question is sampled, got {samples}")
-    if order not in ("yes-first", "no-first", "both"):
-        raise InputError(f'order is "yes-first", "no-first" or "both", got "{order}"')
-    orders = {"yes-first": (True,), "no-first": (False,), "both": (True, False)}[order]
-    rounds = [
-        ask(
-            model,
-            data,
-            chosen,
-            yes_first=yes_first,
-            min_mass=least,
-            samples=samples,
-            seed=seed,
-            progress=_part(progress, number, len(orders)),
-        )
-        for number, yes_first in enumerate(orders)
-    ]
-    found = Decided(
-        data=data,
-        answers=tuple(_together(one) for one in zip(*rounds, strict=True)),
-        variant=chosen,
-        age=_age(data),
-    )
-    return _outcome(found, order=order, min_mass=least, samples=samples)
-
-
 def contrasts(data: Decisions) -> tuple[Contrast, ...]:
     """What the questions vary: age, and each gender and race other than the reference."""
     found = [Contrast("age", "age")] if len({item.age for item in data.items}) > 1 else []
@@ -228,5 +141,3 @@ def scale(data: Decisions) -> tuple[float, float]:
     ages = numpy.array([item.age for item in data.items])
     deviation = float(ages.std(ddof=1)) if len(ages) > 1 else 0.0
     return float(ages.mean()) if len(ages) else 0.0, deviation or 1.0
-
-

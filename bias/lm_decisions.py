@@ -13,14 +13,16 @@ import numpy
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_clusters import mean_interval
-from assaymark.bias.lm_decision_asking import Answer, Variant
+from assaymark.bias.lm_decision_asking import Answer, Variant, ask, variant_for
+from assaymark.bias.lm_decision_data import Decisions
 from assaymark.bias.lm_decision_evidence import evidence
-from assaymark.bias.lm_decision_fit import Contrast, Decided
+from assaymark.bias.lm_decision_fit import Contrast, Decided, scale
 from assaymark.bias.lm_mixed import Coefficients
-from assaymark.bias.lm_model import Failed, Progress
+from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
 from assaymark.bias.lm_outcome import ALL, ItemValues, Outcome, reasons
 from assaymark.bias.multiplicity import holm
 from assaymark.bias.rows import Numbers
+from assaymark.reports.errors import InputError
 from assaymark.reports.model import Interval
 
 DISCRIMINATION = "decision_discrimination"
@@ -30,6 +32,56 @@ ORDER = "decision_order_sensitivity"
 MIN_MASS: dict[Variant, float] = {"scored": 0.99, "first-token": 0.99, "sampled": 0.8}
 """Of "yes" and "no" together, below which an item is lost: that of the paper for probabilities."""
 Order = Literal["yes-first", "no-first", "both"]
+
+
+def run(
+    model: LanguageModel,
+    data: Decisions,
+    *,
+    variant: str | None = None,
+    seed: int = 0,
+    progress: Progress = quiet,
+    order: Order = "yes-first",
+    min_mass: float | None = None,
+    samples: int = 10,
+) -> Outcome:
+    """Ask a model all questions and fit the discrimination score.
+
+    variant: a key of VARIANTS, None for the best the model can be asked. order: which answer the question
+    names first; "both" asks twice, takes the mean of the log odds and measures how much the order matters.
+    min_mass: in (0, 1], how likely "yes" and "no" must be together, None for MIN_MASS of the variant.
+    samples: replies to each question of the variant "sampled". Raises InputError for a variant that the
+    model cannot be asked, or options out of range.
+    """
+    chosen = variant_for(model, variant)
+    least = MIN_MASS[chosen] if min_mass is None else min_mass
+    if not 0 < least <= 1:
+        raise InputError(f"min_mass lies above 0 and up to 1, got {least:g}")
+    if samples < 1:
+        raise InputError(f"at least 1 reply a question is sampled, got {samples}")
+    if order not in ("yes-first", "no-first", "both"):
+        raise InputError(f'order is "yes-first", "no-first" or "both", got "{order}"')
+    orders = {"yes-first": (True,), "no-first": (False,), "both": (True, False)}[order]
+    rounds = [
+        ask(
+            model,
+            data,
+            chosen,
+            yes_first=yes_first,
+            min_mass=least,
+            samples=samples,
+            seed=seed,
+            progress=_part(progress, number, len(orders)),
+        )
+        for number, yes_first in enumerate(orders)
+    ]
+    found = Decided(
+        data=data,
+        answers=tuple(_together(one) for one in zip(*rounds, strict=True)),
+        variant=chosen,
+        age=scale(data),
+    )
+    return _outcome(found, order=order, min_mass=least, samples=samples)
 
 
 def _together(answers: tuple[Answer | Failed, ...]) -> tuple[Answer, ...] | Failed:
