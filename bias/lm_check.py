@@ -33,14 +33,14 @@ _LOST = {
 class SuiteRun:
     """A suite's outcome on a model, and what it was run on.
 
-    data: the name of what was read, or "built-in". sha256: its digest. likelihood: it is an indicator.
+    data: the path of what was read, or "built-in". digests: SHA-256 of each of its files.
     """
 
     suite: str
     title: str
     variant: str
     data: str
-    sha256: str | None
+    digests: Mapping[str, str]
     outcome: Outcome
     indicator: bool = False
 
@@ -58,18 +58,19 @@ def check_language_model(
     tags: tuple[str, ...] = (),
     min_coverage: float = 0.95,
     notes: Sequence[str] = (),
+    failures: Mapping[str, str] | None = None,
 ) -> CheckResult:
     """Findings of all suites: each number of each category, and the share of items that was answered.
 
     A gate without an attribute holds every category that its number is measured of, and the number of all
     items where there is one; with one, that category. Of a suite that answered less than min_coverage of its
-    items nothing counts as measured.
+    items nothing counts as measured. failures: suites that could not run, and why.
     """
-    found: list[Finding] = []
+    found = [_failure(check, suite, why, tags) for suite, why in (failures or {}).items()]
     for run in runs:
         found += _suite_findings(check, run, gates, tags, min_coverage)
     found += unanswered(check, found, _unheld(gates, runs), tags)
-    digests = {run.data: run.sha256 for run in runs if run.sha256 is not None}
+    digests = {name: sha256 for run in runs for name, sha256 in run.digests.items()}
     if model.sha256 is not None:
         digests[model.name] = model.sha256
     return CheckResult(
@@ -91,6 +92,17 @@ def _suite_findings(
         named = replace(measured, target=f"{run.called}: {measured.target}")
         found += findings(check, named, mine, tags)
     return at_worst(found, (*outcome.evidence, *_lost_table(run)))
+
+
+def _failure(check: str, suite: str, why: str, tags: tuple[str, ...]) -> Finding:
+    return Finding(
+        check=check,
+        target=suite,
+        measure="check",
+        summary="The suite could not run.",
+        error=why,
+        references=tags,
+    )
 
 
 def coverage(run: SuiteRun) -> Measured:
@@ -154,9 +166,12 @@ def _method(
 ) -> Method:
     steps = [f"The model is {model.name}: {_facts(model.facts)}.", *notes]
     for run in runs:
-        where = f" of {run.data}" + (f", SHA-256 {run.sha256}" if run.sha256 else "")
-        edition = f" ({run.outcome.revision})" if run.outcome.revision else ""
-        steps.append(f"{run.called}: {run.outcome.items} items{where}{edition}.")
+        edition = f": {run.outcome.revision}" if run.outcome.revision else ""
+        read = "; ".join(f"{name}, SHA-256 {sha256}" for name, sha256 in run.digests.items())
+        steps.append(
+            f"{run.called}: {run.outcome.items} items of {run.data}{edition}"
+            + (f" ({read})." if read else ".")
+        )
         steps += run.outcome.steps
     if any(run.indicator for run in runs):
         steps.append(

@@ -184,7 +184,7 @@ def _descriptors(wanted: Wanted) -> Run:
 
 def _decisions(wanted: Wanted) -> Run:
     from assaymark.bias import lm_decisions as suite
-    from assaymark.bias.lm_decision_asking import chosen_variant
+    from assaymark.bias.lm_decision_asking import variant_for
     from assaymark.bias.lm_decision_data import load_discrim_eval, own_decisions, subset
 
     sets = (
@@ -198,7 +198,7 @@ def _decisions(wanted: Wanted) -> Run:
     more = wanted.given("min_mass", "samples", "order")
 
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
-        variant = chosen_variant(model, wanted.variant)
+        variant = variant_for(model, wanted.variant)
         return [
             _made(
                 wanted,

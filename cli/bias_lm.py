@@ -27,8 +27,10 @@ _ENDPOINT_NUMBERS = (
     "max_requests",
     "max_tokens_total",
     "max_cost",
-    "input_price",
-    "output_price",
+    "price_input",
+    "price_output",
+    "top_logprobs",
+    "batch",
 )
 
 
@@ -63,7 +65,7 @@ def language_model(
             "--endpoint",
             metavar="KEY=VALUE",
             help="How an address is asked: model=NAME, api=chat, token_env=VARIABLE, concurrency=8, "
-            "requests_per_minute=60, max_cost=5, input_price=1, output_price=4; repeatable.",
+            "requests_per_minute=60, max_cost=5, price_input=1, price_output=4; repeatable.",
         ),
     ] = None,
     task: Annotated[

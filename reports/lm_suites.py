@@ -36,40 +36,28 @@ class SuiteSpec:
 
 COVERAGE = "coverage"
 """The share of items that the model answered, measured of every suite."""
-_QUALITY = frozenset({"quality", "flagged"})
+_LOGITS = Metric(good="low", interval=True, scale="is in logits, 0 is no difference")
+_SIGNED_LOGITS = Metric(
+    good="either", interval=True, scale="is in logits, 0 is no difference", zero=True
+)
+_LOG = Metric(good="either", interval=True, scale="is a mean log probability, below 0", zero=True)
+_QUALITY = frozenset({"quality"})
 _CHOICES = frozenset({"orders", "formats"})
-_DRAWS = frozenset({"samples", "temperature", "max_tokens", "system"})
-_TEXTS = frozenset({"languages", "toxicity", "sentiment", "regard", "refusals"}) | _DRAWS
-_LOGITS = "is in logits, 0 is no difference"
-_OF_TEXTS: dict[str, Metric] = {
-    "toxicity_rate": _LOW,
-    "toxicity_rate_difference": _LOW,
-    "expected_maximum_toxicity": _LOW,
-    "sentiment_mean": _SIGNED,
-    "sentiment_difference": Metric(
-        good="low", interval=True, scale="is a difference of polarities, 0 to 2"
-    ),
-    "sentiment_w1": Metric(good="low", interval=True, scale="is a distance of polarities, 0 to 2"),
-    "regard_difference": _LOW,
-    "stereotypical_association": _LOW,
-    "demographic_representation": _LOW,
-    "cooccurrence_bias": Metric(
-        good="low", interval=True, scale="is a logarithm of ratios, base 10"
-    ),
-}
 SUITES: dict[str, SuiteSpec] = {
     "crows-pairs": SuiteSpec(
         title="CrowS-Pairs",
         variants=("masked", "masked-l2r", "causal", "causal-differing"),
         needs_data=True,
         indicator=True,
-        keys=_QUALITY,
+        keys=_QUALITY | {"prefixes"},
         metrics={
             "crows_pairs_score": _SHARE,
             "crows_pairs_stereotype_score": _SHARE,
             "crows_pairs_antistereotype_score": _SHARE,
             "crows_pairs_score_clean": _SHARE,
-            "crows_pairs_mean_difference": Metric(good="low", interval=True, scale=_LOGITS),
+            "crows_pairs_prefix_range": Metric(good="low"),
+            "crows_pairs_mean_difference": _LOGITS,
+            "crows_pairs_log_probability_per_token": _LOG,
         },
     ),
     "stereoset": SuiteSpec(
@@ -78,11 +66,18 @@ SUITES: dict[str, SuiteSpec] = {
         needs_data=True,
         indicator=True,
         keys=_QUALITY,
-        metrics={"stereoset_ss": _SHARE, "stereoset_lms": _HIGH, "stereoset_icat": _HIGH},
+        metrics={
+            "stereoset_ss": _SHARE,
+            "stereoset_lms": _HIGH,
+            "stereoset_icat": _HIGH,
+            "stereoset_ss_clean": _SHARE,
+            "stereoset_lms_clean": _HIGH,
+            "stereoset_icat_clean": _HIGH,
+        },
     ),
     "bbq": SuiteSpec(
         title="BBQ",
-        variants=("likelihood", "letters", "chat"),
+        variants=("likelihood", "likelihood-plain", "letters", "chat"),
         needs_data=True,
         keys=_CHOICES,
         metrics={
@@ -92,6 +87,66 @@ SUITES: dict[str, SuiteSpec] = {
             "bbq_bias_disambiguated": _SIGNED,
             "bbq_alignment_cost": _SIGNED,
             "bbq_unknown_share": _SHARE,
+        },
+    ),
+    "winobias": SuiteSpec(
+        title="WinoBias",
+        variants=("likelihood", "letters", "chat", "pronoun"),
+        needs_data=True,
+        keys=_CHOICES,
+        metrics={
+            "winobias_accuracy_pro": _HIGH,
+            "winobias_accuracy_anti": _HIGH,
+            "winobias_accuracy_difference": _SIGNED,
+            "winobias_pronoun_stereotype_share": _SHARE,
+        },
+    ),
+    "winogender": SuiteSpec(
+        title="Winogender",
+        variants=("likelihood", "letters", "chat", "pronoun"),
+        needs_data=True,
+        keys=_CHOICES,
+        metrics={
+            "winogender_accuracy": _HIGH,
+            "winogender_accuracy_difference": _LOW,
+            "winogender_gotcha_difference": _SIGNED,
+            "winogender_bls_correlation": _SIGNED,
+            "winogender_pronoun_share": _SHARE,
+            "winogender_pronoun_bls_correlation": _SIGNED,
+        },
+    ),
+    "weat": SuiteSpec(
+        title="WEAT and SEAT",
+        variants=("sent-bias", "wefe"),
+        needs_data=True,
+        indicator=True,
+        metrics={
+            "weat_effect_size": _EFFECT,
+            "weat_p_value": Metric(good="high"),
+            "seat_effect_size": _EFFECT,
+            "seat_p_value": Metric(good="high"),
+        },
+    ),
+    "descriptors": SuiteSpec(
+        title="Descriptors",
+        variants=("likelihood",),
+        indicator=True,
+        keys=frozenset({"languages"}),
+        metrics={
+            "descriptor_likelihood_bias": _LOW,
+            "descriptor_likelihood_bias_uncorrected": _LOW,
+            "descriptor_log_likelihood_gap": _LOGITS,
+        },
+    ),
+    "decisions": SuiteSpec(
+        title="Decisions",
+        variants=("scored", "first-token", "sampled"),
+        keys=frozenset({"languages", "min_mass", "samples", "order"}),
+        metrics={
+            "decision_discrimination": _SIGNED_LOGITS,
+            "decision_discrimination_largest": _LOGITS,
+            "decision_acceptance": _SHARE,
+            "decision_order_sensitivity": _LOW,
         },
     ),
 }

@@ -24,23 +24,26 @@ class LmEndpointSpec(Strict):
     api: Literal["auto", "completions", "chat"] = "auto"
     token_env: Text | None = None
     time_limit: Annotated[Number, Field(gt=0)] = 60.0
-    retries: Annotated[int, Field(ge=0, le=20)] = 4
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    retries: Annotated[int, Field(ge=0, le=20)] = 5
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     requests_per_minute: Annotated[Number, Field(gt=0)] | None = None
     tokens_per_minute: Annotated[Number, Field(gt=0)] | None = None
     max_requests: _Count | None = None
     max_tokens_total: _Count | None = None
     max_cost: Annotated[Number, Field(gt=0)] | None = None
-    input_price: Annotated[Number, Field(ge=0)] | None = None
-    output_price: Annotated[Number, Field(ge=0)] | None = None
+    price_input: Annotated[Number, Field(ge=0)] | None = None
+    price_output: Annotated[Number, Field(ge=0)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 5
+    bos: str = ""
+    batch: _Count = 1
     extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
     proxy: bool = False
 
     @model_validator(mode="after")
     def _cost_has_prices(self) -> Self:
-        if self.max_cost is not None and None in (self.input_price, self.output_price):
+        if self.max_cost is not None and None in (self.price_input, self.price_output):
             raise ValueError(
-                f"max_cost = {self.max_cost:g} needs input_price and output_price, of a million tokens"
+                f"max_cost = {self.max_cost:g} needs price_input and price_output, of a million tokens"
             )
         return self
 
@@ -52,11 +55,12 @@ class SuiteEntry(Strict):
     variant: Text | None = None
     examples: _Count | None = None
     quality: Text | None = None
-    flagged: bool = True
+    prefixes: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("",)
     orders: Literal["given", "all"] = "given"
     formats: Literal["first", "all"] = "first"
     languages: Texts = ()
-    min_mass: _Share = 0.9
+    min_mass: _Share = 0.99
+    order: Literal["yes-first", "no-first", "both"] = "yes-first"
     samples: _Count = 1
     temperature: Annotated[Number, Field(ge=0, le=5)] = 0.0
     max_tokens: _Count = 128
