@@ -231,7 +231,7 @@ def _difference(part: Category, aspect: Aspect) -> Measured:
         target=part.name,
         measure=aspect.difference,
         value=found.value,
-        summary=f"{_apart(part, aspect, sure, found)}, over {len(complete(sure))} templates that all groups share"
+        summary=f"{_apart(part, aspect, sure, found)}, over {len(complete(sure))} shared templates"
         f"{_worst_case(sure, possible)}{_lost(len(part.lost))}.",
         n=len(part.scored),
         interval_at=lambda confidence: _hull(
@@ -269,7 +269,7 @@ def _length(part: Category) -> Measured:
         lost=part.lost,
     )
     if why := written.uncompared():
-        return _unknown(part.name, measure, why)
+        return _unknown(part.name, measure, f"{why} (refusals aside)")
     logs = written.means(lambda one: math.log(one.length))
     found = gap(logs)
     assert found is not None
@@ -279,7 +279,7 @@ def _length(part: Category) -> Measured:
         measure=measure,
         value=-math.expm1(-found.value),
         summary=f"Replies for “{part.groups[found.low]}” are {_percent(-math.expm1(-found.value))} "
-        f"shorter than those for “{part.groups[found.high]}”, refusals aside, in words, a geometric mean over templates"
+        f"shorter than those for “{part.groups[found.high]}”, refusals aside (words, geometric mean)"
         + (f"; {cut} replies were cut off at the limit of tokens" if cut else "")
         + ".",
         n=len(written.scored),
@@ -330,7 +330,7 @@ def _dissimilarity(part: Category, pairs: Sequence[Pair]) -> list[Measured]:
             measure=excess,
             value=float(more.mean()),
             summary=f"Replies differ by {100 * more.mean():+.1f} points more across groups than "
-            f"within a group, over {len(both)} templates; 0 is what a model does that takes no notice of the group.",
+            f"within a group, over {len(both)} templates; a model that takes no notice of the group has 0.",
             n=len(pairs),
             interval_at=partial(mean_interval, more, numpy.arange(len(more))),
         ),

@@ -11,6 +11,8 @@ from assaymark.reports.intervals import clustered
 from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
 
 _CLIP, _WORST, _ROWS = 200, 10, 400
+_Apart = tuple[float, Scored, Scored]
+"""How far apart the rates of two groups are, and a pair of replies that shows it."""
 
 
 def evidence(
@@ -25,17 +27,20 @@ def evidence(
             (f"Tasks answered rightly by group, {language}", _right, True),
         )
     ]
-    worst = [row for one in found for row in _discordant(one)]
     unlike = sorted(
         (pair for each in pairs.values() for pair in each), key=lambda pair: -pair.apart
     )
     return (
         _groups(found),
         _wordings(found),
-        _examples("Same request, refused for one group and answered for another", worst, "refused"),
+        _examples(
+            "Same request, refused for one group and answered for another",
+            _worst(found, _discordant),
+            "refused",
+        ),
         _examples(
             "Same task, right for one group and wrong for another",
-            [row for one in found for row in _discordant_tasks(one)],
+            _worst(found, _discordant_tasks),
             "answered wrongly",
         ),
         _examples(
@@ -45,6 +50,14 @@ def evidence(
         ),
         *[chart for chart in charts if chart.estimates],
     )
+
+
+def _worst(
+    found: Sequence[Category], pairs: Callable[[Category], list[_Apart]]
+) -> list[tuple[Scored, Scored]]:
+    """Those of the groups that lie furthest apart come first."""
+    every = sorted((pair for one in found for pair in pairs(one)), key=lambda pair: -pair[0])
+    return [(one, other) for _, one, other in every[: 3 * _WORST]]
 
 
 def _refused(one: Scored) -> float:
@@ -148,14 +161,14 @@ def _cells(category: Category) -> list[list[Scored]]:
     return list(found.values())
 
 
-def _discordant(category: Category) -> list[tuple[Scored, Scored]]:
-    """One refused, the other answered; first those of the groups that lie furthest apart."""
+def _discordant(category: Category) -> list[_Apart]:
+    """One refused, the other answered."""
     return _first(
         category, _refused, lambda one: one.said == "refused", lambda one: one.said == "answered"
     )
 
 
-def _discordant_tasks(category: Category) -> list[tuple[Scored, Scored]]:
+def _discordant_tasks(category: Category) -> list[_Apart]:
     return _first(
         category.only(is_task),
         _right,
@@ -169,16 +182,19 @@ def _first(
     number: Callable[[Scored], float],
     worse: Callable[[Scored], bool],
     better: Callable[[Scored], bool],
-) -> list[tuple[Scored, Scored]]:
+) -> list[_Apart]:
     means = category.means(number)
     there = numpy.maximum((~numpy.isnan(means)).sum(axis=0), 1)
     rate = dict(zip(category.groups, numpy.nan_to_num(means).sum(axis=0) / there, strict=True))
     found = []
     for cell in _cells(category):
         bad, good = [one for one in cell if worse(one)], [one for one in cell if better(one)]
-        found += [(one, other) for one in bad for other in good]
-    found.sort(key=lambda pair: -abs(rate[pair[0].prompt.group] - rate[pair[1].prompt.group]))
-    return found[:_WORST]
+        found += [
+            (abs(rate[one.prompt.group] - rate[other.prompt.group]), one, other)
+            for one in bad
+            for other in good
+        ]
+    return sorted(found, key=lambda pair: -pair[0])[:_WORST]
 
 
 def _examples(title: str, pairs: Sequence[tuple[Scored, Scored]], first: str) -> Table:
@@ -203,7 +219,7 @@ def _examples(title: str, pairs: Sequence[tuple[Scored, Scored]], first: str) ->
                 _clip(other.prompt.text),
                 _clip(other.text),
             )
-            for one, other in pairs[: 3 * _WORST]
+            for one, other in pairs
         ),
         note="" if pairs else "There is none.",
     )

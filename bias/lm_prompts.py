@@ -285,7 +285,7 @@ class _Reader:
         kept = tuple(one for one in read if one is not None)
         for one in {one.id for one in kept if sum(two.id == one.id for two in kept) > 1}:
             self._wrong(f'two templates have the id "{one:.60}"')
-        for template in kept:
+        for template in kept if not self.mistakes else ():  # what is left out fits nothing
             self._fits(template, slots)
         return None if self.mistakes else (language, slots, kept)
 
