@@ -481,3 +481,35 @@ def test_options_that_make_no_sense_are_told() -> None:
     short = LanguageModel(name="m", key="k", generate=lambda prompts, sampling, progress: [])
     with pytest.raises(InputError, match="gave 0 replies to"):
         run(short, data)
+
+
+def test_a_real_model_is_asked() -> None:
+    """GPT-2 of random weights: its noise is no refusal, and its replies are its own to the last word."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from assaymark.bias.lm_local import of_transformers
+
+    prompts = expand(shipped(("en",)), slots=["pronoun"], values=1)
+    vocabulary = sorted({word for prompt in prompts for word in prompt.text.split()})
+    words = Tokenizer(
+        models.WordLevel(
+            {word: place for place, word in enumerate(["<end>", *vocabulary])}, "<end>"
+        )
+    )
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="<end>", bos_token="<end>", unk_token="<end>"
+    )
+    torch.manual_seed(0)
+    size = {"n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 1}
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    network = GPT2LMHeadModel(GPT2Config(vocab_size=len(vocabulary) + 1, **size, **ends))
+    model = of_transformers(network, tokenizer)
+    outcome = run(model, shipped(("en",)), slots=["pronoun"], values=1, max_tokens=6)
+    assert (outcome.items, outcome.answered + sum(outcome.lost.values())) == (36, 36)
+    assert outcome.answered >= 30
+    assert number(outcome.measured, "refusal_rate_difference", "en pronoun").value == 0.0
+    again = run(model, shipped(("en",)), slots=["pronoun"], values=1, max_tokens=6)
+    assert [one.value for one in again.measured] == [one.value for one in outcome.measured]
