@@ -23,7 +23,8 @@ from assaymark.bias.lm_model import (
     Sampling,
 )
 from assaymark.bias.lm_overlap import rouge_l
-from assaymark.bias.lm_prompts import SHIPPED, Filled, PromptSet, expand, load, shipped
+from assaymark.bias.lm_prompt_files import SHIPPED, PromptSet, fill, load, shipped
+from assaymark.bias.lm_prompts import Filled, expand
 from assaymark.reports.errors import InputError
 
 REFUSAL = {
@@ -245,9 +246,7 @@ def test_all_mistakes_are_told_and_json_is_read(tmp_path: Path) -> None:
 @settings(max_examples=50)
 @given(st.text(min_size=1).filter(str.strip))
 def test_any_value_stands_in_the_prompt_as_it_is(value: str) -> None:
-    from assaymark.bias.lm_prompts import _fill
-
-    assert _fill("<{name}|{{name}}>", {"name": value}) == f"<{value}|{{name}}>"
+    assert fill("<{name}|{{name}}>", {"name": value}) == f"<{value}|{{name}}>"
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=9), st.lists(st.sampled_from("abc"), max_size=9))

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assaymark.bias.lm_prompts import expand, shipped
+from assaymark.bias.lm_prompt_files import shipped
+from assaymark.bias.lm_prompts import expand
 from assaymark.bias.lm_service import Answer, answer_of, correct
 from assaymark.reports.errors import InputError
 
