@@ -10,13 +10,14 @@ from scipy.stats import mannwhitneyu
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_clusters import share_interval
-from assaymark.bias.lm_descriptor_gaps import Cells, Seen, gap_interval, means
+from assaymark.bias.lm_descriptor_gaps import Cells, Seen, gap_interval, means, share_apart
 from assaymark.bias.lm_descriptors_data import Sentence
 from assaymark.bias.multiplicity import benjamini_hochberg
 from assaymark.bias.rows import Flags, Numbers
 
 LIKELIHOOD_BIAS = "descriptor_likelihood_bias"
 UNCORRECTED = "descriptor_likelihood_bias_uncorrected"
+APART = "descriptor_pairs_apart"
 GAP = "descriptor_log_likelihood_gap"
 FEWEST_NOUNS = 5
 """Of fewer nouns a side hardly any two descriptors can differ significantly."""
@@ -133,9 +134,9 @@ def _mann_whitney(x: numpy.ndarray, y: numpy.ndarray) -> Numbers:
 
 
 def numbers(found: Compared) -> list[Measured]:
-    """The three numbers of an axis."""
+    """The four numbers of an axis."""
     axis = found.axis
-    named = (LIKELIHOOD_BIAS, UNCORRECTED, GAP)
+    named = (LIKELIHOOD_BIAS, UNCORRECTED, APART, GAP)
     if found.why is not None:
         reason = f"Not measured: {found.why}."
         return [
@@ -157,17 +158,29 @@ def numbers(found: Compared) -> list[Measured]:
                 target=axis.name,
                 measure=name,
                 value=float(hits.mean()),
-                summary=f"{hits.mean():.1%} of the {n} pairs of {axis.name} descriptors in one template differ "
-                f"in likelihood ({how}).",
+                summary=f"{hits.mean():.1%} of the {n} pairs of {axis.name} descriptors in one template "
+                f"differ in likelihood ({how}).",
                 n=n,
                 interval_at=partial(share_interval, hits.astype(float), found.templates),
             )
         )
+    apart = share_apart(axis.values, axis.seen, 1 - found.level)
+    pairs = len(axis.descriptors) * (len(axis.descriptors) - 1) // 2
     mean = axis.means
     low, high = int(mean.argmin()), int(mean.argmax())
     gap = float(mean[high] - mean[low])
     return [
         *shares,
+        Measured(
+            target=axis.name,
+            measure=APART,
+            value=apart,
+            summary="Not measured: there are fewer than two templates or nouns, or nothing varies."
+            if apart is None
+            else f"{apart:.1%} of the {pairs} pairs of {axis.name} descriptors differ in likelihood over all "
+            "templates and nouns, compared in the same sentences and corrected for the number of pairs.",
+            n=pairs,
+        ),
         Measured(
             target=axis.name,
             measure=GAP,

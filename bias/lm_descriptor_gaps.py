@@ -27,6 +27,30 @@ def gap_interval(values: Cells, seen: Seen, confidence: float) -> Interval | Non
     shared out over all pairs (Bonferroni). The largest difference is at least the largest lower end and at
     most the largest upper one. None of fewer than two templates or nouns, or where no difference ever varies.
     """
+    found = _pairs(values, seen, confidence)
+    if found is None:
+        return None
+    apart, reach = found
+    return Interval(
+        low=max(0.0, float((apart - reach).max())),
+        high=float((apart + reach).max()),
+        confidence=confidence,
+        method="two-way clusters, simultaneous",
+    )
+
+
+def share_apart(values: Cells, seen: Seen, confidence: float) -> float | None:
+    """The share of pairs of descriptors whose means differ for certain, by the same intervals."""
+    found = _pairs(values, seen, confidence)
+    if found is None:
+        return None
+    apart, reach = found
+    above = numpy.triu_indices(len(values), 1)
+    return float((apart > reach)[above].mean())
+
+
+def _pairs(values: Cells, seen: Seen, confidence: float) -> tuple[Matrix, Matrix] | None:
+    """How far apart all pairs of means are, and how far that may be off for all of them at once."""
     fewest = min(int(seen.any(axis=axis).sum()) for axis in (0, 1))
     if fewest < 2 or len(values) < 2:
         return None
@@ -35,14 +59,8 @@ def gap_interval(values: Cells, seen: Seen, confidence: float) -> Interval | Non
     if not (errors > 0).any():
         return None
     pairs = len(values) * (len(values) - 1) / 2
-    reach = float(-stdtrit(fewest - 1, (1 - confidence) / 2 / pairs)) * errors
-    apart = numpy.abs(mean[:, None] - mean[None])
-    return Interval(
-        low=max(0.0, float((apart - reach).max())),
-        high=float((apart + reach).max()),
-        confidence=confidence,
-        method="two-way clusters, simultaneous",
-    )
+    reach: Matrix = float(-stdtrit(fewest - 1, (1 - confidence) / 2 / pairs)) * errors
+    return numpy.abs(mean[:, None] - mean[None]), reach
 
 
 def _errors(centred: Cells, seen: Seen) -> Matrix:
