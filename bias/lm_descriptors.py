@@ -60,9 +60,10 @@ def run(
 
     Of each axis `descriptor_likelihood_bias`, `descriptor_likelihood_bias_uncorrected` and
     `descriptor_pairs_apart` (shares in [0, 1], lower is better), and `descriptor_log_likelihood_gap` (nats
-    per token, lower is better). level: of the Mann–Whitney tests and of the false discovery rate. An axis that loses more than largest_loss of its
-    templates with nouns, or has fewer than five nouns left in a template, is not measured. seed: not
-    used, nothing is drawn. Raises InputError for a model without log probabilities.
+    per token, lower is better). level: of the Mann–Whitney tests and of the false discovery rate. An axis
+    that loses more than largest_loss of its templates with nouns (a template with fewer than five nouns left
+    is lost) is not measured. seed: not used, nothing is drawn. Raises InputError for a model without log
+    probabilities.
     """
     if model.score is None:
         raise InputError(

@@ -168,7 +168,7 @@ def test_pickles_wrong_arrays_bombs_and_changes_are_refused(
         ({"words": numpy.arange(2), "vectors": rows}, "words as text"),
         ({"other": rows}, "expected words, vectors"),
     ):
-        numpy.savez(path, **arrays)  # type: ignore[arg-type]
+        numpy.savez(path, **arrays)
         with pytest.raises(InputError, match=said):
             vectors(path)
     text = written(tmp_path, "words.txt", lines(WORDS).encode())

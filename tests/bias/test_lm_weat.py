@@ -81,7 +81,7 @@ def number(outcome: Outcome, measure: str, target: str) -> Measured:
     return next(one for one in outcome.measured if (one.measure, one.target) == (measure, target))
 
 
-@pytest.mark.parametrize("sizes", [(8, 8), (5, 7), (6, 3), (1, 4), (2, 1)])
+@pytest.mark.parametrize("sizes", [(6, 6), (5, 7), (6, 3), (1, 4), (2, 1)])
 @pytest.mark.parametrize("shift", [1.0, 0.0, -0.7])
 def test_exact_p_values_are_those_of_enumeration(sizes: tuple[int, int], shift: float) -> None:
     rng = numpy.random.default_rng(sizes[0])
@@ -106,7 +106,7 @@ def test_ties_count_and_the_order_of_words_does_not(x: list[int], y: list[int]) 
     assert swapped.two_sided == found.two_sided
 
 
-def test_weat6_takes_less_than_a_twentieth_of_a_second() -> None:
+def test_weat6_is_enumerated_in_less_than_a_twentieth_of_a_second() -> None:
     rng = numpy.random.default_rng(0)
     x, y = rng.normal(size=8) + 1, rng.normal(size=8)
     permutation_test(x, y)
@@ -114,6 +114,7 @@ def test_weat6_takes_less_than_a_twentieth_of_a_second() -> None:
     found = permutation_test(x, y)
     assert time.process_time() - began < 0.05
     assert found.splits == 12_870
+    assert (found.greater, found.two_sided) == pytest.approx(enumerated(x, y), abs=0)
 
 
 def test_forty_words_are_counted_exactly_as_sampling_says() -> None:
