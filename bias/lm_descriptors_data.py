@@ -64,6 +64,7 @@ def own(language: str = "en", path: Path | str = _OWN) -> Descriptors:
     for gender in nouns:
         if gender not in _GENDERS:
             raise InputError(f"{where}.nouns.{gender} is not known{nearest(gender, _GENDERS)}")
+    _once(f"{where}.nouns", [noun for some in nouns.values() for noun in some])
     axes = _table(f"{where}.axes", part.get("axes"))
     sentences = (
         Sentence(
@@ -215,9 +216,13 @@ def _texts(where: str, value: object) -> list[str]:
         or not all(isinstance(one, str) and one for one in value)
     ):
         raise InputError(f"{where} is missing or no list of texts as expected")
-    if len(set(value)) < len(value):
-        raise InputError(f"{where} has a text twice: expected texts that differ")
+    _once(where, value)
     return value
+
+
+def _once(where: str, texts: list[str]) -> None:
+    if len(set(texts)) < len(texts):
+        raise InputError(f"{where} has a text twice: expected texts that differ")
 
 
 def _json(path: Path, raw: bytes) -> dict[str, Any]:

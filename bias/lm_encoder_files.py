@@ -23,12 +23,16 @@ _MOST_FILES = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A folder with a model. modules: the classes that modules.json names, none where there is none."""
+    """A folder with a model. modules: the classes that modules.json names, none where there is none.
+
+    digest: of all files; weights: of the weights alone. revision: the commit, of a model of the hub.
+    """
 
     folder: Path
     modules: tuple[tuple[str, Path], ...]
     digest: str
     weights: str
+    revision: str | None
 
 
 def find(spec: str, folder: Path) -> Found:
@@ -36,7 +40,7 @@ def find(spec: str, folder: Path) -> Found:
 
     Raises InputError for a model that is not there, that needs code, pickles or another download.
     """
-    place = _place(spec, folder)
+    place, revision = _place(spec, folder)
     files = [path for path in sorted(place.rglob("*")) if _is_read(place, path)]
     if len(files) > _MOST_FILES:
         raise InputError(f"{spec} has {len(files)} files: expected the folder of one model")
@@ -56,10 +60,11 @@ def find(spec: str, folder: Path) -> Found:
         modules=modules,
         digest=_digest(files, place),
         weights=_digest(weights, place),
+        revision=revision,
     )
 
 
-def _place(spec: str, folder: Path) -> Path:
+def _place(spec: str, folder: Path) -> tuple[Path, str | None]:
     hub, online = spec.startswith("hf:"), spec.startswith("hf://")
     name, _, revision = (
         spec.removeprefix("hf:").removeprefix("//").partition("@")
@@ -73,7 +78,7 @@ def _place(spec: str, folder: Path) -> Path:
     if not name:
         raise InputError(f"{spec!r} names no model: expected a folder, hf:NAME or hf://OWNER/NAME")
     if not online and (folder / name).is_dir():
-        return folder / name
+        return folder / name, None
     if not hub:
         raise InputError(
             f"{spec} is no folder: name one with config.json, or a model with hf:{spec}"
@@ -81,7 +86,7 @@ def _place(spec: str, folder: Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(
+        place = Path(
             snapshot_download(
                 name,
                 revision=revision or None,
@@ -90,6 +95,7 @@ def _place(spec: str, folder: Path) -> Path:
                 local_files_only=not online,
             )
         )
+        return place, place.name
     except Exception as error:
         if online:
             raise InputError(f"{spec} cannot be downloaded: {first_line(error)}") from error

@@ -55,6 +55,7 @@ def encoder(
         name=spec,
         key=f"{found.digest}:{how}",
         sha256=found.weights,
+        revision=found.revision,
         batch_size=batch_size,
     )
 
@@ -67,6 +68,7 @@ def of_hidden_states(
     name: str,
     key: str,
     sha256: str | None = None,
+    revision: str | None = None,
     batch_size: int = _BATCH,
 ) -> LanguageModel:
     """The hidden states of a masked or causal model of transformers that is in memory, on its device.
@@ -90,7 +92,7 @@ def of_hidden_states(
         name=name,
         key=f"{key}:{pooling}",
         sha256=sha256,
-        facts={"pooling": POOLING[pooling], "window": _said(window)},
+        facts={"pooling": POOLING[pooling]} | _facts(window, tokenizer, revision),
         embed=_embed(encode, length, window, batch_size),
     )
 
@@ -130,9 +132,9 @@ def _sentence_transformer(spec: str, found: Found, device: str, batch_size: int)
         sha256=found.weights,
         facts={
             "encoder": ", ".join(_kind(kind, part, spec) for kind, part in found.modules),
-            "window": _said(window),
             "prompt": str(model.prompts.get(model.default_prompt_name) or "none"),
-        },
+        }
+        | _facts(window, tokenizer, found.revision),
         embed=_embed(encode, length, window, batch_size),
     )
 
@@ -194,8 +196,11 @@ def _window(network: nn.Module, tokenizer: Any) -> int:
     return int(min([_WITHOUT_WINDOW, *(one for one in said if one)]))
 
 
-def _said(window: int) -> str:
-    return "not limited" if window == _WITHOUT_WINDOW else f"{window} tokens"
+def _facts(window: int, tokenizer: Any, revision: str | None) -> dict[str, str]:
+    return {
+        "window": "not limited" if window == _WITHOUT_WINDOW else f"{window} tokens",
+        "tokenizer": type(tokenizer).__name__,
+    } | ({} if revision is None else {"revision": revision})
 
 
 def _embed(

@@ -36,7 +36,8 @@ STEPS = (
     "Effect size: mean association of X less that of Y, in standard deviations over both.",
     "p-value: the share of all splits of the words into sets of the same sizes that are at least as extreme "
     "(ties included), counted one by one where that is feasible, else of random splits; sentences about one "
-    "word count as their mean. Adjusted over the tests of this run by Holm's method.",
+    "word count as their mean. Sets that lost words keep the sizes that are left. Adjusted over the tests of "
+    "this run by Holm's method.",
     "Interval: BCa bootstrap over target words; the attribute words are taken as given.",
 )
 NOT_TESTED = (
@@ -266,7 +267,7 @@ def _numbers(one: Associated, adjusted: float | None, variant: str, seed: int) -
     )
     p = one.by_word
     chance = (
-        f"Of {p.method} of the words into two sets, a share of {p.greater:.2g} differ as much in the "
+        f"Of {p.method} of the words into two sets, a share of {p.greater:.2g} differs as much in the "
         f"direction of the stereotype, {p.two_sided:.2g} in either direction ({adjusted:.2g} adjusted for "
         "all tests)."
     )
