@@ -35,12 +35,13 @@ class Found:
     revision: str | None
 
 
-def find(spec: str, folder: Path) -> Found:
+def find(spec: str, folder: Path, revision: str | None = None) -> Found:
     """The folder that a spec names: a path in `folder`, hf:NAME in the local cache, or hf://NAME@REVISION.
 
+    revision: of a model of the hub, where the spec names none.
     Raises InputError for a model that is not there, that needs code, pickles or another download.
     """
-    place, revision = _place(spec, folder)
+    place, commit = _place(spec, folder, revision)
     files = [path for path in sorted(place.rglob("*")) if _is_read(place, path)]
     if len(files) > _MOST_FILES:
         raise InputError(f"{spec} has {len(files)} files: expected the folder of one model")
@@ -60,21 +61,15 @@ def find(spec: str, folder: Path) -> Found:
         modules=modules,
         digest=_digest(files, place),
         weights=_digest(weights, place),
-        revision=revision,
+        revision=commit,
     )
 
 
-def _place(spec: str, folder: Path) -> tuple[Path, str | None]:
+def _place(spec: str, folder: Path, revision: str | None) -> tuple[Path, str | None]:
     hub, online = spec.startswith("hf:"), spec.startswith("hf://")
-    name, _, revision = (
-        spec.removeprefix("hf:").removeprefix("//").partition("@")
-        if online
-        else (
-            spec.removeprefix("hf:"),
-            "",
-            "",
-        )
-    )
+    name, pinned = spec.removeprefix("hf:"), ""
+    if online:
+        name, _, pinned = name.removeprefix("//").partition("@")
     if not name:
         raise InputError(f"{spec!r} names no model: expected a folder, hf:NAME or hf://OWNER/NAME")
     if not online and (folder / name).is_dir():
@@ -89,7 +84,7 @@ def _place(spec: str, folder: Path) -> tuple[Path, str | None]:
         place = Path(
             snapshot_download(
                 name,
-                revision=revision or None,
+                revision=pinned or revision,
                 allow_patterns=_FILES,
                 ignore_patterns=["onnx/*", "openvino/*"],
                 local_files_only=not online,

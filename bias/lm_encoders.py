@@ -33,16 +33,18 @@ def encoder(
     device: str = "cpu",
     *,
     pooling: Pool | None = None,
+    revision: str | None = None,
     batch_size: int = _BATCH,
 ) -> LanguageModel:
     """A model that embeds sentences: a folder, hf:NAME of the local cache, or hf://NAME@REVISION of the hub.
 
     A folder of sentence-transformers is run as it was saved, another one of transformers with the mean of
-    the last hidden states. pooling: take the hidden states of the model in any case, and these of them. Texts
-    longer than the model's window are not known: a part of a text is not the text. Raises InputError for a
-    model that is not there, is not whole, or needs code or pickles.
+    the last hidden states. pooling: take the hidden states of the model in any case, and these of them.
+    revision: of a model of the hub, where the spec names none. Texts longer than the model's window are not
+    known: a part of a text is not the text. Raises InputError for a model that is not there, is not whole, or
+    needs code or pickles.
     """
-    found = find(spec, Path() if folder is None else folder)
+    found = find(spec, Path() if folder is None else folder, revision)
     if found.modules and pooling is None:
         return _sentence_transformer(spec, found, device, batch_size)
     place = next((part for kind, part in found.modules if kind == "Transformer"), found.folder)

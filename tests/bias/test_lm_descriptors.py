@@ -208,6 +208,36 @@ def test_lost_scores_are_counted_and_too_many_measure_nothing(
     assert (table.rows[0][4] is None) == (not measured)
 
 
+def test_a_real_model_is_scored_as_transformers_does(tmp_path: Path) -> None:
+    """A GPT-2 of random weights: the gap from the losses that it computes itself."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from assaymark.bias.lm_local import of_transformers
+
+    data = small(tmp_path, descriptors=4, templates=3, nouns=5)
+    words = sorted({word for one in data.sentences for word in one.text.split()})
+    vocabulary = {word: place for place, word in enumerate(["<s>", *words])}
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="<s>")
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(vocabulary), n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=0
+    )
+    network = GPT2LMHeadModel(config).eval()
+    outcome = lm_descriptors.run(of_transformers(network, tokenizer, name="tiny"), data)
+    assert outcome.answered == outcome.items == 60
+    means: dict[str, list[float]] = {}
+    for one in data.sentences:
+        ids = torch.tensor([[0, *(vocabulary[word] for word in one.text.split())]])
+        with torch.no_grad():
+            means.setdefault(one.descriptor, []).append(-float(network(ids, labels=ids).loss))
+    levels = [numpy.mean(some) for some in means.values()]
+    assert value(outcome, GAP) == pytest.approx(max(levels) - min(levels), abs=1e-5)
+
+
 @pytest.mark.parametrize("level", [0.0, -math.inf, math.nan])
 def test_answers_without_a_difference_or_a_number_measure_nothing(
     tmp_path: Path, level: float
