@@ -55,7 +55,7 @@ def encoder(
         tokenizer,
         pooling=how,
         name=spec,
-        key=f"{found.digest}:{how}",
+        key=found.digest,
         sha256=found.weights,
         revision=found.revision,
         batch_size=batch_size,
@@ -102,9 +102,8 @@ def of_hidden_states(
 def _sentence_transformer(spec: str, found: Found, device: str, batch_size: int) -> LanguageModel:
     place = next((part for kind, part in found.modules if kind == "Transformer"), None)
     if place is not None:
-        _transformer(
-            spec, place, "cpu"
-        )  # sentence-transformers does not tell which tensors it lacks
+        # sentence-transformers does not tell which tensors it lacks
+        _transformer(spec, place, "cpu")
     try:
         from sentence_transformers import SentenceTransformer
 
