@@ -19,7 +19,8 @@ class Opening:
     """How a model is opened.
 
     spec: a folder, hf:NAME, hf://NAME, an http(s) address with `served` (the model's name there) and
-    `endpoint`, package.module:name, or a file of word vectors. embeds: vectors of texts are wanted too.
+    `endpoint`, package.module:name, or a file of word vectors. embeds: vectors of texts are wanted too; pooling: of
+    which hidden states.
     revision: of a model of the hub; of code or a server, the user's word for what its answers depend on.
     """
 
@@ -34,6 +35,7 @@ class Opening:
     served: str | None = None
     endpoint: EndpointOptions | None = None
     embeds: bool = False
+    pooling: Literal["mean", "cls", "last"] | None = None
 
 
 def open_model(how: Opening) -> LanguageModel:
@@ -80,7 +82,7 @@ def _encoder(how: Opening) -> LanguageModel:
     _needs("sentence_transformers", how.spec)
     from assaymark.bias.lm_encoders import encoder
 
-    return encoder(how.spec, how.folder, how.device)
+    return encoder(how.spec, how.folder, how.device, pooling=how.pooling, revision=how.revision)
 
 
 def _local(how: Opening) -> LanguageModel:

@@ -77,6 +77,9 @@ def language_model(
     batch_size: Annotated[
         int | None, typer.Option(help="Sequences in one pass; default: found.", min=1)
     ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="WEAT: mean, cls or last of the hidden states.")
+    ] = None,
     examples: Annotated[
         int | None, typer.Option(help="A random sample of each large suite instead of all.", min=1)
     ] = None,
@@ -120,6 +123,7 @@ def language_model(
         "revision": revision,
         "precision": precision,
         "batch_size": batch_size,
+        "pooling": pooling,
         "endpoint": _endpoint(endpoint),
         "suites": _suites(suite, settings or [], examples),
         "cache": cache if cache is not None else (False if no_cache else None),

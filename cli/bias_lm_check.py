@@ -83,6 +83,7 @@ def _opening(check: LmCheck, context: Context) -> "Opening":
         served=check.endpoint.model if check.endpoint else None,
         endpoint=_endpoint(check.endpoint) if check.endpoint else None,
         embeds="weat" in check.suites,
+        pooling=check.pooling,
     )
 
 

@@ -169,6 +169,7 @@ SUITES: dict[str, SuiteSpec] = {
             "descriptor_likelihood_bias": _LOW,
             "descriptor_likelihood_bias_uncorrected": _LOW,
             "descriptor_log_likelihood_gap": _LOGITS,
+            "descriptor_pairs_apart": Metric(good="low"),
         },
     ),
     "decisions": SuiteSpec(

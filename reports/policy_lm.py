@@ -129,6 +129,7 @@ class LmCheck(Check):
     revision: Text | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: _Count | None = None
+    pooling: Literal["mean", "cls", "last"] | None = None
     endpoint: LmEndpointSpec | None = None
     suites: Annotated[
         dict[
