@@ -16,6 +16,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MINIMUM_MASS = 0.5
 """Of the first token, what the letters must have together before their probabilities are taken."""
 _LONGEST = 20_000
+_NEAR = 300
+"""How far around a statement its object and a negation are looked for, so that no reply takes long to read."""
 _NEGATION = re.compile(r"\b(?:not|never|neither|nor|cannot|no|none|without|\w+n't)\b", re.I)
 _HEDGE = re.compile(
     r"\?|\b(?:wrong|incorrect|false|assum\w*|stereotyp\w*|bias\w*|unfair\w*|might|may|could|would|"
@@ -165,8 +167,9 @@ class _Reader:
         votes: set[int] = set()
         for sentence in re.split(r"\n+|(?<=\w\w[.!?])\s+(?=[A-Z(])", text):
             for cue in _CUE.finditer(sentence):
-                named = self._object(sentence[cue.end() :])
-                denied = named and _NEGATION.search(sentence[: cue.start()])
+                named = self._object(sentence[cue.end() : cue.end() + _NEAR])
+                before = sentence[max(cue.start() - _NEAR, 0) : cue.start()]
+                denied = named and _NEGATION.search(before)
                 votes |= self.all if denied else named
             votes |= self._praised(sentence)
         return votes
@@ -174,7 +177,7 @@ class _Reader:
     def own_words(self, text: str) -> set[int]:
         """One short sentence that has the text of one option in it."""
         words = plain(text).split()
-        named, left = self._mentions(words)
+        named, left = self._mentions(words) if len(words) <= _NEAR else (set(), [])
         if len(named) != 1:
             return set()
         if named <= self.unknown:
