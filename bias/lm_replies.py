@@ -17,8 +17,8 @@ MINIMUM_MASS = 0.5
 """Of the first token, what the letters must have together before their probabilities are taken."""
 _LONGEST = 20_000
 _NEAR = 300
-"""How far around a statement its object and a negation are looked for, so that no reply takes long to read."""
-_NEGATION = re.compile(r"\b(?:not|never|neither|nor|cannot|no|none|without|\w+n't)\b", re.I)
+"""How far from a statement its object and a negation are looked for, so that no reply takes long."""
+_NEGATION = re.compile(r"(?:\b(?:not|never|neither|nor|cannot|no|none|without)|n't)\b", re.I)
 _HEDGE = re.compile(
     r"\?|\b(?:wrong|incorrect|false|assum\w*|stereotyp\w*|bias\w*|unfair\w*|might|may|could|would|"
     r"if|either|both|or|and|maybe|perhaps|possibl[ey]|unlikely|sorry|between|than)\b",
@@ -237,15 +237,16 @@ class _Reader:
 
     def _praised(self, sentence: str) -> set[int]:
         found = re.search(
-            rf"(.*?)[(\[]?\b([{self.letters}])[)\]]?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:most\s+)?"
+            rf"[(\[]?\b([{self.letters}])[)\]]?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:most\s+)?"
             r"(?:likely\s+)?(?:correct|right|best|answer)\b",
             sentence,
         )
-        if found is None or _NEGATION.search(found[1]):
+        before = "" if found is None else sentence[max(found.start() - _NEAR, 0) : found.start()]
+        if found is None or _NEGATION.search(before):
             return set()
-        if re.search(r"(?:\b(?:or|and)|[/,&])\s*$", found[1], re.I):
+        if re.search(r"(?:\b(?:or|and)|[/,&])\s*$", before, re.I):
             return self.all
-        return {self.letters.index(found[2])}
+        return {self.letters.index(found[1])}
 
     def _opening(self, text: str) -> set[int]:
         return self._begins(plain(text).split())[0]

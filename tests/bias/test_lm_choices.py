@@ -254,6 +254,7 @@ def test_mistakes(call: object, says: str) -> None:
         call()
 
 
+@pytest.mark.long
 def test_a_real_model_chooses_what_its_logits_say() -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
