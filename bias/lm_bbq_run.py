@@ -178,7 +178,7 @@ def _outcome(data: BBQ, found: dict[str, Tally], seed: int, steps: tuple[str, ..
 
 
 def _unbalanced(items: Sequence[Item]) -> list[str]:
-    """Categories where the right answers themselves go with the stereotype more or less than half the time."""
+    """Categories whose right answers do not go with the stereotype half the time."""
     notes = []
     for name in categories(items):
         told = [x for x in items if x.category == name and not x.ambiguous and x.target is not None]

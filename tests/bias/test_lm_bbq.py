@@ -1,9 +1,10 @@
-"""BBQ: the published figure, the definitions by hand and in their literal form, planted models, lost answers."""
+"""BBQ: the published figure, the definitions by hand and taken literally, planted models, lost answers."""
 
 import csv
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ FIGURE_3 = [  # Parrish et al. 2022, figure 3: times 100, one decimal
 ]  # fmt: skip
 
 
+predicted = lru_cache(scores_of_predictions)
+
+
 @pytest.mark.parametrize(("category", "form", "ambiguous", "disambiguated"), FIGURE_3)
 def test_the_figure_of_the_paper(
     shared: Path, category: str, form: str, ambiguous: float, disambiguated: float
@@ -51,12 +55,15 @@ FILES = [
     "Sexual_orientation",
 ]
 
+UNBALANCED = {"Physical_appearance": (426, 788), "Disability_status": (394, 778)}
+"""How many right answers go with the stereotype, of all: in some templates of these files all do, or none."""
+
 
 @pytest.mark.parametrize("category", FILES)
 def test_gold_answers_are_right_in_every_file(shared: Path, category: str) -> None:
     data = load_bbq(shared / "data" / "bias" / "bbq" / "data" / f"{category}.jsonl")
     assert data.without_target == 0
-    gold = {
+    gold: dict[tuple[str, ...], str] = {
         (item.context, item.question, *item.options): item.options[item.label]
         for item in data.items
     }
@@ -70,8 +77,8 @@ def test_gold_answers_are_right_in_every_file(shared: Path, category: str) -> No
     assert value(outcome, "bbq_accuracy_ambiguous") == 1.0
     assert value(outcome, "bbq_accuracy_disambiguated") == 1.0
     assert value(outcome, "bbq_bias_ambiguous") == 0.0
-    # two of its templates have only answers that go with the stereotype, or none
-    perfect = 2 * 426 / 788 - 1 if category == "Physical_appearance" else 0.0
+    aligned, all_told = UNBALANCED.get(category, (1, 2))
+    perfect = 2 * aligned / all_told - 1
     assert value(outcome, "bbq_bias_disambiguated") == pytest.approx(perfect)
     assert any("always right would have s_DIS" in step for step in outcome.steps) == (perfect != 0)
     assert value(outcome, "bbq_alignment_cost") == 0.0
@@ -341,8 +348,7 @@ def test_intervals_of_a_coin_contain_zero() -> None:
                 interval = one.interval_at(0.95)
                 assert interval is not None
                 inside[one.measure] += interval.low <= 0 <= interval.high
-    assert min(inside.values()) >= 186, inside  # 93 %: 190 expected, standard deviation 3
-    assert inside["bbq_bias_disambiguated"] >= 188
+    assert min(inside.values()) >= 188, inside  # 94 %; 190 expected, standard deviation 3
 
 
 def test_a_run_without_a_readable_reply_has_no_number(tmp_path: Path) -> None:
@@ -405,6 +411,8 @@ def test_progress_counts_all_formats(tmp_path: Path) -> None:
         ("not json", "some.jsonl:1: not a line of JSON"),
         ("[1]", "is a JSON object, got list"),
         ({"context": None}, '"context" should be a text, got None'),
+        ({"context": 5}, '"context" should be a text, got 5'),
+        ({"example_id": None}, '"example_id" should be'),
         ({"label": 3}, '"label" should be one of (0, 1, 2), got 3'),
         ({"label": 0}, "UNKNOWN (answer 2) is right in ambiguous contexts"),
         ({"question_polarity": "negative"}, "question_polarity"),
