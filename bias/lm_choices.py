@@ -135,8 +135,8 @@ class Asked:
 def formats_for(mode: Mode, wanted: str | Sequence[str], *, stem: bool) -> tuple[str, ...]:
     """The names of the prompt formats, the first of which is the main one.
 
-    wanted: names or one name, none for the usual one, "all" for all that fit. stem: whether the questions have one, which
-    is then the usual way to ask them.
+    wanted: names or one name, none for the usual one, "all" for all that fit. stem: whether the questions
+    have one, which is then the usual way to ask them.
     Raises InputError of an unknown name.
     """
     known = [name for name in FORMATS[mode] if stem or name != "stem"]
