@@ -10,6 +10,7 @@ from assaymark.bias.findings import Measured
 from assaymark.bias.lm_bbq import BBQ, UNKNOWN, Item, load_bbq
 from assaymark.bias.lm_bbq_scores import categories, item_values, part_of, scores
 from assaymark.bias.lm_choice_files import clip
+from assaymark.bias.lm_choice_replies import plain
 from assaymark.bias.lm_choice_report import (
     Formats,
     ask_all,
@@ -22,7 +23,6 @@ from assaymark.bias.lm_choice_report import (
 from assaymark.bias.lm_choices import SAMPLING, Mode, Orders, Question, Tally
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
 from assaymark.bias.lm_outcome import Outcome
-from assaymark.bias.lm_replies import plain
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Cell, Evidence, Table
 

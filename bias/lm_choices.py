@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy
 
+from assaymark.bias.lm_choice_replies import LETTERS, letter_masses, parse_reply, starts_with_letter
 from assaymark.bias.lm_model import (
     Capability,
     Continuation,
@@ -27,7 +28,6 @@ from assaymark.bias.lm_model import (
     quiet,
 )
 from assaymark.bias.lm_outcome import reasons
-from assaymark.bias.lm_replies import LETTERS, letter_masses, parse_reply, starts_with_letter
 from assaymark.bias.rows import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lm_plain_models import replying, scoring
 
 from assaymark.bias.lm_choice_intervals import difference_within, mean_within, ratio_within
+from assaymark.bias.lm_choice_replies import letter_masses, parse_reply
 from assaymark.bias.lm_choices import (
     FORMATS,
     Chosen,
@@ -23,7 +24,6 @@ from assaymark.bias.lm_choices import (
     tally,
 )
 from assaymark.bias.lm_model import Continuation, Failed, LanguageModel, Progress, Reply, Scored
-from assaymark.bias.lm_replies import letter_masses, parse_reply
 from assaymark.reports.errors import InputError
 
 UNKNOWN = ["Can't be determined", "Unknown", "Cannot be determined", "Not enough information"]
