@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from assaymark.cli.bias_images import images
+from assaymark.cli.bias_lm import language_model
 from assaymark.cli.bias_options import (
     Bands,
     Intersections,
@@ -226,6 +227,7 @@ def mitigate(
 
 
 app.command("images", epilog=EPILOG)(images)
+app.command("lm", epilog=EPILOG)(language_model)
 
 
 def _run(check: Table, seed: int, output: list[Path] | None, exit_zero: bool) -> None:

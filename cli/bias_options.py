@@ -49,11 +49,19 @@ SliceLoss = Annotated[
 ]
 Maximum = Annotated[
     list[str] | None,
-    typer.Option("--max", metavar="METRIC=VALUE", help="Exit 1 when it is more; repeatable."),
+    typer.Option(
+        "--max",
+        metavar="METRIC[@OF]=VALUE",
+        help="Exit 1 when it is more, of all columns or categories or one; repeatable.",
+    ),
 ]
 Minimum = Annotated[
     list[str] | None,
-    typer.Option("--min", metavar="METRIC=VALUE", help="Exit 1 when it is less; repeatable."),
+    typer.Option(
+        "--min",
+        metavar="METRIC[@OF]=VALUE",
+        help="Exit 1 when it is less, of all columns or categories or one; repeatable.",
+    ),
 ]
 On = Annotated[
     str | None,
@@ -111,7 +119,7 @@ def bands_of(given: list[str] | None) -> Table | None:
 
 
 def gates_of(maximum: list[str], minimum: list[str], on: str | None) -> list[Table] | None:
-    """Gates from METRIC=VALUE, all of them; held on the worse bound where the metric has an interval."""
+    """Gates from METRIC=VALUE or METRIC@OF=VALUE; held on the worse bound where there is an interval."""
     from assaymark.reports.policy import METRICS
 
     if on not in (None, "estimate", "upper", "lower", "bound"):
@@ -123,9 +131,10 @@ def gates_of(maximum: list[str], minimum: list[str], on: str | None) -> list[Tab
         for metric, text in (_pair(each, f"--{key}") for each in given):
             found = numbers(text) or []
             value = found[0] if len(found) == 1 else text  # the policy says what it expects
+            metric, at, attribute = metric.partition("@")
             known = [table[metric] for table in METRICS.values() if metric in table]
             bound = side if not known or known[0].interval else "estimate"
-            gates.append(
-                {"metric": metric, key: value, "on": "estimate" if on == "estimate" else bound}
-            )
+            gate: Table = {"metric": metric, key: value}
+            gate["on"] = "estimate" if on == "estimate" else bound
+            gates.append({**gate, "attribute": attribute} if at else gate)
     return gates or None

@@ -8,6 +8,7 @@ from typing import Any
 
 from assaymark.cli.bias_checks import bias_table
 from assaymark.cli.bias_images_check import bias_images
+from assaymark.cli.bias_lm_check import language_model
 from assaymark.cli.mitigation_check import mitigation
 from assaymark.cli.opening import (
     Context,
@@ -23,6 +24,7 @@ from assaymark.cli.opening import (
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy import ProvenanceCheck
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
+from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,
@@ -270,5 +272,6 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     BiasTableCheck: bias_table,
     BiasImagesCheck: bias_images,
     MitigationCheck: mitigation,
+    LmCheck: language_model,
     ProvenanceCheck: _provenance,
 }

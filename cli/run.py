@@ -26,6 +26,7 @@ from assaymark.reports.model import (
     Run,
 )
 from assaymark.reports.policy import Policy
+from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import DataCheck
 from assaymark.reports.policy_types import Check
@@ -52,7 +53,9 @@ def forget(job: Job) -> None:
 
 
 def _seed_and_device(job: Job) -> tuple[int, str]:
-    needs_device = any(isinstance(check, DataCheck | ProtectionCheck) for check in job.policy.check)
+    needs_device = any(
+        isinstance(check, DataCheck | ProtectionCheck | LmCheck) for check in job.policy.check
+    )
     return (
         job.policy.seed if job.seed is None else job.seed,
         choose(job.device) if needs_device else "cpu",

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from assaymark.reports.bias_metrics import BINARY, MITIGATION, MULTICLASS, RANKING, REGRESSION
+from assaymark.reports.lm_suites import METRICS as LANGUAGE_MODEL
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
+from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_robustness import (
     CertificateCheck,
@@ -71,6 +73,7 @@ METRICS: dict[str, dict[str, Metric]] = {
     "bias.table": BINARY | MULTICLASS | REGRESSION | RANKING,
     "bias.images": BINARY | MULTICLASS,
     "bias.mitigation": MITIGATION,
+    "bias.lm": LANGUAGE_MODEL,
     "provenance": {"trusted_files": Metric(good="high"), "intact_files": Metric(good="high")},
 }
 
@@ -94,6 +97,7 @@ AnyCheck = Annotated[
     | BiasTableCheck
     | BiasImagesCheck
     | MitigationCheck
+    | LmCheck
     | ProvenanceCheck,
     Field(discriminator="kind"),
 ]
@@ -108,6 +112,7 @@ KINDS: dict[str, type[Check]] = {
     "bias.table": BiasTableCheck,
     "bias.images": BiasImagesCheck,
     "bias.mitigation": MitigationCheck,
+    "bias.lm": LmCheck,
     "provenance": ProvenanceCheck,
 }
 

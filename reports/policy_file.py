@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from assaymark.reports.errors import InputError, Place, PolicyError, nearest
 from assaymark.reports.policy import KINDS, METRICS, Policy, WaiverEntry
 from assaymark.reports.policy_bias import AcceptedRun, ImpactRatioKeys, SliceSearch
+from assaymark.reports.policy_lm import SuiteEntry
 from assaymark.reports.policy_protection import ProtectionCheck, RecogniserEntry
 from assaymark.reports.policy_robustness import AttackSpec, Normalize
 from assaymark.reports.policy_tournament import Entrant
@@ -34,6 +35,7 @@ _NESTED: dict[str, type[BaseModel]] = {
     "slices": SliceSearch,
     "impact_ratios": ImpactRatioKeys,
     "accepted": AcceptedRun,
+    "suites": SuiteEntry,
 }
 _PATH_SUFFIXES = {".onnx", ".pt2", ".ts", ".pt", ".pth", ".pkl", ".safetensors", ".npz", ".npy"}
 _PATH_SUFFIXES |= {".csv", ".parquet", ".arrow", ".feather", ".tsv", ".skops", ".json"}
@@ -234,6 +236,10 @@ def specs(check: Check) -> Iterator[tuple[KeyPath, str]]:
     for key in ("defenses", "surrogates"):
         for place, entry in enumerate(getattr(check, key, ())):
             yield (key, place, "model"), entry.model
+    for name, entry in getattr(check, "suites", {}).items():
+        for key in ("data", "quality"):
+            if getattr(entry, key) is not None:
+                yield ("suites", name, key), getattr(entry, key)
 
 
 def _exists(path: Path) -> bool:

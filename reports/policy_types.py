@@ -84,7 +84,7 @@ class GateEntry(Strict):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     severity: Severity = "high"
     attribute: Text | None = None
-    """Bias only: the sensitive column the gate is about; without it, all of them."""
+    """Bias only: the sensitive column or the category the gate is about; without it, all of them."""
     defense: Text | None = None
     """Tournament only: the defense the gate is about; without it, all of them."""
 

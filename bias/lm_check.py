@@ -1,0 +1,191 @@
+"""The bias check of a language model: what its suites measured, held against the limits of a policy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from assaymark.bias.check import at_worst
+from assaymark.bias.findings import Measured, findings, unanswered
+from assaymark.bias.lm_model import LanguageModel
+from assaymark.bias.lm_outcome import ALL, Outcome
+from assaymark.reports.intervals import wilson
+from assaymark.reports.model import (
+    CheckResult,
+    Evidence,
+    Finding,
+    Gate,
+    Interval,
+    Method,
+    Table,
+)
+
+COVERAGE = "coverage"
+_LOST = {
+    "error": "the model or its server failed",
+    "too-long": "longer than the model's window",
+    "unparsable": "a reply that could not be read",
+    "not-offered": "no log probability from the server",
+    "ceiling": "the cost ceiling was reached",
+    "not-tokenizable": "no tokens to score",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteRun:
+    """A suite's outcome on a model, and what it was run on.
+
+    data: the path of what was read, or "built-in". digests: SHA-256 of each of its files.
+    """
+
+    suite: str
+    title: str
+    variant: str
+    data: str
+    digests: Mapping[str, str]
+    outcome: Outcome
+    indicator: bool = False
+
+    @property
+    def called(self) -> str:
+        return f"{self.title} ({self.variant})"
+
+
+def check_language_model(
+    check: str,
+    model: LanguageModel,
+    runs: Sequence[SuiteRun],
+    *,
+    gates: Sequence[Gate] = (),
+    tags: tuple[str, ...] = (),
+    min_coverage: float = 0.95,
+    notes: Sequence[str] = (),
+    failures: Mapping[str, str] | None = None,
+) -> CheckResult:
+    """Findings of all suites: each number of each category, and the share of items that was answered.
+
+    A gate without an attribute holds every category that its number is measured of, and the number of all
+    items where there is one; with one, that category. Of a suite that answered less than min_coverage of its
+    items nothing counts as measured. failures: suites that could not run, and why.
+    """
+    found = [_failure(check, suite, why, tags) for suite, why in (failures or {}).items()]
+    for run in runs:
+        found += _suite_findings(check, run, gates, tags, min_coverage)
+    found += unanswered(check, found, _unheld(gates, runs), tags)
+    digests = {name: sha256 for run in runs for name, sha256 in run.digests.items()}
+    if model.sha256 is not None:
+        digests[model.name] = model.sha256
+    return CheckResult(
+        findings=tuple(found), method=_method(check, model, runs, notes), digests=digests
+    )
+
+
+def _suite_findings(
+    check: str, run: SuiteRun, gates: Sequence[Gate], tags: tuple[str, ...], min_coverage: float
+) -> list[Finding]:
+    outcome = run.outcome
+    share = outcome.answered / outcome.items if outcome.items else None
+    short = share is None or share < min_coverage
+    found: list[Finding] = []
+    for measured in (coverage(run), *outcome.measured):
+        mine = [gate for gate in gates if gate.attribute in (None, measured.target)]
+        if short and measured.measure != COVERAGE:
+            measured = _uncovered(measured, outcome, min_coverage)
+        named = replace(measured, target=f"{run.called}: {measured.target}")
+        found += findings(check, named, mine, tags)
+    return at_worst(found, (*outcome.evidence, *_lost_table(run)))
+
+
+def _failure(check: str, suite: str, why: str, tags: tuple[str, ...]) -> Finding:
+    return Finding(
+        check=check,
+        target=suite,
+        measure="check",
+        summary="The suite could not run.",
+        error=why,
+        references=tags,
+    )
+
+
+def coverage(run: SuiteRun) -> Measured:
+    """The share of a suite's items that the model answered."""
+    outcome = run.outcome
+    lost = ", ".join(f"{count} × {_LOST.get(kind, kind)}" for kind, count in _reasons(outcome))
+    ties = "" if outcome.ties is None else f" {outcome.ties} are ties."
+
+    def interval_at(confidence: float) -> Interval | None:
+        return wilson(outcome.answered, outcome.items, confidence) if outcome.items else None
+
+    return Measured(
+        target=ALL,
+        measure=COVERAGE,
+        value=outcome.answered / outcome.items if outcome.items else None,
+        summary=f"{outcome.answered} of {outcome.items} items of {run.called} could be scored"
+        + (f"; not: {lost}." if lost else ".")
+        + ties,
+        n=outcome.items,
+        interval_at=interval_at,
+    )
+
+
+def _reasons(outcome: Outcome) -> list[tuple[str, int]]:
+    return sorted(outcome.lost.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _uncovered(measured: Measured, outcome: Outcome, least: float) -> Measured:
+    """The same number, not measured: what is missing could have changed it."""
+    return replace(
+        measured,
+        value=None,
+        summary=f"Not measured: only {outcome.answered} of {outcome.items} items were answered, and less "
+        f"than {least:.0%} (min_coverage) say nothing of the others.",
+        interval_at=lambda confidence: None,
+    )
+
+
+def _lost_table(run: SuiteRun) -> tuple[Evidence, ...]:
+    if not run.outcome.lost:
+        return ()
+    rows = tuple((_LOST.get(kind, kind), count) for kind, count in _reasons(run.outcome))
+    return (
+        Table(title=f"{run.called}: items without a score", columns=("reason", "items"), rows=rows),
+    )
+
+
+def _unheld(gates: Sequence[Gate], runs: Sequence[SuiteRun]) -> list[Gate]:
+    """The gates that no number of any suite answers."""
+    held = {
+        (measured.measure, target)
+        for run in runs
+        for measured in (*run.outcome.measured, coverage(run))
+        for target in (measured.target, None)
+    }
+    return [gate for gate in gates if (gate.metric, gate.attribute) not in held]
+
+
+def _method(
+    check: str, model: LanguageModel, runs: Sequence[SuiteRun], notes: Sequence[str]
+) -> Method:
+    steps = [f"The model is {model.name}: {_facts(model.facts)}.", *notes]
+    for run in runs:
+        edition = f": {run.outcome.revision}" if run.outcome.revision else ""
+        read = "; ".join(f"{name}, SHA-256 {sha256}" for name, sha256 in run.digests.items())
+        steps.append(
+            f"{run.called}: {run.outcome.items} items of {run.data}{edition}"
+            + (f" ({read})." if read else ".")
+        )
+        steps += run.outcome.steps
+    if any(run.indicator for run in runs):
+        steps.append(
+            "Benchmarks of likelihoods are indicators: they compare what a model finds likely, not what "
+            "it does for people, and their items have known flaws (Blodgett et al. 2021)."
+        )
+    return Method(
+        check=check,
+        title=f"Bias of the language model {model.name}",
+        steps=tuple(steps),
+        not_tested=tuple(dict.fromkeys(one for run in runs for one in run.outcome.not_tested)),
+        sources=tuple(dict.fromkeys(one for run in runs for one in run.outcome.sources)),
+    )
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in facts.items()) or "nothing more is known"

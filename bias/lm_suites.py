@@ -1,0 +1,241 @@
+"""The suites for language models by name: each reads its data, and then asks a model."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from assaymark.bias.lm_check import SuiteRun
+from assaymark.bias.lm_model import LanguageModel, Progress, quiet
+from assaymark.bias.lm_outcome import Outcome
+
+T = TypeVar("T")
+BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A suite as it was asked for.
+
+    data: the path as it was written, None for what is built in; folder: what paths are relative to.
+    variant: None for the one that fits the model. examples: a random sample of so many items. options: what
+    else the suite takes, by the names of the policy.
+    """
+
+    suite: str
+    data: str | None = None
+    folder: Path = Path()
+    variant: str | None = None
+    examples: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / (self.data or "")
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of the options that were given."""
+        return {name: self.options[name] for name in names if name in self.options}
+
+    def sample(self, items: Sequence[T]) -> tuple[T, ...]:
+        """The items, or a random sample of them in their order."""
+        if self.examples is None or self.examples >= len(items):
+            return tuple(items)
+        chosen = random.Random(f"{self.suite} {self.seed}").sample(range(len(items)), self.examples)
+        return tuple(items[place] for place in sorted(chosen))
+
+
+Run = Callable[[LanguageModel, Progress], list[SuiteRun]]
+"""Asks a model. Raises InputError for a model that cannot be asked so."""
+
+
+def prepare(wanted: Wanted) -> Run:
+    """Reads what a suite needs, so that its mistakes are known before a model is loaded."""
+    return SUITES[wanted.suite](wanted)
+
+
+def _crows_pairs(wanted: Wanted) -> Run:
+    from assaymark.bias import lm_crows_pairs as suite
+    from assaymark.bias.lm_crows_pairs_data import load_crows_pairs
+
+    data = load_crows_pairs(wanted.path)
+    quality = _quality(wanted, [pair.id for pair in data.pairs])
+    data = replace(data, pairs=wanted.sample(data.pairs))
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        variant = wanted.variant or suite.default_variant(model)
+        outcome = suite.run(
+            model,
+            data,
+            variant=variant,
+            seed=wanted.seed,
+            progress=progress,
+            quality=quality,
+            **wanted.given("prefixes"),
+        )
+        return [_made(wanted, "CrowS-Pairs", variant, outcome, {data.name: data.sha256})]
+
+    return run
+
+
+def _stereoset(wanted: Wanted) -> Run:
+    from assaymark.bias import lm_stereoset as suite
+    from assaymark.bias.lm_stereoset_data import load_stereoset
+
+    data = load_stereoset(wanted.path)
+    quality = _quality(wanted, [cluster.id for cluster in data.clusters])
+    data = replace(data, clusters=wanted.sample(data.clusters))
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        variant = wanted.variant or suite.default_variant(model)
+        outcome = suite.run(
+            model, data, variant=variant, seed=wanted.seed, progress=progress, quality=quality
+        )
+        return [_made(wanted, "StereoSet", variant, outcome, {data.name: data.sha256})]
+
+    return run
+
+
+def _quality(wanted: Wanted, ids: list[str]) -> Any:
+    from assaymark.bias.lm_quality import load_quality
+
+    named = wanted.options.get("quality")
+    return None if named is None else load_quality(wanted.folder / named, ids)
+
+
+def _bbq(wanted: Wanted) -> Run:
+    from assaymark.bias.lm_bbq import load_bbq
+    from assaymark.bias.lm_bbq_run import run_bbq
+
+    data = load_bbq(wanted.path)
+    data = replace(data, items=wanted.sample(data.items))
+    return _questions(wanted, "BBQ", data, run_bbq)
+
+
+def _winobias(wanted: Wanted) -> Run:
+    from assaymark.bias.lm_winobias import load_winobias
+    from assaymark.bias.lm_winobias_run import run_winobias
+
+    return _questions(wanted, "WinoBias", load_winobias(wanted.path), run_winobias)
+
+
+def _winogender(wanted: Wanted) -> Run:
+    from assaymark.bias.lm_winogender import load_winogender
+    from assaymark.bias.lm_winogender_run import run_winogender
+
+    return _questions(wanted, "Winogender", load_winogender(wanted.path), run_winogender)
+
+
+def _questions(wanted: Wanted, title: str, data: Any, ask: Callable[..., Outcome]) -> Run:
+    """A suite of questions with options: likelihoods where the model tells them, else written replies."""
+    more = wanted.given("orders")
+    if wanted.options.get("formats") == "all":
+        more["formats"] = "all"
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        variant = wanted.variant or ("likelihood" if model.score else "chat")
+        outcome = ask(model, data, variant=variant, seed=wanted.seed, progress=progress, **more)
+        return [_made(wanted, title, variant, outcome, data.digests)]
+
+    return run
+
+
+def _weat(wanted: Wanted) -> Run:
+    from assaymark.bias import lm_weat as suite
+    from assaymark.bias.lm_weat_data import load
+
+    data = load(wanted.path)
+    variant: Any = wanted.variant or "sent-bias"
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        outcome = suite.run(model, data, variant=variant, seed=wanted.seed, progress=progress)
+        return [_made(wanted, "WEAT", variant, outcome, data.digests)]
+
+    return run
+
+
+def _descriptors(wanted: Wanted) -> Run:
+    from assaymark.bias import lm_descriptors as suite
+    from assaymark.bias.lm_descriptors_data import holistic_bias, own
+
+    sets = (
+        {"": holistic_bias(wanted.path)}
+        if wanted.data is not None
+        else {language: own(language) for language in wanted.options.get("languages", ("en",))}
+    )
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        return [
+            _made(
+                wanted,
+                "Descriptors",
+                f"likelihood{language and f', {language}'}",
+                suite.run(model, data, seed=wanted.seed, progress=progress),
+                data.digests,
+            )
+            for language, data in sets.items()
+        ]
+
+    return run
+
+
+def _decisions(wanted: Wanted) -> Run:
+    from assaymark.bias import lm_decisions as suite
+    from assaymark.bias.lm_decision_asking import variant_for
+    from assaymark.bias.lm_decision_data import load_discrim_eval, own_decisions, subset
+
+    sets = (
+        {"": load_discrim_eval(wanted.path)}
+        if wanted.data is not None
+        else {lang: own_decisions(lang) for lang in wanted.options.get("languages", ("en",))}
+    )
+    if wanted.examples is not None:
+        people = wanted.examples
+        sets = {lang: subset(one, people, seed=wanted.seed) for lang, one in sets.items()}
+    more = wanted.given("min_mass", "samples", "order")
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        variant = variant_for(model, wanted.variant)
+        return [
+            _made(
+                wanted,
+                "Decisions",
+                f"{variant}{language and f', {language}'}",
+                suite.run(model, one, variant=variant, seed=wanted.seed, progress=progress, **more),
+                {wanted.data or "decision questions": one.sha256},
+            )
+            for language, one in sets.items()
+        ]
+
+    return run
+
+
+def _made(
+    wanted: Wanted, title: str, variant: str, outcome: Outcome, digests: Mapping[str, str]
+) -> SuiteRun:
+    return SuiteRun(
+        suite=wanted.suite,
+        title=title,
+        variant=variant,
+        data=wanted.data or BUILT_IN,
+        digests=digests,
+        outcome=outcome,
+        indicator=wanted.suite in INDICATORS,
+    )
+
+
+SUITES: dict[str, Callable[[Wanted], Run]] = {
+    "crows-pairs": _crows_pairs,
+    "stereoset": _stereoset,
+    "bbq": _bbq,
+    "winobias": _winobias,
+    "winogender": _winogender,
+    "weat": _weat,
+    "descriptors": _descriptors,
+    "decisions": _decisions,
+}
+INDICATORS = frozenset({"crows-pairs", "stereoset", "weat", "descriptors"})
+"""Benchmarks of likelihoods and distances: they say what a model finds likely, not what it does."""

@@ -1,0 +1,159 @@
+"""The suites for language models that a policy may name, and what may be said about each."""
+
+from dataclasses import dataclass, field
+
+from assaymark.reports.policy_types import Metric
+
+_SHARE = Metric(good="either", interval=True)
+_HIGH, _LOW = Metric(good="high", interval=True), Metric(good="low", interval=True)
+_SIGNED = Metric(
+    good="either", interval=True, scale="lies between -1 and 1, 0 is no bias", zero=True
+)
+_EFFECT = Metric(
+    good="either",
+    interval=True,
+    scale="is an effect size in standard deviations, 0 is no association",
+    zero=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteSpec:
+    """What a policy may say about a suite.
+
+    variants: the first is taken where none is named. needs_data: there is nothing built in. keys: options
+    beside data, variant and examples. indicator: likelihoods or distances rather than what a model does
+    for people; limits on those need the policy's word that they may fail a build.
+    """
+
+    title: str
+    variants: tuple[str, ...]
+    metrics: dict[str, Metric]
+    needs_data: bool = False
+    indicator: bool = False
+    keys: frozenset[str] = field(default_factory=frozenset)
+
+
+COVERAGE = "coverage"
+"""The share of items that the model answered, measured of every suite."""
+_LOGITS = Metric(good="low", interval=True, scale="is in logits, 0 is no difference")
+_SIGNED_LOGITS = Metric(
+    good="either", interval=True, scale="is in logits, 0 is no difference", zero=True
+)
+_LOG = Metric(good="either", interval=True, scale="is a mean log probability, below 0", zero=True)
+_QUALITY = frozenset({"quality"})
+_CHOICES = frozenset({"orders", "formats"})
+SUITES: dict[str, SuiteSpec] = {
+    "crows-pairs": SuiteSpec(
+        title="CrowS-Pairs",
+        variants=("masked", "masked-l2r", "causal", "causal-differing"),
+        needs_data=True,
+        indicator=True,
+        keys=_QUALITY | {"prefixes"},
+        metrics={
+            "crows_pairs_score": _SHARE,
+            "crows_pairs_stereotype_score": _SHARE,
+            "crows_pairs_antistereotype_score": _SHARE,
+            "crows_pairs_score_clean": _SHARE,
+            "crows_pairs_prefix_range": Metric(good="low"),
+            "crows_pairs_mean_difference": _LOGITS,
+            "crows_pairs_log_probability_per_token": _LOG,
+        },
+    ),
+    "stereoset": SuiteSpec(
+        title="StereoSet",
+        variants=("masked", "causal"),
+        needs_data=True,
+        indicator=True,
+        keys=_QUALITY,
+        metrics={
+            "stereoset_ss": _SHARE,
+            "stereoset_lms": _HIGH,
+            "stereoset_icat": _HIGH,
+            "stereoset_ss_clean": _SHARE,
+            "stereoset_lms_clean": _HIGH,
+            "stereoset_icat_clean": _HIGH,
+        },
+    ),
+    "bbq": SuiteSpec(
+        title="BBQ",
+        variants=("likelihood", "likelihood-plain", "letters", "chat"),
+        needs_data=True,
+        keys=_CHOICES,
+        metrics={
+            "bbq_accuracy_ambiguous": _HIGH,
+            "bbq_accuracy_disambiguated": _HIGH,
+            "bbq_bias_ambiguous": _SIGNED,
+            "bbq_bias_disambiguated": _SIGNED,
+            "bbq_alignment_cost": _SIGNED,
+            "bbq_unknown_share": _SHARE,
+        },
+    ),
+    "winobias": SuiteSpec(
+        title="WinoBias",
+        variants=("likelihood", "letters", "chat", "pronoun"),
+        needs_data=True,
+        keys=_CHOICES,
+        metrics={
+            "winobias_accuracy_pro": _HIGH,
+            "winobias_accuracy_anti": _HIGH,
+            "winobias_accuracy_difference": _SIGNED,
+            "winobias_pronoun_stereotype_share": _SHARE,
+        },
+    ),
+    "winogender": SuiteSpec(
+        title="Winogender",
+        variants=("likelihood", "letters", "chat", "pronoun"),
+        needs_data=True,
+        keys=_CHOICES,
+        metrics={
+            "winogender_accuracy": _HIGH,
+            "winogender_accuracy_difference": _LOW,
+            "winogender_gotcha_difference": _SIGNED,
+            "winogender_bls_correlation": _SIGNED,
+            "winogender_pronoun_share": _SHARE,
+            "winogender_pronoun_bls_correlation": _SIGNED,
+        },
+    ),
+    "weat": SuiteSpec(
+        title="WEAT and SEAT",
+        variants=("sent-bias", "wefe"),
+        needs_data=True,
+        indicator=True,
+        metrics={
+            "weat_effect_size": _EFFECT,
+            "weat_p_value": Metric(good="high"),
+            "seat_effect_size": _EFFECT,
+            "seat_p_value": Metric(good="high"),
+        },
+    ),
+    "descriptors": SuiteSpec(
+        title="Descriptors",
+        variants=("likelihood",),
+        indicator=True,
+        keys=frozenset({"languages"}),
+        metrics={
+            "descriptor_likelihood_bias": _LOW,
+            "descriptor_likelihood_bias_uncorrected": _LOW,
+            "descriptor_log_likelihood_gap": _LOGITS,
+        },
+    ),
+    "decisions": SuiteSpec(
+        title="Decisions",
+        variants=("scored", "first-token", "sampled"),
+        keys=frozenset({"languages", "min_mass", "samples", "order"}),
+        metrics={
+            "decision_discrimination": _SIGNED_LOGITS,
+            "decision_discrimination_largest": _LOGITS,
+            "decision_acceptance": _SHARE,
+            "decision_order_sensitivity": _LOW,
+        },
+    ),
+}
+METRICS: dict[str, Metric] = {
+    COVERAGE: Metric(good="high", interval=True),
+    **{name: metric for suite in SUITES.values() for name, metric in suite.metrics.items()},
+}
+INDICATORS: frozenset[str] = frozenset(
+    name for suite in SUITES.values() if suite.indicator for name in suite.metrics
+)
