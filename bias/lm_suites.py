@@ -1,55 +1,14 @@
 """The suites for language models by name: each reads its data, and then asks a model."""
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from assaymark.bias.lm_check import SuiteRun
 from assaymark.bias.lm_model import LanguageModel, Progress, quiet
 from assaymark.bias.lm_outcome import Outcome
-
-T = TypeVar("T")
-BUILT_IN = "built-in"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A suite as it was asked for.
-
-    data: the path as it was written, None for what is built in; folder: what paths are relative to.
-    variant: None for the one that fits the model. examples: a random sample of so many items. options: what
-    else the suite takes, by the names of the policy.
-    """
-
-    suite: str
-    data: str | None = None
-    folder: Path = Path()
-    variant: str | None = None
-    examples: int | None = None
-    seed: int = 0
-    device: str = "cpu"
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def path(self) -> Path:
-        return self.folder / (self.data or "")
-
-    def given(self, *names: str) -> dict[str, Any]:
-        """Those of the options that were given."""
-        return {name: self.options[name] for name in names if name in self.options}
-
-    def sample(self, items: Sequence[T]) -> tuple[T, ...]:
-        """The items, or a random sample of them in their order."""
-        if self.examples is None or self.examples >= len(items):
-            return tuple(items)
-        chosen = random.Random(f"{self.suite} {self.seed}").sample(range(len(items)), self.examples)
-        return tuple(items[place] for place in sorted(chosen))
-
-
-Run = Callable[[LanguageModel, Progress], list[SuiteRun]]
-"""Asks a model. Raises InputError for a model that cannot be asked so."""
+from assaymark.bias.lm_suites_written import associations, bold, prompts
+from assaymark.bias.lm_wanted import Run, Wanted, made
 
 
 def prepare(wanted: Wanted) -> Run:
@@ -76,7 +35,7 @@ def _crows_pairs(wanted: Wanted) -> Run:
             quality=quality,
             **wanted.given("prefixes"),
         )
-        return [_made(wanted, "CrowS-Pairs", variant, outcome, {data.name: data.sha256})]
+        return [made(wanted, "CrowS-Pairs", variant, outcome, {data.name: data.sha256})]
 
     return run
 
@@ -94,7 +53,7 @@ def _stereoset(wanted: Wanted) -> Run:
         outcome = suite.run(
             model, data, variant=variant, seed=wanted.seed, progress=progress, quality=quality
         )
-        return [_made(wanted, "StereoSet", variant, outcome, {data.name: data.sha256})]
+        return [made(wanted, "StereoSet", variant, outcome, {data.name: data.sha256})]
 
     return run
 
@@ -138,7 +97,7 @@ def _questions(wanted: Wanted, title: str, data: Any, ask: Callable[..., Outcome
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         variant = wanted.variant or ("likelihood" if model.score else "chat")
         outcome = ask(model, data, variant=variant, seed=wanted.seed, progress=progress, **more)
-        return [_made(wanted, title, variant, outcome, data.digests)]
+        return [made(wanted, title, variant, outcome, data.digests)]
 
     return run
 
@@ -152,7 +111,7 @@ def _weat(wanted: Wanted) -> Run:
 
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         outcome = suite.run(model, data, variant=variant, seed=wanted.seed, progress=progress)
-        return [_made(wanted, "WEAT", variant, outcome, data.digests)]
+        return [made(wanted, "WEAT", variant, outcome, data.digests)]
 
     return run
 
@@ -169,7 +128,7 @@ def _descriptors(wanted: Wanted) -> Run:
 
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         return [
-            _made(
+            made(
                 wanted,
                 "Descriptors",
                 f"likelihood{language and f', {language}'}",
@@ -200,7 +159,7 @@ def _decisions(wanted: Wanted) -> Run:
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         variant = variant_for(model, wanted.variant)
         return [
-            _made(
+            made(
                 wanted,
                 "Decisions",
                 f"{variant}{language and f', {language}'}",
@@ -213,20 +172,6 @@ def _decisions(wanted: Wanted) -> Run:
     return run
 
 
-def _made(
-    wanted: Wanted, title: str, variant: str, outcome: Outcome, digests: Mapping[str, str]
-) -> SuiteRun:
-    return SuiteRun(
-        suite=wanted.suite,
-        title=title,
-        variant=variant,
-        data=wanted.data or BUILT_IN,
-        digests=digests,
-        outcome=outcome,
-        indicator=wanted.suite in INDICATORS,
-    )
-
-
 SUITES: dict[str, Callable[[Wanted], Run]] = {
     "crows-pairs": _crows_pairs,
     "stereoset": _stereoset,
@@ -236,6 +181,7 @@ SUITES: dict[str, Callable[[Wanted], Run]] = {
     "weat": _weat,
     "descriptors": _descriptors,
     "decisions": _decisions,
+    "prompts": prompts,
+    "bold": bold,
+    "associations": associations,
 }
-INDICATORS = frozenset({"crows-pairs", "stereoset", "weat", "descriptors"})
-"""Benchmarks of likelihoods and distances: they say what a model finds likely, not what it does."""

@@ -18,6 +18,7 @@ from assaymark.cli.options import (
 from assaymark.cli.policy_text import Table, numbers, policy_text
 from assaymark.reports.errors import InputError
 
+_LISTS = ("languages", "slots", "topics")
 _ENDPOINT_NUMBERS = (
     "time_limit",
     "retries",
@@ -77,7 +78,7 @@ def language_model(
         int | None, typer.Option(help="Sequences in one pass; default: found.", min=1)
     ] = None,
     examples: Annotated[
-        int | None, typer.Option(help="A random sample of each suite instead of all.", min=1)
+        int | None, typer.Option(help="A random sample of each large suite instead of all.", min=1)
     ] = None,
     cache: Annotated[
         str | None,
@@ -148,6 +149,8 @@ def _suites(given: list[str], settings: list[str], examples: int | None) -> Tabl
     >>> _suites(["bbq=data/bbq", "prompts"], ["prompts.samples=3"], None)
     {'bbq': {'data': 'data/bbq'}, 'prompts': {'samples': 3}}
     """
+    from assaymark.reports.lm_suites import SUITES
+
     suites: dict[str, Table] = {}
     for text in given:
         found = re.fullmatch(r"([A-Za-z0-9_-]+)(?::([A-Za-z0-9_-]+))?(?:=(.+))?", text)
@@ -156,7 +159,8 @@ def _suites(given: list[str], settings: list[str], examples: int | None) -> Tabl
         name, variant, data = found.groups()
         if name in suites:
             raise InputError(f"--suite names {name} twice: run it twice, or give it once")
-        keys = {"data": data, "variant": variant, "examples": examples}
+        sampled = name not in SUITES or SUITES[name].sampled
+        keys = {"data": data, "variant": variant, "examples": examples if sampled else None}
         suites[name] = {key: value for key, value in keys.items() if value is not None}
     for text in settings:
         found = re.fullmatch(r"([A-Za-z0-9_-]+)\.([a-z_]+)=(.*)", text)
@@ -167,7 +171,7 @@ def _suites(given: list[str], settings: list[str], examples: int | None) -> Tabl
             raise InputError(
                 f"--set {text}: no --suite names {name}; given are {', '.join(suites)}"
             )
-        suites[name][key] = listed(value) if key == "languages" else _value(value)
+        suites[name][key] = listed(value) if key in _LISTS else _value(value)
     return dict(suites)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from assaymark.bias.lm_check import SuiteRun
     from assaymark.bias.lm_endpoint_options import EndpointOptions
     from assaymark.bias.lm_open import Opening
-    from assaymark.bias.lm_suites import Wanted
+    from assaymark.bias.lm_wanted import Wanted
 
 
 def language_model(check: LmCheck, context: Context) -> CheckResult:
@@ -53,7 +53,7 @@ def _part(
 
 
 def _wanted(name: str, check: LmCheck, context: Context) -> "Wanted":
-    from assaymark.bias.lm_suites import Wanted
+    from assaymark.bias.lm_wanted import Wanted
 
     entry = check.suites[name]
     return Wanted(

@@ -21,9 +21,10 @@ _EFFECT = Metric(
 class SuiteSpec:
     """What a policy may say about a suite.
 
-    variants: the first is taken where none is named. needs_data: there is nothing built in. keys: options
-    beside data, variant and examples. indicator: likelihoods or distances rather than what a model does
-    for people; limits on those need the policy's word that they may fail a build.
+    variants: the first is taken where none is named and the model does not decide it. needs_data: there is
+    nothing built in. keys: options beside data and variant. sampled: examples may ask for a random sample.
+    indicator: likelihoods or distances rather than what a model does for people; limits on those need the
+    policy's word that they may fail a build.
     """
 
     title: str
@@ -31,6 +32,7 @@ class SuiteSpec:
     metrics: dict[str, Metric]
     needs_data: bool = False
     indicator: bool = False
+    sampled: bool = False
     keys: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -43,9 +45,36 @@ _SIGNED_LOGITS = Metric(
 _LOG = Metric(good="either", interval=True, scale="is a mean log probability, below 0", zero=True)
 _QUALITY = frozenset({"quality"})
 _CHOICES = frozenset({"orders", "formats"})
+_DRAWS = frozenset({"languages", "samples", "temperature", "max_tokens"})
+_CLASSIFIERS = frozenset({"toxicity", "sentiment", "regard"})
+_POLARITY = Metric(good="either", interval=True, scale="is a polarity", zero=True)
+_POLARITIES = Metric(good="low", interval=True, scale="is a difference of polarities")
+_OF_TEXTS: dict[str, Metric] = {
+    "toxicity_rate": _LOW,
+    "toxicity_rate_difference": _LOW,
+    "expected_maximum_toxicity": _LOW,
+    "expected_maximum_toxicity_difference": _LOW,
+    "toxicity_probability": _LOW,
+    "toxicity_probability_difference": _LOW,
+    "sentiment_mean": _POLARITY,
+    "sentiment_difference": _POLARITIES,
+    "sentiment_positive_rate": _SHARE,
+    "sentiment_positive_rate_difference": _LOW,
+    "sentiment_w1": _POLARITIES,
+    "regard_mean": _SIGNED,
+    "regard_difference": Metric(good="low", interval=True, scale="is a difference, 0 to 2"),
+    "regard_positive_rate": _SHARE,
+    "regard_neutral_rate": _SHARE,
+    "regard_negative_rate": _SHARE,
+    "toxicity_classifier_mean": _LOW,
+    "toxicity_classifier_difference": _LOW,
+    "sentiment_classifier_mean": _POLARITY,
+    "sentiment_classifier_difference": _POLARITIES,
+}
 SUITES: dict[str, SuiteSpec] = {
     "crows-pairs": SuiteSpec(
         title="CrowS-Pairs",
+        sampled=True,
         variants=("masked", "masked-l2r", "causal", "causal-differing"),
         needs_data=True,
         indicator=True,
@@ -62,6 +91,7 @@ SUITES: dict[str, SuiteSpec] = {
     ),
     "stereoset": SuiteSpec(
         title="StereoSet",
+        sampled=True,
         variants=("masked", "causal"),
         needs_data=True,
         indicator=True,
@@ -77,6 +107,7 @@ SUITES: dict[str, SuiteSpec] = {
     ),
     "bbq": SuiteSpec(
         title="BBQ",
+        sampled=True,
         variants=("likelihood", "likelihood-plain", "letters", "chat"),
         needs_data=True,
         keys=_CHOICES,
@@ -123,8 +154,10 @@ SUITES: dict[str, SuiteSpec] = {
         metrics={
             "weat_effect_size": _EFFECT,
             "weat_p_value": Metric(good="high"),
+            "weat_two_sided_p_value": Metric(good="high"),
             "seat_effect_size": _EFFECT,
             "seat_p_value": Metric(good="high"),
+            "seat_two_sided_p_value": Metric(good="high"),
         },
     ),
     "descriptors": SuiteSpec(
@@ -140,6 +173,7 @@ SUITES: dict[str, SuiteSpec] = {
     ),
     "decisions": SuiteSpec(
         title="Decisions",
+        sampled=True,
         variants=("scored", "first-token", "sampled"),
         keys=frozenset({"languages", "min_mass", "samples", "order"}),
         metrics={
@@ -147,6 +181,41 @@ SUITES: dict[str, SuiteSpec] = {
             "decision_discrimination_largest": _LOGITS,
             "decision_acceptance": _SHARE,
             "decision_order_sensitivity": _LOW,
+        },
+    ),
+    "prompts": SuiteSpec(
+        title="Prompts",
+        sampled=True,
+        variants=("greedy", "sampled"),
+        keys=_DRAWS | _CLASSIFIERS | {"slots", "topics", "values", "refusals"},
+        metrics={
+            "refusal_rate": _SHARE,
+            "refusal_rate_difference": _LOW,
+            "quality_of_service_rate": _HIGH,
+            "quality_of_service_difference": _LOW,
+            "answer_length_difference": _LOW,
+            "counterfactual_dissimilarity": _SHARE,
+            "counterfactual_dissimilarity_excess": _SIGNED,
+            **_OF_TEXTS,
+        },
+    ),
+    "bold": SuiteSpec(
+        title="BOLD",
+        sampled=True,
+        variants=("reply", "prompt and reply"),
+        keys=_DRAWS | _CLASSIFIERS | {"system"},
+        metrics={f"bold_{name}": metric for name, metric in _OF_TEXTS.items()},
+    ),
+    "associations": SuiteSpec(
+        title="Associations",
+        variants=("occupation", "adjective"),
+        keys=_DRAWS,
+        metrics={
+            "stereotypical_association": _LOW,
+            "demographic_representation": _LOW,
+            "cooccurrence_bias": Metric(
+                good="low", interval=True, scale="is a logarithm of ratios, base 10"
+            ),
         },
     ),
 }

@@ -48,6 +48,34 @@ class LmEndpointSpec(Strict):
         return self
 
 
+class ScorerSpec(Strict):
+    """A classifier that gives a text a number. label: of its classes, the one whose probability counts."""
+
+    classifier: Text
+    label: Text | None = None
+    low: Number = 0.0
+    high: Number = 1.0
+    languages: Texts = ()
+
+
+class LabellerSpec(Strict):
+    """A classifier of regard. labels: its classes, each as positive, negative, neutral or other."""
+
+    classifier: Text
+    labels: dict[Text, Literal["positive", "negative", "neutral", "other"]] | None = None
+    languages: Texts = ()
+
+
+def _named(value: object) -> object:
+    return {"classifier": value} if isinstance(value, str) else value
+
+
+_Scorer = Annotated[ScorerSpec, BeforeValidator(_named, json_schema_input_type=str | ScorerSpec)]
+_Labeller = Annotated[
+    LabellerSpec, BeforeValidator(_named, json_schema_input_type=str | LabellerSpec)
+]
+
+
 class SuiteEntry(Strict):
     """A suite with its data and options; which options a suite takes is in SUITES."""
 
@@ -62,19 +90,26 @@ class SuiteEntry(Strict):
     min_mass: _Share = 0.99
     order: Literal["yes-first", "no-first", "both"] = "yes-first"
     samples: _Count = 1
-    temperature: Annotated[Number, Field(ge=0, le=5)] = 0.0
+    temperature: Annotated[Number, Field(ge=0, le=5)] = 1.0
     max_tokens: _Count = 128
     system: Text | None = None
-    toxicity: Text | None = None
-    sentiment: Text | None = None
-    regard: Text | None = None
+    slots: Texts = ()
+    topics: Texts = ()
+    values: _Count | None = 2
+    toxicity: _Scorer | None = None
+    sentiment: _Scorer | None = None
+    regard: _Labeller | None = None
     refusals: Text | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """What was said beside data, variant and examples."""
         common = {"data", "variant", "examples"}
-        return {key: getattr(self, key) for key in self.model_fields_set - common}
+        given = {key: getattr(self, key) for key in self.model_fields_set - common}
+        return {
+            key: value.model_dump(exclude_unset=True) if isinstance(value, Strict) else value
+            for key, value in given.items()
+        }
 
 
 def _entry(value: object) -> object:
@@ -153,7 +188,9 @@ def _check_suite(name: str, entry: SuiteEntry) -> None:
         )
     if spec.needs_data and entry.data is None:
         raise ValueError(f"{name} has no data of its own: name its official file or folder as data")
-    foreign = sorted(set(entry.options) - spec.keys)
+    more = {"examples"} if entry.examples is not None else set()
+    taken = spec.keys | ({"examples"} if spec.sampled else set())
+    foreign = sorted((set(entry.options) | more) - taken)
     if foreign:
-        known = ", ".join(sorted({"data", "variant", "examples"} | spec.keys))
+        known = ", ".join(sorted({"data", "variant"} | taken))
         raise ValueError(f"{name} does not take {foreign[0]}; it takes {known}")

@@ -1,0 +1,141 @@
+"""The suites that let a language model write: prompts, BOLD-style beginnings, associations of words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from assaymark.bias.lm_check import SuiteRun
+from assaymark.bias.lm_model import LanguageModel, Progress, Sampling, quiet
+from assaymark.bias.lm_outcome import Outcome
+from assaymark.bias.lm_replies import Replied
+from assaymark.bias.lm_wanted import Run, Wanted, made
+
+_LEXICON_READS = "en"
+"""The language of the sentiment lexicon that is used where no classifier is named."""
+
+
+def prompts(wanted: Wanted) -> Run:
+    """Prompts that differ in whom they are about: refusals, service, and what the replies say."""
+    from assaymark.bias import lm_counterfactual as suite
+    from assaymark.bias import lm_prompt_files as files
+    from assaymark.bias.lm_refusals import classifier
+
+    languages = wanted.options.get("languages", (_LEXICON_READS,))
+    data = (files.load(wanted.path),) if wanted.data else files.shipped(languages)
+    data = tuple(replace(one, templates=wanted.sample(one.templates)) for one in data)
+    named = wanted.options.get("refusals")
+    classify = None if named is None else classifier(named, wanted.folder)
+    texts = _texts(wanted)
+    variant = wanted.variant or "greedy"
+    digests = {one.name: one.sha256 for one in data}
+    more = wanted.given("samples", "temperature", "max_tokens", "slots", "topics", "values")
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        asked = suite.ask(model, data, variant=variant, seed=wanted.seed, progress=progress, **more)
+        runs = [made(wanted, "Prompts", variant, suite.score(asked, classify=classify), digests)]
+        said = texts(asked.replied)
+        return runs + [
+            made(wanted, "Replies to prompts", variant, said, digests) for said in [said] if said
+        ]
+
+    return run
+
+
+def bold(wanted: Wanted) -> Run:
+    """Beginnings of texts about groups, and how the model goes on."""
+    from assaymark.bias import lm_bold as suite
+
+    languages = wanted.options.get("languages", (_LEXICON_READS,))
+    data = suite.load(wanted.path) if wanted.data else suite.own_prompts(languages)
+    variant = wanted.variant or "reply"
+    classifiers = _classifiers(wanted, lexicon=True)
+    more = wanted.given("samples", "system")
+    sampling = _sampling(wanted, max_tokens=64)
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        outcome = suite.run(
+            model,
+            data,
+            variant=variant,
+            limit=wanted.examples,
+            sampling=sampling,
+            seed=wanted.seed,
+            progress=progress,
+            **classifiers,
+            **more,
+        )
+        return [made(wanted, "BOLD", variant, outcome, data.digests)]
+
+    return run
+
+
+def associations(wanted: Wanted) -> Run:
+    """Neutral requests about occupations or traits, and whom the replies are about."""
+    from assaymark.bias import lm_association as suite
+
+    variant = wanted.variant or "occupation"
+    sampling = _sampling(wanted, max_tokens=128)
+
+    def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
+        return [
+            made(
+                wanted,
+                "Associations",
+                f"{variant}, {language}",
+                suite.run(
+                    model,
+                    variant=variant,
+                    language=language,
+                    sampling=sampling,
+                    seed=wanted.seed,
+                    progress=progress,
+                    **wanted.given("samples"),
+                ),
+                {},
+            )
+            for language in wanted.options.get("languages", (_LEXICON_READS,))
+        ]
+
+    return run
+
+
+def _sampling(wanted: Wanted, *, max_tokens: int) -> Sampling:
+    return Sampling(
+        max_tokens=wanted.options.get("max_tokens", max_tokens),
+        temperature=wanted.options.get("temperature", 1.0),
+        seed=wanted.seed,
+    )
+
+
+def _texts(wanted: Wanted) -> Callable[[Sequence[Replied]], Outcome | None]:
+    """What the replies say, by the classifiers that are named; by the lexicon where it reads them."""
+    from assaymark.bias.lm_texts import measure_texts
+
+    named = _classifiers(wanted, lexicon=False)
+    lexicon = {} if named else _classifiers(wanted, lexicon=True)
+
+    def measure(replied: Sequence[Replied]) -> Outcome | None:
+        read = [one for one in replied if one.category.split(" ")[0] == _LEXICON_READS]
+        if named:
+            return measure_texts(replied, seed=wanted.seed, **named)
+        return measure_texts(read, seed=wanted.seed, **lexicon) if read else None
+
+    return measure
+
+
+def _classifiers(wanted: Wanted, *, lexicon: bool) -> dict[str, Any]:
+    """Classifiers by what they rate. lexicon: take the sentiment lexicon where none is named."""
+    from assaymark.bias.lm_classifiers import LEXICON, labeller, scorer
+
+    where = {"folder": wanted.folder, "device": wanted.device}
+    found: dict[str, Any] = {}
+    for kind in ("toxicity", "sentiment", "regard"):
+        named: Mapping[str, Any] | None = wanted.options.get(kind)
+        if named is None:
+            continue
+        make: Callable[..., Any] = labeller if kind == "regard" else scorer
+        keys = {key: value for key, value in named.items() if key != "classifier"}
+        found[kind] = make(named["classifier"], **keys, **where)
+    if lexicon and not found:
+        found["sentiment"] = scorer(LEXICON)
+    return found
