@@ -21,7 +21,8 @@ UNKNOWN = (
 )  # fmt: skip
 """All the ways in which the files write that the context does not say."""
 METADATA = "additional_metadata.csv"
-_TEXTS = ("question_index", "category", "context", "question", "ans0", "ans1", "ans2")
+_TEXTS = ("category", "context", "question", "ans0", "ans1", "ans2")
+_NUMBERS = ("example_id", "question_index")  # some editions have them as texts
 _WHAT = "a BBQ file (jsonl, such as Age.jsonl)"
 
 
@@ -112,8 +113,8 @@ def _check(where: str, row: Any) -> None:
         raise InputError(
             f"{where}: a question is a JSON object, got {type(row).__name__}; give {_WHAT}"
         )
-    for key in _TEXTS:
-        if not isinstance(row.get(key), str | int):
+    for key in (*_TEXTS, *_NUMBERS):
+        if not isinstance(row.get(key), str | int if key in _NUMBERS else str):
             raise InputError(
                 f'{where}: "{key}" should be a text, got {row.get(key)!r}; give {_WHAT}'
             )
@@ -172,14 +173,17 @@ def _told(path: Path, text: str, rows: list[dict[str, Any]]) -> dict[_Key, tuple
     The csv of 2022 has the stereotyped group as target_loc whatever the question, the later ones the answer
     that goes with the stereotype: which one this is shows in the questions that are not negative.
     """
-    table = csv.DictReader(StringIO(text))
+    try:
+        table = list(csv.DictReader(StringIO(text)))
+    except csv.Error as error:
+        raise InputError(f"{path}: is no csv ({error}); give BBQ's {METADATA}") from error
     needed = ("category", "question_index", "example_id", "target_loc", "label_type")
-    missing = [name for name in needed if name not in (table.fieldnames or ())]
+    missing = [name for name in needed if not table or table[0].get(name) is None]
     if missing:
         raise InputError(f'{path}: has no column "{missing[0]}"; give BBQ\'s {METADATA}')
     told: dict[_Key, tuple[int | None, str]] = {}
     for line in table:
-        place = line["target_loc"].removesuffix(".0")
+        place = (line["target_loc"] or "").removesuffix(".0")
         target = int(place) if place in ("0", "1", "2") else None
         before = told.get(_key(line), (target, ""))[0]
         told[_key(line)] = (target if before == target else None, line["label_type"])

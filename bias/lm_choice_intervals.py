@@ -17,18 +17,18 @@ def mean_within(
 ) -> Interval | None:
     """Interval of a mean of values in [low, high].
 
-    Where all values are alike their spread says nothing: a share of them that the interval of a share of
-    one leaves open could then be anything.
+    Where all clusters have the same mean their spread says nothing: as many of them as the interval of a
+    share of one leaves open could then have any mean.
     """
     found = mean_interval(values, codes, confidence)
     if found is not None:
         return _kept(found, low, high)
-    if not len(values) or values.min() != values.max():
+    if not len(values):
         return None
     alike = share_interval(numpy.ones(len(values)), codes, confidence)
     if alike is None:
         return None
-    sure, value = alike.low, float(values[0])
+    sure, value = alike.low, float(values.mean())
     return Interval(
         low=sure * value + (1 - sure) * low,
         high=sure * value + (1 - sure) * high,

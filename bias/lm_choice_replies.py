@@ -16,7 +16,9 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MINIMUM_MASS = 0.5
 """Of the first token, what the letters must have together before their probabilities are taken."""
 _LONGEST = 20_000
-_NEGATION = re.compile(r"\b(?:not|never|neither|nor|cannot|no|none|without|\w+n't)\b", re.I)
+_NEAR = 300
+"""How far from a statement its object and a negation are looked for, so that no reply takes long."""
+_NEGATION = re.compile(r"(?:\b(?:not|never|neither|nor|cannot|no|none|without)|n't)\b", re.I)
 _HEDGE = re.compile(
     r"\?|\b(?:wrong|incorrect|false|assum\w*|stereotyp\w*|bias\w*|unfair\w*|might|may|could|would|"
     r"if|either|both|or|and|maybe|perhaps|possibl[ey]|unlikely|sorry|between|than)\b",
@@ -165,8 +167,9 @@ class _Reader:
         votes: set[int] = set()
         for sentence in re.split(r"\n+|(?<=\w\w[.!?])\s+(?=[A-Z(])", text):
             for cue in _CUE.finditer(sentence):
-                named = self._object(sentence[cue.end() :])
-                denied = named and _NEGATION.search(sentence[: cue.start()])
+                named = self._object(sentence[cue.end() : cue.end() + _NEAR])
+                before = sentence[max(cue.start() - _NEAR, 0) : cue.start()]
+                denied = named and _NEGATION.search(before)
                 votes |= self.all if denied else named
             votes |= self._praised(sentence)
         return votes
@@ -174,7 +177,7 @@ class _Reader:
     def own_words(self, text: str) -> set[int]:
         """One short sentence that has the text of one option in it."""
         words = plain(text).split()
-        named, left = self._mentions(words)
+        named, left = self._mentions(words) if len(words) <= _NEAR else (set(), [])
         if len(named) != 1:
             return set()
         if named <= self.unknown:
@@ -234,15 +237,16 @@ class _Reader:
 
     def _praised(self, sentence: str) -> set[int]:
         found = re.search(
-            rf"(.*?)[(\[]?\b([{self.letters}])[)\]]?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:most\s+)?"
+            rf"[(\[]?\b([{self.letters}])[)\]]?\s+(?:is|would be|must be)\s+(?:the\s+)?(?:most\s+)?"
             r"(?:likely\s+)?(?:correct|right|best|answer)\b",
             sentence,
         )
-        if found is None or _NEGATION.search(found[1]):
+        before = "" if found is None else sentence[max(found.start() - _NEAR, 0) : found.start()]
+        if found is None or _NEGATION.search(before):
             return set()
-        if re.search(r"(?:\b(?:or|and)|[/,&])\s*$", found[1], re.I):
+        if re.search(r"(?:\b(?:or|and)|[/,&])\s*$", before, re.I):
             return self.all
-        return {self.letters.index(found[2])}
+        return {self.letters.index(found[1])}
 
     def _opening(self, text: str) -> set[int]:
         return self._begins(plain(text).split())[0]

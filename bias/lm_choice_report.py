@@ -21,7 +21,7 @@ from assaymark.bias.lm_outcome import ItemValues
 from assaymark.bias.rows import Numbers
 from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
 
-Formats = Sequence[str]
+Formats = str | Sequence[str]
 """Names of prompt formats, the first the main one; () is the usual one, "all" all of them."""
 
 

@@ -132,19 +132,18 @@ class Asked:
     answer: Chosen | Failed
 
 
-def formats_for(
-    mode: Mode, wanted: Sequence[str] | Literal["all"], *, stem: bool
-) -> tuple[str, ...]:
+def formats_for(mode: Mode, wanted: str | Sequence[str], *, stem: bool) -> tuple[str, ...]:
     """The names of the prompt formats, the first of which is the main one.
 
-    wanted: names, none for the usual one, "all" for all that fit. stem: whether the questions have one, which
-    is then the usual way to ask them.
+    wanted: names or one name, none for the usual one, "all" for all that fit. stem: whether the questions
+    have one, which is then the usual way to ask them.
     Raises InputError of an unknown name.
     """
     known = [name for name in FORMATS[mode] if stem or name != "stem"]
     known.sort(key=lambda name: name != "stem")
     if wanted == "all":
         return tuple(known)
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
     for name in wanted:
         if name not in known:
             raise InputError(f'"{name}" is no prompt format of "{mode}"{nearest(name, known)}')

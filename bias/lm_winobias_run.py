@@ -169,8 +169,8 @@ def _difference(part: str, values: Numbers, codes: numpy.ndarray) -> Measured:
         target=part,
         measure=measure,
         value=value,
-        summary=f"Over the same {len(values)} sentences ({part}), accuracy with the usual pronoun is "
-        f"{100 * value:+.1f} points that with the other one.",
+        summary=f"Over the same {len(values)} sentences ({part}), accuracy with the usual pronoun, less "
+        f"that with the other one, is {100 * value:+.1f} points.",
         n=len(values),
         interval_at=lambda confidence: mean_within(values, codes, confidence),
     )

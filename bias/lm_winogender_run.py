@@ -1,6 +1,7 @@
 """Winogender asked of a language model: accuracy by gender, and how its answers follow who works where."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Literal
 
@@ -134,7 +135,7 @@ def _to_occupation(sentences: Sequence[Sentence], found: Tally) -> Numbers:
 def _scores(data: Winogender, found: Tally, seed: int) -> list[Measured]:
     right = _right(data.sentences, found)
     gaps = _gaps(data, _to_occupation(data.sentences, found))
-    says = "of the pronouns taken for the occupation, female less male by occupation, follow the share of women"
+    says = "how much oftener a female than a male pronoun is taken for the occupation"
     return [
         *(_accuracy(data, right, gender) for gender in (*GENDERS, ALL)),
         _largest_gap(data, right),
@@ -234,8 +235,8 @@ def _gotcha(data: Winogender, right: Numbers) -> Measured:
         target=ALL,
         measure=measure,
         value=value,
-        summary=f"Over the same {len(values)} sentences, accuracy is {100 * value:+.1f} points higher where "
-        "the gender of the pronoun agrees with who works in the occupation than where it misleads.",
+        summary=f"Over the same {len(values)} sentences, accuracy with the gender that who works in the "
+        f"occupation suggests, less that with a misleading one, is {100 * value:+.1f} points.",
         n=len(values),
         interval_at=lambda confidence: mean_within(values, codes, confidence),
     )
@@ -273,7 +274,7 @@ def _correlation(
         target=ALL,
         measure=measure,
         value=value,
-        summary=f"Over {len(y)} occupations, the numbers {says} with r = {value:+.2f}.",
+        summary=f"Over {len(y)} occupations, {says} correlates with the share of women: r = {value:+.2f}.",
         n=len(y),
         interval_at=lambda confidence: bootstrap_interval(sums, _pearson, confidence, seed=seed),
     )
@@ -349,17 +350,16 @@ def _worst(data: Winogender, main: Tally) -> Table:
 
 def _by_pronoun(model: LanguageModel, data: Winogender, seed: int, progress: Progress) -> Outcome:
     """Of the sentences in which the occupation is meant: how much likelier is one with she than with he?"""
-    sentences = data.sentences
+    sentences = tuple(one for one in data.sentences if one.answer == one.occupation_at)
+    data = replace(data, sentences=sentences)
     told = sentence_scores(model, [one.text for one in sentences], progress)
     lost = [one for one in told if isinstance(one, Failed)]
     scores = numpy.array([numpy.nan if isinstance(one, Failed) else one for one in told])
-    meant = numpy.array([one.answer == one.occupation_at for one in sentences])
-    scores[~meant] = numpy.nan
     rows = scores.reshape(-1, len(GENDERS))
     female = _above(rows[:, 1] - rows[:, 0])
     neutral = _above(rows[:, 2] - numpy.maximum(rows[:, 0], rows[:, 1]))
     gaps = _gaps(data, scores)
-    says = "log P(with she) less log P(with he) by occupation follow the share of women"
+    says = "how much likelier a sentence about the occupation is with she than with he"
     ids, occupations = [one.schema for one in sentences[:: len(GENDERS)]], _schemas(data)
     measured = (
         _preferred(
@@ -382,7 +382,7 @@ def _by_pronoun(model: LanguageModel, data: Winogender, seed: int, progress: Pro
         item_values=(
             item_values_of("winogender_pronoun_share", "female", ids, female, occupations),
         ),
-        revision=f"Winogender, {int(meant.sum())} of {len(sentences)} sentences: the occupation is meant",
+        revision=f"Winogender, the {len(sentences)} sentences in which the occupation is meant",
         steps=(VARIANTS["pronoun"],),
         not_tested=_NOT_TESTED,
         sources=SOURCES,
