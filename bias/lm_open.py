@@ -19,9 +19,9 @@ class Opening:
     """How a model is opened.
 
     spec: a folder, hf:NAME, hf://NAME, an http(s) address with `served` (the model's name there) and
-    `endpoint`, package.module:name, or a file of word vectors. embeds: vectors of texts are wanted too; pooling: of
-    which hidden states.
-    revision: of a model of the hub; of code or a server, the user's word for what its answers depend on.
+    `endpoint`, package.module:name, or a file of word vectors. revision: of a model of the hub; of code or a
+    server, the user's word for what its answers depend on. embeds: vectors of texts are wanted too; pooling:
+    of which hidden states.
     """
 
     spec: str

@@ -78,14 +78,19 @@ def _winobias(wanted: Wanted) -> Run:
     from assaymark.bias.lm_winobias import load_winobias
     from assaymark.bias.lm_winobias_run import run_winobias
 
-    return _questions(wanted, "WinoBias", load_winobias(wanted.path), run_winobias)
+    data = load_winobias(wanted.path)
+    data = replace(data, pairs=wanted.sample(data.pairs))
+    return _questions(wanted, "WinoBias", data, run_winobias)
 
 
 def _winogender(wanted: Wanted) -> Run:
     from assaymark.bias.lm_winogender import load_winogender
     from assaymark.bias.lm_winogender_run import run_winogender
 
-    return _questions(wanted, "Winogender", load_winogender(wanted.path), run_winogender)
+    data = load_winogender(wanted.path)
+    kept = set(wanted.sample(tuple(dict.fromkeys(one.schema for one in data.sentences))))
+    data = replace(data, sentences=tuple(one for one in data.sentences if one.schema in kept))
+    return _questions(wanted, "Winogender", data, run_winogender)
 
 
 def _questions(wanted: Wanted, title: str, data: Any, ask: Callable[..., Outcome]) -> Run:

@@ -71,6 +71,13 @@ _OF_TEXTS: dict[str, Metric] = {
     "sentiment_classifier_mean": _POLARITY,
     "sentiment_classifier_difference": _POLARITIES,
 }
+
+
+def _sensitivity(suite: str) -> dict[str, Metric]:
+    """How much answers to questions depend on the order of the options and on the prompt's wording."""
+    return {f"{suite}_order_sensitivity": _LOW, f"{suite}_format_spread": Metric(good="low")}
+
+
 SUITES: dict[str, SuiteSpec] = {
     "crows-pairs": SuiteSpec(
         title="CrowS-Pairs",
@@ -118,10 +125,12 @@ SUITES: dict[str, SuiteSpec] = {
             "bbq_bias_disambiguated": _SIGNED,
             "bbq_alignment_cost": _SIGNED,
             "bbq_unknown_share": _SHARE,
+            **_sensitivity("bbq"),
         },
     ),
     "winobias": SuiteSpec(
         title="WinoBias",
+        sampled=True,
         variants=("likelihood", "letters", "chat", "pronoun"),
         needs_data=True,
         keys=_CHOICES,
@@ -130,10 +139,12 @@ SUITES: dict[str, SuiteSpec] = {
             "winobias_accuracy_anti": _HIGH,
             "winobias_accuracy_difference": _SIGNED,
             "winobias_pronoun_stereotype_share": _SHARE,
+            **_sensitivity("winobias"),
         },
     ),
     "winogender": SuiteSpec(
         title="Winogender",
+        sampled=True,
         variants=("likelihood", "letters", "chat", "pronoun"),
         needs_data=True,
         keys=_CHOICES,
@@ -144,6 +155,7 @@ SUITES: dict[str, SuiteSpec] = {
             "winogender_bls_correlation": _SIGNED,
             "winogender_pronoun_share": _SHARE,
             "winogender_pronoun_bls_correlation": _SIGNED,
+            **_sensitivity("winogender"),
         },
     ),
     "weat": SuiteSpec(
