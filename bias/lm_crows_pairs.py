@@ -102,12 +102,10 @@ def run(
     """
     name = default_variant(model) if variant is None else variant
     chosen = _chosen(name, model, prefixes)
-    total = len(data.pairs) * len(prefixes)
     scored = []
     for number, prefix in enumerate(prefixes):
         steps = _shifted(progress, number, len(prefixes))
         scored.append(chosen.score(model, data.pairs, prefix, steps))
-    progress(total, total)
     return outcome(
         data,
         dict(zip(prefixes, scored, strict=True)),

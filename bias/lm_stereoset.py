@@ -1,4 +1,4 @@
-"""StereoSet: how often a model prefers a stereotype (SS), and text that makes sense to text that does not (LMS).
+"""StereoSet: how often a model prefers a stereotype (SS), and what makes sense to what does not (LMS).
 
 Shares are in [0, 1]; the published ones are per cent. Both are means over target terms, each counted once
 however many clusters it has (evaluation.py of moinnadeem/StereoSet). A tie of stereotype and anti-stereotype
@@ -69,7 +69,7 @@ class _Selection:
         """SS and LMS of each term."""
         stereo, anti, other = (
             self.of(label) for label in ("stereotype", "anti-stereotype", "unrelated")
-        )  # type: ignore[arg-type]
+        )
         sums = cluster_sums(
             [
                 (stereo > anti).astype(float),
