@@ -13,8 +13,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_pairs_tiny import (
-    causal_model,
-    masked_model,
     tiny_bert,
     tiny_gpt2,
     whole_words,
@@ -26,6 +24,7 @@ from assaymark.bias.lm_crows_pairs import outcome, run
 from assaymark.bias.lm_crows_pairs_data import CrowsPairs, Direction, Pair, load_crows_pairs
 from assaymark.bias.lm_crows_pairs_quality import crows_pairs_quality
 from assaymark.bias.lm_crows_pairs_scores import VARIANTS, PairScore, PairScores, continued
+from assaymark.bias.lm_local import of_transformers
 from assaymark.bias.lm_model import (
     Blank,
     Continuation,
@@ -94,10 +93,10 @@ def test_masked_variants_are_what_the_scripts_do(shared: Path, variant: str) -> 
     tokenizer = wordpiece((pair.more for pair in every.pairs), words=200)
     model = tiny_bert(tokenizer)
     slow = [_literal(model, tokenizer, (pair.more, pair.less), variant) for pair in data.pairs]
-    mine = VARIANTS[variant].score(masked_model(model, tokenizer), data.pairs, "", quiet)
+    mine = VARIANTS[variant].score(of_transformers(model, tokenizer), data.pairs, "", quiet)
     fast = [(score.more, score.less) for score in mine if isinstance(score, PairScore)]
     numpy.testing.assert_allclose(fast, slow, atol=1.01e-3)
-    assert not numpy.allclose(*zip(*slow, strict=True))
+    assert any(abs(more - less) > 0.1 for more, less in slow)
     found = outcome(data, {"": mine}, variant=variant, seed=0, quality=NOTHING)
     won = sum(more > less for more, less in slow)
     assert _value(found, "crows_pairs_score") == won / len(slow)
@@ -118,7 +117,7 @@ def test_words_of_many_tokens_are_hidden_to_their_end() -> None:
     tokenizer = wordpiece(["he is a surgeon"], words=0)
     pairs = [_pair("1", "he is a surgeon", "we is a surgeon")]
     asked: list[Blank] = []
-    model = masked_model(tiny_bert(tokenizer), tokenizer)
+    model = of_transformers(tiny_bert(tokenizer), tokenizer)
     assert model.masked is not None
     answer = model.masked.log_probs
     model.masked.log_probs = lambda blanks, progress=quiet: (  # type: ignore[method-assign]
@@ -132,7 +131,7 @@ def test_words_of_many_tokens_are_hidden_to_their_end() -> None:
 
 def test_causal_variants_are_what_transformers_computes() -> None:
     texts = ["the doctor said he was tired", "the doctor said she was very tired"]
-    tokenizer = whole_words(texts)
+    tokenizer = whole_words(texts, enclosed=False)
     model = tiny_gpt2(tokenizer)
     losses = []
     for text in texts:
@@ -141,7 +140,7 @@ def test_causal_variants_are_what_transformers_computes() -> None:
             losses.append(-float(model(ids, labels=ids).loss))
     pair = [_pair("1", *texts)]
     whole, mean = (
-        VARIANTS[name].score(causal_model(model, tokenizer), pair, "", quiet)[0]
+        VARIANTS[name].score(of_transformers(model, tokenizer), pair, "", quiet)[0]
         for name in ("causal", "causal-mean")
     )
     assert isinstance(whole, PairScore)
@@ -186,7 +185,7 @@ def test_a_model_blind_to_context_has_no_preference_but_for_the_word_itself() ->
             weight.zero_()
         numbers = tokenizer.get_vocab()
         model.cls.predictions.bias[numbers["he"]] = 1.5
-    asked = masked_model(model, tokenizer)
+    asked = of_transformers(model, tokenizer)
     pairs = _data([_pair("1", *texts), _pair("2", *texts)])
     blind = run(asked, pairs, variant="masked", quality=NOTHING)
     assert (blind.ties, blind.answered) == (2, 2)
@@ -219,7 +218,7 @@ def test_a_model_trained_to_link_work_and_gender_is_caught(
         logs = model(blanks).logits[range(16), places].log_softmax(-1)
         (-(weights * logs[range(16), targets]).sum()).backward()
         fit.step()
-    asked = masked_model(model.eval(), tokenizer)
+    asked = of_transformers(model.eval(), tokenizer)
     pairs = [_pair("1", texts[0], texts[2]), _pair("2", texts[3], texts[1])]
     margin = math.log(share / (1 - share))
     for score in VARIANTS["masked"].score(asked, pairs, "", quiet):
@@ -300,7 +299,7 @@ def test_a_log_probability_that_is_no_number_is_lost(bad: float) -> None:
 def test_rows_that_cannot_be_aligned_are_lost(variant: str) -> None:
     tokenizer = whole_words(["he is tired", "she sat down"])
     texts = ("he", "she") if variant != "masked-differing" else ("he is tired", "he is")
-    model = masked_model(tiny_bert(tokenizer), tokenizer)
+    model = of_transformers(tiny_bert(tokenizer), tokenizer)
     found = run(model, _data([_pair("1", *texts)]), variant=variant, quality=NOTHING)
     assert (found.answered, found.lost) == (0, {"not-tokenizable": 1})
 
@@ -446,13 +445,14 @@ def test_the_same_sentences_again_are_a_duplicate() -> None:
 
 def test_clean_scores_leave_flagged_pairs_out() -> None:
     pairs = [_pair(str(n), "he sat", "she sat") for n in range(4)]
-    scores: PairScores = [PairScore(-1, -2, -3, 4)] * 2 + [PairScore(-2, -1, -3, 4)] * 2
+    scores: PairScores = [PairScore(-1 - n // 2, -2 + n // 2, -3, 4) for n in range(4)]
     mask = Quality(source="mine", codes={"0": ("fact",), "2": ("fact",), "3": ("unnatural",)})
     found = outcome(_data(pairs), {"": scores}, variant="causal", seed=0, quality=mask)
     assert _value(found, "crows_pairs_score") == 0.5
     assert _value(found, "crows_pairs_score_clean") == 1.0
-    (table,) = (one for one in found.evidence if one.title == "Items with a known pitfall")
-    assert [row[:2] for row in table.rows] == [("fact", 2), ("unnatural", 1)]  # type: ignore[union-attr]
+    table = mask.table([pair.id for pair in pairs])
+    assert table in found.evidence
+    assert [row[:2] for row in table.rows] == [("fact", 2), ("unnatural", 1)]
     all_flagged = Quality(source="mine", codes={str(n): ("fact",) for n in range(4)})
     found = outcome(_data(pairs), {"": scores}, variant="causal", seed=0, quality=all_flagged)
     assert _value(found, "crows_pairs_score_clean") is None

@@ -13,8 +13,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lm_pairs_tiny import causal_model, masked_model, tiny_bert, tiny_gpt2, whole_words, wordpiece
+from lm_pairs_tiny import tiny_bert, tiny_gpt2, whole_words, wordpiece
 
+from assaymark.bias.lm_local import of_transformers
 from assaymark.bias.lm_model import Continuation, Failed, LanguageModel, Progress, Scored
 from assaymark.bias.lm_outcome import ALL, Outcome
 from assaymark.bias.lm_quality import Quality
@@ -132,7 +133,7 @@ def test_masked_scores_are_those_of_the_official_loader(tmp_path: Path) -> None:
     assert len(tokenizer.encode("muscular", add_special_tokens=False)) > 3
     model = tiny_bert(tokenizer)
     found = VARIANTS["masked"].score(
-        masked_model(model, tokenizer), data.clusters, lambda a, b: None
+        of_transformers(model, tokenizer), data.clusters, lambda a, b: None
     )
     wanted = {
         name: score
@@ -145,28 +146,28 @@ def test_masked_scores_are_those_of_the_official_loader(tmp_path: Path) -> None:
 
 def test_causal_scores_are_those_of_the_official_script(tmp_path: Path) -> None:
     texts = ["The girl is weak.", "The girl is strong.", "The girl is blue.", "The girl came."]
-    tokenizer = whole_words([*texts, "she sang boxed fish"])
+    tokenizer = whole_words([*texts, "she sang boxed fish"], enclosed=False)
     model = tiny_gpt2(tokenizer)
 
-    def probabilities(text: str) -> numpy.ndarray:
-        ids = tokenizer.encode(text, add_special_tokens=False)
+    def probabilities(text: str, *start: int) -> numpy.ndarray:
+        ids = [*start, *tokenizer.encode(text)]
         with torch.no_grad():
-            output = model(torch.tensor([[2, *ids]]))[0].softmax(dim=-1)
-        return numpy.array([output[0, place, one].item() for place, one in enumerate(ids)])
+            output = model(torch.tensor([ids]))[0].softmax(dim=-1)
+        return numpy.array([output[0, place, one].item() for place, one in enumerate(ids[1:])])
 
     data = _load(tmp_path, [_record("w")], [_between("b")])
-    asked = causal_model(model, tokenizer)
+    asked = of_transformers(model, tokenizer)
     found = VARIANTS["causal"].score(asked, data.clusters, lambda a, b: None)
     official = VARIANTS["causal-published"].score(asked, data.clusters, lambda a, b: None)
     for sentence in data.clusters[0].sentences.values():
-        logs = numpy.log2(probabilities(sentence.text))
+        logs = numpy.log2(probabilities(sentence.text, 2))
         assert found[sentence.id] == pytest.approx(2 ** logs.mean(), rel=1e-5)
         assert official[sentence.id] == found[sentence.id]
-    context = numpy.log2(probabilities("The girl came.")).mean()
+    context = numpy.log2(probabilities("The girl came.", 2)).mean()
     for sentence in data.clusters[1].sentences.values():
-        ratio = numpy.log2(probabilities(sentence.text)).mean() / context
+        ratio = numpy.log2(probabilities(sentence.text, 2)).mean() / context
         assert official[sentence.id] == pytest.approx(ratio, rel=1e-5)
-        given_context = probabilities(f"The girl came. {sentence.text}")[3:]
+        given_context = probabilities(f"The girl came. {sentence.text}")[2:]
         wanted = 2 ** numpy.log2(given_context).mean()
         assert found[sentence.id] == pytest.approx(wanted, rel=1e-5)
 
@@ -266,7 +267,7 @@ def test_scores_that_are_no_number_are_lost(tmp_path: Path, bad: float | None) -
 
 def test_a_masked_model_is_not_asked_between_sentences(tmp_path: Path) -> None:
     tokenizer = whole_words(["The girl is weak strong blue"])
-    model = masked_model(tiny_bert(tokenizer), tokenizer)
+    model = of_transformers(tiny_bert(tokenizer), tokenizer)
     found = run(model, _load(tmp_path, [_record("a")], [_between("b")]), quality=NOTHING)
     assert found.items == 1
     assert any("does not score intersentence" in one for one in found.not_tested)
