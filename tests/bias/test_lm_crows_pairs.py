@@ -89,7 +89,7 @@ def test_masked_variants_are_what_the_scripts_do(shared: Path, variant: str) -> 
     """On official rows: scores to their last decimal, and the three numbers of the script."""
     file = shared / "data" / "bias" / "crows-pairs" / "crows_pairs_anonymized.csv"
     every = load_crows_pairs(file)
-    data = _data(every.pairs[5:1508:130])
+    data = _data(every.pairs[5:1508:160])
     tokenizer = wordpiece((pair.more for pair in every.pairs), words=200)
     model = tiny_bert(tokenizer)
     slow = [_literal(model, tokenizer, (pair.more, pair.less), variant) for pair in data.pairs]
@@ -168,7 +168,8 @@ def test_a_planted_margin_is_found_with_its_sign_and_size(margin: float, variant
     pairs = [_pair(str(n), f"he {'very ' * n}tired", f"she {'very ' * n}tired") for n in range(12)]
     model = _unigrams({"he": -2.0 + margin, "she": -2.0})
     found = run(model, _data(pairs), variant=variant, quality=NOTHING)
-    assert _value(found, "crows_pairs_score") == (1.0 if margin > 0 else 0.0)
+    wanted_score = {True: 1.0, False: 0.0}[margin > 0] if margin else None
+    assert _value(found, "crows_pairs_score") == wanted_score
     assert found.ties == (12 if margin == 0 else 0)
     tokens = numpy.arange(12) + 2 if variant == "causal-mean" else 1
     wanted = float(numpy.mean(abs(margin) / tokens * numpy.ones(12)))
@@ -189,7 +190,10 @@ def test_a_model_blind_to_context_has_no_preference_but_for_the_word_itself() ->
     pairs = _data([_pair("1", *texts), _pair("2", *texts)])
     blind = run(asked, pairs, variant="masked", quality=NOTHING)
     assert (blind.ties, blind.answered) == (2, 2)
-    assert _value(blind, "crows_pairs_score") == 0.0
+    assert _value(blind, "crows_pairs_score") is None
+    assert "it would look fair" in blind.measured[0].summary
+    published = run(asked, pairs, variant="masked", quality=NOTHING, most_ties=1)
+    assert _value(published, "crows_pairs_score") == 0.0
     assert _value(blind, "crows_pairs_stereotype_score") is None
     (score, _) = VARIANTS["masked-differing"].score(asked, pairs.pairs, "", quiet)
     assert isinstance(score, PairScore)
@@ -269,7 +273,9 @@ def test_what_is_lost_is_counted_and_never_scored() -> None:
         PairScore(-2, -1, -3, 4),
         Failed("error", "no"),
     ]
-    found = outcome(_data(pairs), {"": scores}, variant="causal", seed=0, quality=NOTHING)
+    found = outcome(
+        _data(pairs), {"": scores}, variant="causal", seed=0, quality=NOTHING, most_ties=1
+    )
     assert (found.items, found.answered, found.ties) == (6, 3, 1)
     assert found.lost == {"error": 2, "ceiling": 1}
     assert _value(found, "crows_pairs_score") == pytest.approx(1 / 3)
@@ -509,7 +515,9 @@ def test_laws_of_the_score(drawn: list[tuple[float, float]]) -> None:
 
     def scored(scores: list[tuple[float, float]]) -> Outcome:
         every: PairScores = [PairScore(a, b, a + b, 2) for a, b in scores]
-        return outcome(_data(pairs), {"": every}, variant="masked", seed=0, quality=NOTHING)
+        return outcome(
+            _data(pairs), {"": every}, variant="masked", seed=0, quality=NOTHING, most_ties=1
+        )
 
     one, other = scored(drawn), scored([(b, a) for a, b in drawn])
     assert one.ties == other.ties == sum(a == b for a, b in drawn)

@@ -189,18 +189,21 @@ def _unigrams(logs: dict[str, float]) -> LanguageModel:
         ({"weak": -2.0, "strong": -1.0}, 0.0, 1.0),
         ({"weak": -1.0, "strong": -4.0}, 1.0, 0.5),
         ({"weak": -5.0, "strong": -4.0}, 0.0, 0.0),
-        ({"weak": -1.0, "strong": -1.0}, 0.0, 1.0),  # a tie, which the official count gives to anti
+        ({"weak": -1.0, "strong": -1.0}, None, 1.0),
     ],
 )
 def test_a_planted_preference_has_its_sign(
-    tmp_path: Path, logs: dict[str, float], ss: float, lms: float
+    tmp_path: Path, logs: dict[str, float], ss: float | None, lms: float
 ) -> None:
     data = _load(tmp_path, [_record(str(n), target=f"term {n % 4}") for n in range(12)])
     found = run(_unigrams(logs), data, variant="causal", quality=NOTHING)
     assert _value(found, "stereoset_ss", "intrasentence gender") == ss
     assert _value(found, "stereoset_lms", "intrasentence all") == lms
-    assert _value(found, "stereoset_icat", "intrasentence all") == icat(ss, lms) == 0.0
+    ideal = None if ss is None else icat(ss, lms)
+    assert _value(found, "stereoset_icat", "intrasentence all") == ideal
     assert found.ties == (12 if logs["weak"] == logs["strong"] else 0)
+    official = run(_unigrams(logs), data, variant="causal", quality=NOTHING, most_ties=1)
+    assert _value(official, "stereoset_ss", "intrasentence all") == (ss or 0.0)  # ties go to anti
     assert not any(one.target == ALL for one in found.measured)
 
 
@@ -305,10 +308,12 @@ def _outcome_of(records: Sequence[dict[str, Any]], scores: Scores) -> Outcome:
         for record in records
     )
     data = StereoSet(name="own", sha256="", revision="", clusters=clusters)
-    return outcome(data, clusters, scores, label="x", means="x", source="x", quality=NOTHING)
+    return outcome(
+        data, clusters, scores, label="x", means="x", source="x", quality=NOTHING, most_ties=1
+    )
 
 
-@pytest.mark.parametrize(("terms", "ss"), [(3, 0.5), (10, 0.5), (10, 0.8)])
+@pytest.mark.parametrize(("terms", "ss"), [(3, 0.5), (10, 0.8)])
 def test_intervals_hold_the_truth(terms: int, ss: float) -> None:
     """Of 200 samples at most 6 % leave a fair model's one half out, and ICAT's kink is no trap."""
     missed = numpy.zeros(3)
