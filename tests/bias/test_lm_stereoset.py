@@ -5,6 +5,7 @@ import math
 import re
 import string
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from assaymark.bias.lm_local import of_transformers
 from assaymark.bias.lm_model import Continuation, Failed, LanguageModel, Progress, Scored
 from assaymark.bias.lm_outcome import ALL, Outcome
 from assaymark.bias.lm_quality import Quality
-from assaymark.bias.lm_stereoset import icat, outcome, run, score_predictions
+from assaymark.bias.lm_stereoset import outcome, run, score_predictions
 from assaymark.bias.lm_stereoset_data import (
     LABELS,
     Cluster,
@@ -29,6 +30,7 @@ from assaymark.bias.lm_stereoset_data import (
     load_stereoset,
 )
 from assaymark.bias.lm_stereoset_quality import stereoset_quality
+from assaymark.bias.lm_stereoset_report import icat
 from assaymark.bias.lm_stereoset_scores import VARIANTS, Scores
 from assaymark.reports.errors import InputError
 
@@ -282,35 +284,39 @@ def test_a_masked_model_is_not_asked_between_sentences(tmp_path: Path) -> None:
     assert (lost.answered, lost.lost) == (0, {"not-tokenizable": 1})
 
 
-def _sample(rng: numpy.random.Generator, terms: int, ss: float, lms: float) -> Outcome:
-    """Clusters of terms by a model whose SS and LMS are known."""
-    clusters, scores = [], dict[str, float | Failed]()
-    for number in range(terms * 25):
-        record = _record(str(number), target=f"t{number % terms}")
-        stereo, sensible = rng.random() < ss, rng.random() < lms
-        order = {"stereotype": 2.0 + stereo, "anti-stereotype": 3.0 - stereo}
-        for label in LABELS:
-            scores[f"{number}-{label}"] = order.get(label, 1.0 if sensible else 4.0)
-        clusters.append(record)
-    return _outcome_of(clusters, scores)
-
-
-def _outcome_of(records: Sequence[dict[str, Any]], scores: Scores) -> Outcome:
+@cache
+def _clusters(targets: tuple[str, ...]) -> StereoSet:
     clusters = tuple(
         Cluster(
-            id=record["id"],
+            id=str(number),
             form="intrasentence",
-            target=record["target"],
+            target=target,
             domain="gender",
             context="",
-            sentences={label: Sentence(id=f"{record['id']}-{label}", text="") for label in LABELS},
+            sentences={label: Sentence(id=f"{number}-{label}", text="") for label in LABELS},
         )
-        for record in records
+        for number, target in enumerate(targets)
     )
-    data = StereoSet(name="own", sha256="", revision="", clusters=clusters)
+    return StereoSet(name="own", sha256="", revision="", clusters=clusters)
+
+
+def _outcome_of(targets: Sequence[str], scores: Scores) -> Outcome:
+    data = _clusters(tuple(targets))
+    asked = data.clusters
     return outcome(
-        data, clusters, scores, label="x", means="x", source="x", quality=NOTHING, most_ties=1
+        data, asked, scores, label="x", means="x", source="x", quality=NOTHING, most_ties=1
     )
+
+
+def _sample(rng: numpy.random.Generator, terms: int, ss: float, lms: float) -> Outcome:
+    """Clusters of terms by a model whose SS and LMS are known."""
+    scores: Scores = {}
+    for number in range(terms * 25):
+        stereo, sensible = rng.random() < ss, rng.random() < lms
+        scores[f"{number}-stereotype"] = 2.0 + stereo
+        scores[f"{number}-anti-stereotype"] = 3.0 - stereo
+        scores[f"{number}-unrelated"] = 1.0 if sensible else 4.0
+    return _outcome_of([f"t{number % terms}" for number in range(terms * 25)], scores)
 
 
 @pytest.mark.parametrize(("terms", "ss"), [(3, 0.5), (10, 0.8)])
@@ -337,14 +343,14 @@ def test_intervals_hold_the_truth(terms: int, ss: float) -> None:
 )
 def test_laws_of_the_scores(drawn: list[tuple[int, int, int, str]]) -> None:
     """Any rising function of the scores changes nothing; ICAT is at most LMS, and clean equals all."""
-    records = [_record(str(n), target=one[3]) for n, one in enumerate(drawn)]
+    targets = [one[3] for one in drawn]
     plain = {
         f"{n}-{label}": float(one[k])
         for n, one in enumerate(drawn)
         for k, label in enumerate(LABELS)
     }
-    one = _outcome_of(records, dict(plain))
-    other = _outcome_of(records, {name: math.exp(score / 3) for name, score in plain.items()})
+    one = _outcome_of(targets, dict(plain))
+    other = _outcome_of(targets, {name: math.exp(score / 3) for name, score in plain.items()})
     assert [m.value for m in one.measured] == [m.value for m in other.measured]
     ss, lms, ideal = (m.value for m in one.measured[:3])
     assert ss is not None
