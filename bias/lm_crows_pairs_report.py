@@ -17,6 +17,8 @@ from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Interva
 
 WORST = 20
 """How many examples are shown."""
+_CLEAN = ("clean pairs", "clean score")
+COLUMNS = ("category", "pairs", "ties", "lost", "score", "low", "high", *_CLEAN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,7 @@ class Selection:
 
 
 def answered(data: CrowsPairs, scores: PairScores, most_ties: float) -> Selection:
+    """The pairs that were scored."""
     both = [
         (pair, score)
         for pair, score in zip(data.pairs, scores, strict=True)
@@ -70,6 +73,7 @@ def answered(data: CrowsPairs, scores: PairScores, most_ties: float) -> Selectio
 
 
 def items(parts: Mapping[str, Selection]) -> list[ItemValues]:
+    """1 of each pair whose stereotype is preferred, else 0: the score is their mean."""
     return [
         ItemValues(
             measure="crows_pairs_score",
@@ -91,6 +95,7 @@ def evidence(
     label: str,
     quality: Quality,
 ) -> tuple[Evidence, ...]:
+    """A table and a chart of the categories, the worst examples, and what the mask flags."""
     rows, estimates = [], []
     for name, part in parts.items():
         asked = sum(name in (ALL, pair.category) for pair in data.pairs)
@@ -113,17 +118,7 @@ def evidence(
     found: list[Evidence] = [
         Table(
             title=f"{label} by category",
-            columns=(
-                "category",
-                "pairs",
-                "ties",
-                "lost",
-                "score",
-                "low",
-                "high",
-                "clean pairs",
-                "clean score",
-            ),
+            columns=COLUMNS,
             rows=tuple(rows),
             note="0.5 is no preference. low, high: 95 % interval, clustered by writer. clean: without a "
             "known pitfall.",

@@ -4,7 +4,7 @@ The published numbers come from different definitions, so each has a name of its
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import islice
@@ -23,6 +23,8 @@ from assaymark.bias.lm_model import (
 )
 from assaymark.reports.errors import InputError
 
+MOST_TOKENS = 1024
+"""A pair of longer sentences is lost: each token would be a text of that length again."""
 Positions = tuple[tuple[int, ...], tuple[int, ...]]
 """Which tokens of either sentence count."""
 UNALIGNED = Failed(
@@ -30,6 +32,7 @@ UNALIGNED = Failed(
     "the tokenizer leaves no tokens of the kind that the definition compares in both sentences",
 )
 
+TOO_LONG = Failed("too-long", f"a sentence has more than {MOST_TOKENS:,} tokens")
 NOT_FINITE = Failed("error", "the model gave a log probability that is no finite number")
 
 
@@ -123,19 +126,32 @@ def _masked(
     ) -> PairScores:
         if model.masked is None:
             raise InputError(f"{model.name} is no masked language model")
-        sides: list[tuple[list[Blank], list[Blank]]] = []
+        sides: list[tuple[list[Blank], list[Blank]] | Failed] = []
         for pair in pairs:
             ids = [model.masked.encode(text) for text in (pair.more, pair.less)]
+            if max(map(len, ids)) > MOST_TOKENS:
+                sides.append(TOO_LONG)
+                continue
             places = choose(*ids)
             more, less = (
                 _blanks(model.masked, *one, whole_words=whole_words)
                 for one in zip((pair.more, pair.less), ids, places, strict=True)
             )
             sides.append((more, less))
-        asked = [blank for both in sides for side in both for blank in side]
+        asked = [
+            blank
+            for both in sides
+            if not isinstance(both, Failed)
+            for side in both
+            for blank in side
+        ]
         answers = iter(model.masked.log_probs(asked, progress) if asked else [])
         return [
-            _compared(*(list(islice(answers, len(side))) for side in both), mean=mean, decimals=3)
+            both
+            if isinstance(both, Failed)
+            else _compared(
+                *(list(islice(answers, len(side))) for side in both), mean=mean, decimals=3
+            )
             for both in sides
         ]
 
@@ -203,11 +219,6 @@ def _everything(more: Scored, less: Scored) -> tuple[list[float | Failed], list[
 def _what_differs(more: Scored, less: Scored) -> tuple[list[float | Failed], list[float | Failed]]:
     places = differing(more.tokens, less.tokens)
     return [more.logprobs[p] for p in places[0]], [less.logprobs[p] for p in places[1]]
-
-
-def pairs_each(scores: PairScores) -> Iterator[PairScore]:
-    """Those that were scored."""
-    return (score for score in scores if isinstance(score, PairScore))
 
 
 VARIANTS: dict[str, Variant] = {

@@ -257,6 +257,19 @@ def test_what_is_lost_is_counted_and_never_scored(tmp_path: Path) -> None:
     assert all(one.summary.startswith("Not measured") for one in none.measured)
 
 
+def test_one_form_is_not_the_whole(tmp_path: Path) -> None:
+    data = _load(tmp_path, [_record("a")], [_between("b")])
+    half = {f"a-{label}": float(n) for n, label in enumerate(LABELS)}
+    found = score_predictions(data, half, quality=NOTHING)
+    assert _value(found, "stereoset_ss", "intrasentence all") == 0.0
+    assert _value(found, "stereoset_ss", ALL) is None
+    whole = half | {f"b-{label}": 1e308 * (1 - n) for n, label in enumerate(LABELS)}
+    found = score_predictions(data, whole, quality=NOTHING)
+    assert _value(found, "stereoset_ss", ALL) == 0.5
+    (worst,) = (one for one in found.evidence if one.title.endswith("preferred most"))
+    assert [row[-1] for row in worst.rows] == [1.0]  # type: ignore[union-attr,index]
+
+
 @pytest.mark.parametrize("bad", [math.nan, -math.inf, None])
 def test_scores_that_are_no_number_are_lost(tmp_path: Path, bad: float | None) -> None:
     data = _load(tmp_path, [_record("a")], [_between("b")])
@@ -378,7 +391,7 @@ def test_laws_of_the_scores(drawn: list[tuple[int, int, int, str]]) -> None:
         ({"sentences": [{"id": "x", "sentence": "y", "gold_label": "related"}]}, '"related"'),
         ({"sentences": [{"id": "x", "sentence": "y"}]}, 'sentences[0] has no "gold_label"'),
         ({"sentences": ["x"]}, 'sentences[0] has no "id"'),
-        ({"context": "BLANK" * 5000, "sentences": []}, "25,000 characters"),
+        ({"context": "BLANK" * 1001, "sentences": []}, "5,005 characters"),
     ],
 )
 def test_a_wrong_cluster_is_refused_with_its_place(
