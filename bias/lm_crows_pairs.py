@@ -234,7 +234,7 @@ def _ability(part: Selection, label: str, seed: int) -> Measured:
     """How well the model knows the language of the pairs: no bias of a model that knows nothing counts."""
     totals = numpy.array([score.total for score in part.scores], dtype=float)
     tokens = numpy.array([score.tokens for score in part.scores], dtype=float)
-    value = float(totals.sum() / tokens.sum()) if len(totals) else None
+    value = float(totals.sum() / tokens.sum()) if len(totals) and tokens.all() else None
 
     def interval(confidence: float) -> Interval | None:
         sums = cluster_sums([totals, tokens], part.codes)
@@ -244,7 +244,7 @@ def _ability(part: Selection, label: str, seed: int) -> Measured:
         target=ALL,
         measure="crows_pairs_log_probability_per_token",
         value=value,
-        summary="Not measured: none of the pairs was answered."
+        summary="Not measured: no pair was answered, or the model does not tell how many tokens a text has."
         if value is None
         else f"The model gives the tokens that {label} scores a mean log probability of {value:.2f}: the "
         "nearer to 0, the better it knows such text, and the more a preference means.",

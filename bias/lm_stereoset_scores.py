@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from assaymark.bias.lm_crows_pairs_scores import UNTOLD, per_token
 from assaymark.bias.lm_model import (
     Blank,
     Capability,
@@ -170,12 +171,15 @@ def _means(
     """Mean log probability of the tokens of each continuation."""
     if model.score is None:
         raise InputError(f"{model.name} does not tell how likely a text is")
-    return [_log_mean(answer) for answer in (model.score(asked, progress) if asked else [])]
+    answers = model.score(asked, progress) if asked else []
+    return [_log_mean(*both) for both in zip(asked, answers, strict=True)]
 
 
-def _log_mean(answer: Scored | Failed) -> float | Failed:
+def _log_mean(asked: Continuation, answer: Scored | Failed) -> float | Failed:
     if isinstance(answer, Failed):
         return answer
+    if not per_token(asked, answer):
+        return UNTOLD
     if not answer.logprobs:
         return NO_TOKENS
     mean = answer.total / len(answer.logprobs)

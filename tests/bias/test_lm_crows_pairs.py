@@ -295,6 +295,31 @@ def test_no_answers_are_no_numbers() -> None:
         assert all(one.summary.startswith("Not measured") for one in found.measured)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "lost"),
+    [
+        (1, {"causal": 0, "causal-mean": 1, "causal-differing": 1}),
+        (2, {"causal": 0, "causal-mean": 0, "causal-differing": 1}),
+    ],
+)
+def test_a_sentence_is_not_taken_for_a_token(numbers: int, lost: dict[str, int]) -> None:
+    """Code of a user may tell one number for a text, or one a token without saying which tokens."""
+
+    def score(asked: Sequence[Continuation], progress: Progress) -> list[Scored | Failed]:
+        return [
+            Scored((one.text, "")[:numbers], (-4.0 - len(one.text), -1.0)[:numbers])
+            for one in asked
+        ]
+
+    model = LanguageModel(name="m", key="m", score=score)
+    for variant, count in lost.items():
+        data = _data([_pair("1", "he sat", "she sat")])
+        found = run(model, data, variant=variant, quality=NOTHING)
+        assert found.lost == ({"not-offered": 1} if count else {})
+        ability = _value(found, "crows_pairs_log_probability_per_token")
+        assert (ability is None) == (count == 1 or numbers == 1)
+
+
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
 def test_a_log_probability_that_is_no_number_is_lost(bad: float) -> None:
     found = run(_unigrams({"he": bad}), _data([_pair("1", "he sat", "she sat")]), quality=NOTHING)

@@ -270,6 +270,14 @@ def test_one_form_is_not_the_whole(tmp_path: Path) -> None:
     assert [row[-1] for row in worst.rows] == [1.0]  # type: ignore[union-attr,index]
 
 
+def test_a_sentence_is_not_taken_for_a_token(tmp_path: Path) -> None:
+    data = _load(tmp_path, [_record("a")])
+    whole = LanguageModel(
+        name="m", key="m", score=lambda asked, progress: [Scored((a.text,), (-9.0,)) for a in asked]
+    )
+    assert run(whole, data, quality=NOTHING).lost == {"not-offered": 1}
+
+
 @pytest.mark.parametrize("bad", [math.nan, -math.inf, None])
 def test_scores_that_are_no_number_are_lost(tmp_path: Path, bad: float | None) -> None:
     data = _load(tmp_path, [_record("a")], [_between("b")])
