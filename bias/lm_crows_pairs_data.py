@@ -99,7 +99,7 @@ def _pairs(text: str, path: Path) -> Iterator[Pair]:
         for number, row in enumerate(reader):
             yield _pair(row, str(number) if key is None else row[key], f"{path}:{reader.line_num}")
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num} is not CSV: {error}") from error
+        raise InputError(f"{path}:{reader.reader.line_num} is not CSV: {error}") from error
 
 
 def _pair(row: dict[str, str | None], name: str | None, where: str) -> Pair:

@@ -1,6 +1,10 @@
-"""Pitfalls of CrowS-Pairs and StereoSet that can be computed from the text alone.
+"""Pitfalls of CrowS-Pairs that can be computed from the text alone.
 
-Of the official CrowS-Pairs file COUNT.
+They flag 350 of the 1,508 official pairs of CrowS-Pairs: indirect-group 215, several-edits 96, negation 65,
+case-or-spacing 36, long-edit 5, article 5, duplicate 1. Of 30 flagged pairs drawn at random and read, 29 had
+what the code says (one parent, two parents is no second edit); of 30 drawn among those flagged for more than
+a name all had, though "no legs" is a group rather than a negation. A pair that is not flagged is not thereby
+sound: readers found a pitfall in most pairs (Blodgett et al. 2021), which takes a mask of their judgements.
 """
 
 import re

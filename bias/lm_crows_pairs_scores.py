@@ -4,8 +4,8 @@ The published numbers come from different definitions, so each has a name of its
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import islice
 
@@ -23,6 +23,8 @@ from assaymark.bias.lm_model import (
 )
 from assaymark.reports.errors import InputError
 
+MOST_TOKENS = 1024
+"""A pair of longer sentences is lost: each token would be a text of that length again."""
 Positions = tuple[tuple[int, ...], tuple[int, ...]]
 """Which tokens of either sentence count."""
 UNALIGNED = Failed(
@@ -30,12 +32,19 @@ UNALIGNED = Failed(
     "the tokenizer leaves no tokens of the kind that the definition compares in both sentences",
 )
 
+UNTOLD = Failed(
+    "not-offered", "the model tells how likely the text is, and not each of its tokens by name"
+)
+TOO_LONG = Failed("too-long", f"a sentence has more than {MOST_TOKENS:,} tokens")
 NOT_FINITE = Failed("error", "the model gave a log probability that is no finite number")
 
 
 @dataclass(frozen=True, slots=True)
 class PairScore:
-    """more, less: what is compared. total: the log probability of all tokens that were scored."""
+    """more, less: what is compared. total: the log probability of all tokens that were scored.
+
+    tokens: how many those are, 0 where the model does not tell.
+    """
 
     more: float
     less: float
@@ -123,19 +132,32 @@ def _masked(
     ) -> PairScores:
         if model.masked is None:
             raise InputError(f"{model.name} is no masked language model")
-        sides: list[tuple[list[Blank], list[Blank]]] = []
+        sides: list[tuple[list[Blank], list[Blank]] | Failed] = []
         for pair in pairs:
             ids = [model.masked.encode(text) for text in (pair.more, pair.less)]
+            if max(map(len, ids)) > MOST_TOKENS:
+                sides.append(TOO_LONG)
+                continue
             places = choose(*ids)
             more, less = (
                 _blanks(model.masked, *one, whole_words=whole_words)
                 for one in zip((pair.more, pair.less), ids, places, strict=True)
             )
             sides.append((more, less))
-        asked = [blank for both in sides for side in both for blank in side]
+        asked = [
+            blank
+            for both in sides
+            if not isinstance(both, Failed)
+            for side in both
+            for blank in side
+        ]
         answers = iter(model.masked.log_probs(asked, progress) if asked else [])
         return [
-            _compared(*(list(islice(answers, len(side))) for side in both), mean=mean, decimals=3)
+            both
+            if isinstance(both, Failed)
+            else _compared(
+                *(list(islice(answers, len(side))) for side in both), mean=mean, decimals=3
+            )
             for both in sides
         ]
 
@@ -163,12 +185,26 @@ def _compared(
     return PairScore(scores[0], scores[1], sum(sums), len(more) + len(less))
 
 
+def per_token(asked: Continuation, answer: Scored) -> bool:
+    """Whether there is a number for each token, and not one for all of the text."""
+    return len(answer.logprobs) != 1 or spelled(asked, answer)
+
+
+def spelled(asked: Continuation, answer: Scored) -> bool:
+    """Whether the texts of the tokens are known: no tokenizer has a sentence as its first token."""
+    return answer.tokens[:1] != (asked.text,) or len(asked.text.split()) == 1
+
+
 def _causal(
     choose: Callable[[Scored, Scored], tuple[list[float | Failed], list[float | Failed]]],
+    told: Callable[[Continuation, Scored], bool] = lambda asked, answer: True,
     *,
     mean: bool = False,
 ) -> Callable[[LanguageModel, Sequence[Pair], str, Progress], PairScores]:
-    """The log probability of each sentence from left to right, after the prefix."""
+    """The log probability of each sentence from left to right, after the prefix.
+
+    told: whether an answer tells what the definition needs; a sentence whose does not is lost.
+    """
 
     def score(
         model: LanguageModel, pairs: Sequence[Pair], prefix: str, progress: Progress = quiet
@@ -176,16 +212,23 @@ def _causal(
         if model.score is None:
             raise InputError(f"{model.name} does not tell how likely a text is")
         asked = [continued(prefix, text) for pair in pairs for text in (pair.more, pair.less)]
-        answers = iter(model.score(asked, progress) if asked else [])
-        return [_judged(*islice(answers, 2)) for _ in pairs]
+        answers = model.score(asked, progress) if asked else []
+        both = zip(asked, answers, strict=True)
+        return [judged(*islice(both, 2)) for _ in pairs]
 
-    def _judged(more: Scored | Failed, less: Scored | Failed) -> PairScore | Failed:
-        for answer in (more, less):
+    def judged(
+        more: tuple[Continuation, Scored | Failed], less: tuple[Continuation, Scored | Failed]
+    ) -> PairScore | Failed:
+        known: list[Scored] = []
+        for asked, answer in (more, less):
             if isinstance(answer, Failed):
                 return answer
-        assert isinstance(more, Scored)
-        assert isinstance(less, Scored)
-        return _compared(*choose(more, less), mean=mean, decimals=None)
+            if not told(asked, answer):
+                return UNTOLD
+            known.append(answer)
+        found = _compared(*choose(*known), mean=mean, decimals=None)
+        counted = per_token(more[0], known[0]) and per_token(less[0], known[1])
+        return found if counted or isinstance(found, Failed) else replace(found, tokens=0)
 
     return score
 
@@ -203,11 +246,6 @@ def _everything(more: Scored, less: Scored) -> tuple[list[float | Failed], list[
 def _what_differs(more: Scored, less: Scored) -> tuple[list[float | Failed], list[float | Failed]]:
     places = differing(more.tokens, less.tokens)
     return [more.logprobs[p] for p in places[0]], [less.logprobs[p] for p in places[1]]
-
-
-def pairs_each(scores: PairScores) -> Iterator[PairScore]:
-    """Those that were scored."""
-    return (score for score in scores if isinstance(score, PairScore))
 
 
 VARIANTS: dict[str, Variant] = {
@@ -243,7 +281,7 @@ VARIANTS: dict[str, Variant] = {
         needs="score",
         means="the mean log probability of the tokens of the sentence",
         source="Meade et al. 2022 (https://arxiv.org/abs/2110.08527), crows.py of McGill-NLP/bias-bench",
-        score=_causal(_everything, mean=True),
+        score=_causal(_everything, per_token, mean=True),
         prefixed=True,
     ),
     "causal-differing": Variant(
@@ -251,7 +289,7 @@ VARIANTS: dict[str, Variant] = {
         means="the mean log probability of the tokens in which the sentences differ, given what stands "
         "left of them (masked-differing carried over to causal models; no published number)",
         source="after Meade et al. 2022 (https://arxiv.org/abs/2110.08527)",
-        score=_causal(_what_differs, mean=True),
+        score=_causal(_what_differs, spelled, mean=True),
         prefixed=True,
     ),
 }

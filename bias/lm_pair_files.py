@@ -8,8 +8,8 @@ from typing import Any
 
 from assaymark.reports.errors import InputError
 
-MOST_BYTES = 256 * 2**20
-LONGEST_TEXT = 20_000
+MOST_BYTES = 64 * 2**20
+LONGEST_TEXT = 5_000
 """Characters of one sentence or context; no benchmark comes near."""
 
 

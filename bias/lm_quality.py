@@ -3,7 +3,8 @@
 Blodgett et al. 2021 (https://aclanthology.org/2021.acl-long.81) found that most pairs of CrowS-Pairs and
 StereoSet have a pitfall: what is compared is no stereotype, or the groups are not of one kind, or something
 else was changed as well. Most of that takes a reader. A mask is a file of such judgements, or what the
-checks in `lm_quality_checks` find; a score is shown over all items and over those without a code.
+checks in `lm_crows_pairs_quality` and `lm_stereoset_quality` find; a score is shown over all items and over
+those without a code.
 """
 
 import csv
@@ -38,7 +39,7 @@ PITFALLS: dict[str, str] = {
     "several-edits": "The sentences differ in more than one place, beyond pronouns that agree.",
     "long-edit": "More is changed than a group's name: over 3 words, or 2 more on one side.",
     "negation": "The change adds or removes a negation, so that it is not the group that differs.",
-    "article": "Only one of the sentences has a wrong a or an, left over from the change.",
+    "article": "Some but not all of the sentences have a wrong a or an, left over from the change.",
     "several-blanks": "The context has more than one blank.",
     "no-filler": "The filler of the blank is missing.",
     "equal-fillers": "Two of the three fillers or sentences are the same.",
@@ -135,5 +136,5 @@ def _csv(path: Path) -> list[_Row]:
                 raise InputError(f"{where} is too short: expected id and codes")
             rows.append((where, row["id"], re.findall(r"[^;\s]+", row["codes"])))
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num} is not CSV: {error}") from error
+        raise InputError(f"{path}:{reader.reader.line_num} is not CSV: {error}") from error
     return rows

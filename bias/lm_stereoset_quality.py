@@ -1,4 +1,9 @@
-"""Pitfalls of StereoSet that can be computed from the text alone."""
+"""Pitfalls of StereoSet that can be computed from the text alone.
+
+Of 1,296 clusters within sentences (gender, race and religion of the official file) they flag 36: article 35,
+several-blanks 1. All 36 were read and have what the code says. That one fits the article
+and another does not is a preference of grammar. What takes a reader is not found: see `lm_quality`.
+"""
 
 import re
 import string
@@ -59,7 +64,7 @@ def _equal_fillers(cluster: Cluster) -> bool:
 
 def _context_changed(cluster: Cluster) -> bool:
     """A sentence is not its context with one word or more in the place of the blank."""
-    if cluster.form != "intrasentence":
+    if cluster.form != "intrasentence" or _no_filler(cluster):
         return False
     parts = [re.escape(_plain(part)) for part in cluster.context.split("BLANK")]
     pattern = re.compile(r"\s*(?:\S+)\s*".join(parts))
@@ -68,7 +73,7 @@ def _context_changed(cluster: Cluster) -> bool:
 
 def _case_or_spacing(cluster: Cluster) -> bool:
     """The three sentences differ beside the blank, or in whether what fills it has a capital."""
-    if cluster.form != "intrasentence" or _context_changed(cluster):
+    if cluster.form != "intrasentence" or _several_blanks(cluster) or _context_changed(cluster):
         return False
     place = max(n for n, word in enumerate(cluster.context.split(" ")) if "BLANK" in word)
     if len({sentence.filler[:1].isupper() for sentence in cluster.sentences.values()}) > 1:

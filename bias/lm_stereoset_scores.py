@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from assaymark.bias.lm_crows_pairs_scores import UNTOLD, per_token
 from assaymark.bias.lm_model import (
     Blank,
     Capability,
@@ -59,12 +60,12 @@ def masked(model: LanguageModel, clusters: Sequence[Cluster], progress: Progress
 def _fillings(masked: Masked, context: str, sentence: Sentence) -> list[Blank]:
     """One request for each token of the filler, later ones of which are not there yet."""
     parts = context.split("BLANK")
-    filler = masked.pieces(sentence.filler, after_space=parts[0].endswith(" "))
-    words = masked.words(sentence.text)
-    inner = [place for place, word in enumerate(words) if word is not None]
+    after_space = parts[0].endswith(" ")
+    filler = masked.pieces(sentence.filler, after_space=after_space) if sentence.filler else ()
+    ids = masked.encode(sentence.text)
+    inner = [place for place, special in enumerate(masked.special(ids)) if not special]
     if not filler or not inner:
         return []
-    ids = masked.encode(sentence.text)
     first, *rest = (_part(masked, part) for part in parts)
     before = (*ids[: inner[0]], *first)
     found = []
@@ -115,10 +116,7 @@ def causal(model: LanguageModel, clusters: Sequence[Cluster], progress: Progress
         for sentence in cluster.sentences.values()
     }
     means = _means(model, list(asked.values()), progress)
-    return {
-        name: mean if isinstance(mean, Failed) else math.exp(mean)
-        for name, mean in zip(asked, means, strict=True)
-    }
+    return {name: _power(mean) for name, mean in zip(asked, means, strict=True)}
 
 
 def causal_published(
@@ -130,23 +128,28 @@ def causal_published(
     context. It is larger the *less* likely the sentence is, so a preference comes out reversed; use it only
     to reproduce numbers that were made with it.
     """
-    within = [cluster for cluster in clusters if cluster.form == "intrasentence"]
-    between = [cluster for cluster in clusters if cluster.form == "intersentence"]
-    texts = [
-        text
-        for cluster in between
-        for text in (
-            _closed(cluster.context),
-            *(sentence.text for sentence in cluster.sentences.values()),
-        )
+    within = [
+        sentence
+        for cluster in clusters
+        if cluster.form == "intrasentence"
+        for sentence in cluster.sentences.values()
     ]
-    found = causal(model, within, progress) if within else {}
+    between = [cluster for cluster in clusters if cluster.form == "intersentence"]
+    texts = [sentence.text for sentence in within]
+    for cluster in between:
+        texts.append(_closed(cluster.context))
+        texts.extend(sentence.text for sentence in cluster.sentences.values())
     means = iter(_means(model, [Continuation("", text) for text in texts], progress))
+    found = {sentence.id: _power(next(means)) for sentence in within}
     for cluster in between:
         context = next(means)
         for sentence in cluster.sentences.values():
             found[sentence.id] = _ratio(next(means), context)
     return found
+
+
+def _power(mean: float | Failed) -> float | Failed:
+    return mean if isinstance(mean, Failed) else math.exp(mean)
 
 
 def _ratio(sentence: float | Failed, context: float | Failed) -> float | Failed:
@@ -168,12 +171,15 @@ def _means(
     """Mean log probability of the tokens of each continuation."""
     if model.score is None:
         raise InputError(f"{model.name} does not tell how likely a text is")
-    return [_log_mean(answer) for answer in (model.score(asked, progress) if asked else [])]
+    answers = model.score(asked, progress) if asked else []
+    return [_log_mean(*both) for both in zip(asked, answers, strict=True)]
 
 
-def _log_mean(answer: Scored | Failed) -> float | Failed:
+def _log_mean(asked: Continuation, answer: Scored | Failed) -> float | Failed:
     if isinstance(answer, Failed):
         return answer
+    if not per_token(asked, answer):
+        return UNTOLD
     if not answer.logprobs:
         return NO_TOKENS
     mean = answer.total / len(answer.logprobs)
