@@ -185,6 +185,8 @@ class Line:
             self.close()
             raise
         self._used = time.monotonic()
+        if connection.sock is None:  # the server wants no more requests over this connection
+            self.close()
         return answer
 
     def close(self) -> None:
