@@ -183,12 +183,12 @@ def _shrink(connection: sqlite3.Connection, limit: int) -> None:
                 "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT "
                 "(SELECT 1 + count(*) / 10 FROM answers))"
             ).rowcount
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    connection.executescript("PRAGMA incremental_vacuum")
 
 
 def _emptied(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM answers")
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    connection.executescript("PRAGMA incremental_vacuum")
 
 
 def _size(connection: sqlite3.Connection) -> int:
