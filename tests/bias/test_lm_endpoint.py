@@ -114,6 +114,17 @@ def test_a_token_across_the_boundary_is_the_first_of_the_continuation() -> None:
         assert score(model(server), [Continuation("The ab", "c left")]) == [pytest.approx(expected)]
 
 
+def test_spaces_at_the_end_of_a_context_belong_to_the_continuation() -> None:
+    """As in lm-eval (TemplateLM._encode_pair) and in local models."""
+    with serving() as server:
+        asked = model(server)
+        expected = [log_prob("The nurse", " said"), log_prob("The nurse", "\n said")]
+        found = score(
+            asked, [Continuation("The nurse ", "said"), Continuation("The nurse\n", " said")]
+        )
+    assert found == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "bos", "expected"),
     [
@@ -368,7 +379,7 @@ def test_a_key_of_the_body_can_be_renamed_or_taken_away() -> None:
         return "max_tokens" in body or "temperature" in body
 
     with serving(offers=("chat",), script=modern) as server:
-        asked = model(server, extra={"temperature": None, "user": "audit"})
+        asked = model(server, extra={"user": "audit"}, leave_out=("temperature",))
         assert isinstance(replies(asked, [Prompt("Hello")])[0], Reply)
         assert server.bodies[0]["max_completion_tokens"] == 4
         assert server.bodies[0]["user"] == "audit"
@@ -492,7 +503,7 @@ def test_one_bad_prompt_takes_no_others_with_it() -> None:
 )
 def test_what_may_pass_is_asked_again(script: lm_server.Script) -> None:
     with serving() as server:
-        asked = model(server, time_limit=0.3, concurrency=1)
+        asked = model(server, time_limit=0.4, concurrency=1, retries=6)
         server.script = lm_server.recovers(script, 2)
         assert score(asked, [PAIRS[0]]) == pytest.approx(TRUTH[:1])
         assert server.requests >= 3
@@ -520,10 +531,10 @@ def test_an_endless_answer_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("date", [False, True], ids=["seconds", "date"])
 def test_retry_after_is_honoured_by_all_threads(date: bool) -> None:
-    # a date has whole seconds
-    wanted = formatdate(time.time() + 1.5, usegmt=True) if date else "0.4"
     with serving() as server:
         asked = model(server, longest_pause=5.0, concurrency=2)
+        # a date has whole seconds
+        wanted = formatdate(time.time() + 1.9, usegmt=True) if date else "0.4"
         script = lm_server.recovers(lm_server.says(429, Retry_After=wanted), 1)
         server.script = script
         assert score(asked, PAIRS) == pytest.approx(TRUTH)
@@ -664,12 +675,9 @@ def test_no_minute_sees_more_than_its_share(
 def test_requests_keep_their_pace() -> None:
     with serving() as server:
         asked = model(server, requests_per_minute=1200.0, concurrency=4)
-        time.sleep(0.2)
         begun = time.monotonic()
         score(asked, PAIRS * 2)
         assert time.monotonic() - begun >= 9 * 0.05
-        times = sorted(server.times)
-    assert times[-1] - times[0] >= 9 * 0.05 - 0.03
 
 
 def test_a_budget_waits_for_what_is_under_way_before_it_says_no() -> None:
