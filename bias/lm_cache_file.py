@@ -95,7 +95,9 @@ class Store:
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
             _patiently(connection, "PRAGMA synchronous = NORMAL")
-            if not _ours(connection):
+            with _transaction(connection, "DEFERRED"):  # both questions about the same moment
+                ours = _ours(connection)
+            if not ours:
                 _begun(connection)
         except BaseException:
             connection.close()
@@ -208,8 +210,10 @@ def _verified(key: object, value: object, digest: object) -> bool:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(
+    connection: sqlite3.Connection, kind: str = "IMMEDIATE"
+) -> Generator[None, None, None]:
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
     except BaseException:

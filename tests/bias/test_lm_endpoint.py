@@ -145,7 +145,7 @@ def test_a_text_without_context_needs_a_token_it_begins_with(
 def test_bos_is_not_put_before_a_context() -> None:
     with serving() as server:
         assert score(model(server, bos="<s>"), PAIRS) == pytest.approx(TRUTH)
-        assert server.prompts[0] == "The nurse said she"
+        assert sorted(server.prompts) == sorted(pair.context + pair.text for pair in PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,23 @@ def test_tokens_are_placed_only_where_they_fit(
     tokens: list[str], offsets: list[int] | None, text: str, expected: list[tuple[int, int]] | None
 ) -> None:
     assert spans(tokens, offsets, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("places", "boundary", "end", "expected"),
+    [
+        ([(0, 0), (0, 1)], 0, 1, range(1, 2)),
+        ([(-3, 0), (0, 1), (1, 2)], 0, 2, range(1, 3)),
+        ([(0, 2), (2, 2), (2, 4), (4, 5)], 2, 4, range(1, 3)),
+        ([(0, 3), (3, 4)], 2, 4, range(0, 2)),
+        ([(0, 2), (2, 3)], 2, 2, None),
+    ],
+    ids=["nothing before", "special before", "piece of a character", "across", "no text"],
+)
+def test_the_tokens_of_a_continuation(
+    places: list[tuple[int, int]], boundary: int, end: int, expected: range | None
+) -> None:
+    assert continuation(places, boundary, end) == expected
 
 
 @settings(max_examples=100)
@@ -469,8 +486,9 @@ def test_choices_under_a_wrong_index_are_no_ones_score() -> None:
         lambda a, b: {**a, "choices": a["choices"][:1]},
         lambda a, b: {**a, "choices": [c | {"index": 0} for c in a["choices"]]},
         lambda a, b: {**a, "choices": [{**c, "index": None} for c in a["choices"]]},
+        lambda a, b: {**a, "choices": [c | {"index": c["index"] + 1} for c in a["choices"]]},
     ],
-    ids=["too few", "one index", "no index"],
+    ids=["too few", "one index", "no index", "from one"],
 )
 def test_a_batch_that_cannot_be_told_apart_is_asked_one_by_one(spoil: lm_server.Spoil) -> None:
     with serving() as server:
@@ -627,6 +645,24 @@ def test_a_cost_ceiling_is_never_passed_and_used_up(concurrency: int, counts: bo
     assert failed.reason == "not asked: the cost ceiling of 1.5 (max_cost) is reached"
 
 
+def test_what_a_server_adds_to_a_text_is_learnt_before_the_ceiling_is_near() -> None:
+    with serving(offers=("chat",), overhead=300) as server:
+        asked = endpoint(server.url, model="bigram", options=replace(QUICK, max_tokens_total=3000))
+        answers = replies(asked, [Prompt(f"The nurse said {n}") for n in range(20)])
+        assert 2600 < server.read + server.written <= 3000
+    assert [a.kind for a in answers if isinstance(a, Failed)].count("ceiling") > 10
+
+
+def test_an_answer_that_cannot_be_read_may_have_cost_the_most() -> None:
+    with serving() as server:
+        asked = endpoint(server.url, model="bigram", options=replace(QUICK, max_tokens_total=400))
+        server.reset()
+        server.spoil = lambda answer, body: b"<html>"
+        kinds = score(asked, PAIRS[:1] * 20)
+        assert kinds.count("ceiling") > 10
+        assert kinds.count("unparsable") == server.requests <= 5
+
+
 def test_ceilings_of_requests_and_tokens() -> None:
     with serving() as server:
         asked = endpoint(
@@ -769,6 +805,16 @@ def test_the_token_is_sent_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> N
         asked = model(server, token_env="LM_TOKEN")
         score(asked, PAIRS[:1])
         assert server.headers[0]["Authorization"] == "Bearer s3cret"
+
+
+def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LM_TOKEN", "s3cret")
+    with serving() as server:
+        asked = model(server, token_env="LM_TOKEN")
+        server.script = lm_server.says(401, b"the key s3cret is wrong")
+        failed = failure(asked)
+    assert "the key [token] is wrong" in failed.reason
+    assert "s3cret" not in repr((failed, asked, asked.facts))
 
 
 def test_a_proxy_is_used_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
