@@ -95,10 +95,9 @@ class Budget:
 
 
 class Pace:
-    """A token bucket: so much a minute, and at most one second's worth (or one request) at once.
+    """So much a minute, evenly: a token bucket that holds one request, however large it is.
 
-    It may go into debt by one request, which the next ones wait for: a request greater than the bucket
-    is slow, but not impossible.
+    Each one waits until those before it are paid for; servers that count by the second are kept to too.
     """
 
     def __init__(self, per_minute: float | None) -> None:

@@ -196,8 +196,8 @@ class _Writing:
         self._written = 0.0
 
     def add(self, name: bytes, answer: Any) -> None:
-        value = None if isinstance(answer, Failed) else self._codec.encode(answer)
-        if value is None:
+        value = self._codec.encode(answer)
+        if value is None:  # a failure, or no possible answer
             return
         self._rows.append((name, value))
         late = time.monotonic() - self._written > _SECONDS_UNWRITTEN

@@ -95,7 +95,9 @@ class Store:
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
             _patiently(connection, "PRAGMA synchronous = NORMAL")
-            if not _ours(connection):
+            with _transaction(connection, "DEFERRED"):  # both questions about the same moment
+                ours = _ours(connection)
+            if not ours:
                 _begun(connection)
         except BaseException:
             connection.close()
@@ -183,12 +185,12 @@ def _shrink(connection: sqlite3.Connection, limit: int) -> None:
                 "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY used, id LIMIT "
                 "(SELECT 1 + count(*) / 10 FROM answers))"
             ).rowcount
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    connection.executescript("PRAGMA incremental_vacuum")
 
 
 def _emptied(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM answers")
-    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    connection.executescript("PRAGMA incremental_vacuum")
 
 
 def _size(connection: sqlite3.Connection) -> int:
@@ -208,8 +210,10 @@ def _verified(key: object, value: object, digest: object) -> bool:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transaction(
+    connection: sqlite3.Connection, kind: str = "IMMEDIATE"
+) -> Generator[None, None, None]:
+    connection.execute(f"BEGIN {kind}")
     try:
         yield
     except BaseException:

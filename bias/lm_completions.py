@@ -34,7 +34,14 @@ def score_body(requests: Sequence[Continuation], bos: str, least: int) -> dict[s
 
 def whole(request: Continuation, bos: str) -> str:
     """What the model reads; only a text without a context is begun with bos."""
-    return f"{request.context or bos}{request.text}"
+    context, text = _parted(request)
+    return f"{context or bos}{text}"
+
+
+def _parted(request: Continuation) -> tuple[str, str]:
+    """Spaces at the end of a context go to the continuation, as in lm-eval: tokens begin with them."""
+    context = request.context.rstrip()
+    return context, request.context[len(context) :] + request.text
 
 
 def read_scores(
@@ -72,7 +79,7 @@ def _scored(choice: Mapping[str, Any], request: Continuation, bos: str) -> Score
     if reach is None:
         return Failed("unparsable", "the server's tokens do not spell the text that was asked for")
     end = len(text.encode("utf-8", "surrogatepass"))
-    boundary = end - len(request.text.encode("utf-8", "surrogatepass"))
+    boundary = end - len(_parted(request)[1].encode("utf-8", "surrogatepass"))
     chosen = continuation(reach, boundary, end)
     if chosen is None:
         return Failed("not-tokenizable", "the continuation has no token of its own")

@@ -100,8 +100,7 @@ def continuation(spans: Sequence[tuple[int, int]], boundary: int, end: int) -> r
     """Which tokens are those of a continuation from byte `boundary` to byte `end` of a text.
 
     A token that begins in the context and ends in the continuation is the continuation's first one: its
-    probability is that of the text that goes on. (lm-eval reads a space at the end of a context, which
-    such a token usually begins with, as the continuation's too.) None when there is no such token.
+    probability is that of the text that goes on. None when there is no such token.
     """
     inside = [
         place

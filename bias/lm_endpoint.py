@@ -64,6 +64,7 @@ def _key(
         "top": offer.top,
         "bos": options.bos,
         "extra": dict(options.extra),
+        "leave_out": sorted(options.leave_out),
         "answers as": facts.get("answers as", ""),
         "system_fingerprint": facts.get("system_fingerprint", ""),
     }
@@ -193,7 +194,7 @@ class Asked:
             return answer
 
         merged = {"model": self.model, **body, **self.options.extra}
-        sent = {key: value for key, value in merged.items() if value is not None}
+        sent = {k: value for k, value in merged.items() if k not in self.options.leave_out}
         try:
             return self.client.ask(
                 path, sent, self._most(sent, texts), noticing, stop, retries=retries

@@ -22,8 +22,8 @@ class EndpointOptions:
     ceilings, never passed; max_cost needs price_input and price_output, of a million tokens each.
     top_logprobs: the most that are asked for. bos: the model's beginning-of-text token, as text, to score
     texts without a context. batch: texts scored in one request. extra: further keys of the request, such
-    as {"seed": 1}; the value None takes a key away. proxy: use the proxies of the environment. seed: of
-    the pauses.
+    as {"user": "audit"}. leave_out: keys that the server does not take, such as temperature. proxy: use
+    the proxies of the environment. seed: of the pauses.
     """
 
     api: Literal["auto", "completions", "chat"] = "auto"
@@ -45,6 +45,7 @@ class EndpointOptions:
     bos: str = ""
     batch: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
     proxy: bool = False
     seed: int = 0
 
@@ -66,9 +67,12 @@ class EndpointOptions:
             raise InputError(
                 "max_cost needs the prices of a million tokens: give price_input and price_output"
             )
-        taken = [key for key in self.extra if key in _OURS]
-        if taken:
-            raise InputError(f"extra cannot hold {', '.join(taken)}, which Assaymark itself sets")
+        for name in ("extra", "leave_out"):
+            taken = [key for key in getattr(self, name) if key in _OURS]
+            if taken:
+                raise InputError(
+                    f"{name} cannot hold {', '.join(taken)}, which Assaymark itself sets"
+                )
 
 
 def _at_least(name: str, value: float | None, least: int) -> None:

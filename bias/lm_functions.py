@@ -62,7 +62,7 @@ def of_function(
     methods = {name: _method(found, name, spec) for name in METHODS}
     if not any(methods.values()):
         raise InputError(
-            f"{spec} is a {type(found).__name__} without {', '.join(METHODS)}: name a function of such a "
+            f"{spec}, of type {type(found).__name__}, has no {', '.join(METHODS)}: name a function of such a "
             "name, an object with such methods, or a function without arguments that makes one"
         )
     generate, score, embed = (methods[name] for name in METHODS)

@@ -37,6 +37,7 @@ class Address:
     path: str
     query: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
+    token: str = field(repr=False)
 
     def target(self, path: str) -> str:
         return f"{self.path}{path}" + (f"?{self.query}" if self.query else "")
@@ -82,8 +83,9 @@ def address(url: str, token_env: str | None = None) -> Address:
             "that token_env names"
         )
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    if token_env is not None:
-        headers["Authorization"] = f"Bearer {_token(token_env, parts.scheme, host)}"
+    token = _token(token_env, parts.scheme, host) if token_env is not None else ""
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     return Address(
         shown=_shown(url),
         scheme=parts.scheme,
@@ -92,6 +94,7 @@ def address(url: str, token_env: str | None = None) -> Address:
         path=parts.path.rstrip("/"),
         query=parts.query,
         headers=headers,
+        token=token,
     )
 
 
@@ -185,6 +188,8 @@ class Line:
             self.close()
             raise
         self._used = time.monotonic()
+        if connection.sock is None:  # the server wants no more requests over this connection
+            self.close()
         return answer
 
     def close(self) -> None:
@@ -205,7 +210,10 @@ class Line:
                 )
         if response.length:
             raise http.client.IncompleteRead(b"".join(parts), response.length)
-        return b"".join(parts)
+        body, token = b"".join(parts), self._place.token.encode()
+        return (
+            body.replace(token, b"[token]") if token else body
+        )  # some servers repeat it in errors
 
     def _opened(self, limit: float) -> http.client.HTTPConnection:
         place, proxy = self._place, self._proxy

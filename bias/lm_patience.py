@@ -218,9 +218,8 @@ class Client:
         longest = self.manners.longest_pause
         with self._lock:
             drawn = self._random.uniform(0.0, min(self.manners.pause * 2**attempt, longest))
-            if wanted is not None:  # then all threads wait, and do not come back at the same moment
+            if wanted is not None:  # then all threads wait
                 self._hold = max(self._hold, time.monotonic() + min(wanted, longest))
-                drawn = min(wanted + min(drawn, self.manners.pause), longest)
         _sleep(drawn, stop)
 
     @contextmanager

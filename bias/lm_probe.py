@@ -60,47 +60,48 @@ def probe(post: Post, api: Literal["auto", "completions", "chat"], top: int) -> 
 
 
 def _completions(post: Post, top: int, refusals: list[Refused]) -> Offer | None:
-    echoed = _tried(partial(_echoed, post, 1, max(top, 1)), refusals)
-    if echoed is not None:
-        spared = _tried(partial(_echoed, post, 0, 1), refusals)
-        return Offer(
-            api="completions", echo=True, least=int(spared is None), top=top if echoed else 0
-        )
-    if refusals and refusals[-1].status in (404, 405):
-        return None  # there is no such address
     offer = Offer(api="completions")
-    for wanted in dict.fromkeys((top, min(top, _USUAL_TOP), 0)):
-        found = _tried(partial(_written, post, offer, wanted), refusals)
+    for wanted in dict.fromkeys((top or 1, min(top or 1, _USUAL_TOP))):
+        tells, gone = _tried(partial(_echoed, post, 1, wanted), refusals)
+        if tells is not None:
+            spared, _ = _tried(partial(_echoed, post, 0, 1), refusals)
+            told = min(wanted, top) if tells else 0
+            return replace(offer, echo=True, least=int(spared is None), top=told)
+        if gone:
+            return None
+    return _writing(post, offer, top, refusals)
+
+
+def _chat(post: Post, top: int, refusals: list[Refused]) -> Offer | None:
+    for limit in LIMITS:
+        found = _writing(post, Offer(api="chat", limit=limit), top, refusals)
         if found is not None:
             return found
     return None
 
 
-def _chat(post: Post, top: int, refusals: list[Refused]) -> Offer | None:
-    for limit in LIMITS:
-        offer = Offer(api="chat", limit=limit)
-        for wanted in dict.fromkeys((top, min(top, _USUAL_TOP), 0)):
-            found = _tried(partial(_written, post, offer, wanted), refusals)
-            if found is not None:
-                return found
-            if refusals and refusals[-1].status in (404, 405):
-                return None
+def _writing(post: Post, offer: Offer, top: int, refusals: list[Refused]) -> Offer | None:
+    """The offer with the most top_logprobs, up to `top`, with which the server writes a text."""
+    for wanted in dict.fromkeys((top, min(top, _USUAL_TOP), 0)):
+        found, gone = _tried(partial(_written, post, offer, wanted), refusals)
+        if found is not None or gone:
+            return found
     return None
 
 
-def _tried(ask: Callable[[], A | None], refusals: list[Refused]) -> A | None:
-    """The answer, None when the server takes no such request.
+def _tried(ask: Callable[[], A | None], refusals: list[Refused]) -> tuple[A | None, bool]:
+    """The answer, None when the server takes no such request; and whether there is no such address.
 
     Raises InputError for what no other request would mend: a server that is away, a token, a ceiling.
     """
     try:
-        return ask()
+        return ask(), False
     except Refused as refused:
         away = refused.status is None and refused.failed.kind != "unparsable"
         if away or refused.status in (401, 403, 407, 429):
             raise InputError(refused.failed.reason) from refused
         refusals.append(refused)
-        return None
+        return None, refused.status in (404, 405)
 
 
 def _echoed(post: Post, least: int, top: int) -> bool | None:
