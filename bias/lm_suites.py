@@ -33,7 +33,7 @@ def _crows_pairs(wanted: Wanted) -> Run:
             seed=wanted.seed,
             progress=progress,
             quality=quality,
-            **wanted.given("prefixes"),
+            **wanted.given("prefixes", "most_ties"),
         )
         return [made(wanted, "CrowS-Pairs", variant, outcome, {data.name: data.sha256})]
 
@@ -51,7 +51,13 @@ def _stereoset(wanted: Wanted) -> Run:
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         variant = wanted.variant or suite.default_variant(model)
         outcome = suite.run(
-            model, data, variant=variant, seed=wanted.seed, progress=progress, quality=quality
+            model,
+            data,
+            variant=variant,
+            seed=wanted.seed,
+            progress=progress,
+            quality=quality,
+            **wanted.given("most_ties"),
         )
         return [made(wanted, "StereoSet", variant, outcome, {data.name: data.sha256})]
 

@@ -32,6 +32,7 @@ _ENDPOINT_NUMBERS = (
     "price_output",
     "top_logprobs",
     "batch",
+    "give_up_after",
 )
 
 
@@ -191,6 +192,8 @@ def _endpoint(given: list[str] | None) -> Table | None:
             raise InputError(f"--endpoint {pair}: expected KEY=VALUE, such as model=NAME")
         if key.startswith("extra."):
             extra[key.removeprefix("extra.")] = _value(value)
+        elif key == "leave_out":
+            table[key] = listed(value)
         elif key in _ENDPOINT_NUMBERS or key == "proxy":
             table[key] = _value(value)
         else:

@@ -82,10 +82,17 @@ SUITES: dict[str, SuiteSpec] = {
     "crows-pairs": SuiteSpec(
         title="CrowS-Pairs",
         sampled=True,
-        variants=("masked", "masked-l2r", "causal", "causal-differing"),
+        variants=(
+            "masked",
+            "masked-l2r",
+            "masked-differing",
+            "causal",
+            "causal-mean",
+            "causal-differing",
+        ),
         needs_data=True,
         indicator=True,
-        keys=_QUALITY | {"prefixes"},
+        keys=_QUALITY | {"prefixes", "most_ties"},
         metrics={
             "crows_pairs_score": _SHARE,
             "crows_pairs_stereotype_score": _SHARE,
@@ -99,10 +106,10 @@ SUITES: dict[str, SuiteSpec] = {
     "stereoset": SuiteSpec(
         title="StereoSet",
         sampled=True,
-        variants=("masked", "causal"),
+        variants=("masked", "causal", "causal-published"),
         needs_data=True,
         indicator=True,
-        keys=_QUALITY,
+        keys=_QUALITY | {"most_ties"},
         metrics={
             "stereoset_ss": _SHARE,
             "stereoset_lms": _HIGH,

@@ -36,6 +36,8 @@ class LmEndpointSpec(Strict):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 5
     bos: str = ""
     batch: _Count = 1
+    leave_out: Texts = ()
+    give_up_after: _Count = 5
     extra: dict[str, str | int | float | bool] = Field(default_factory=dict)
     proxy: bool = False
 
@@ -84,6 +86,7 @@ class SuiteEntry(Strict):
     examples: _Count | None = None
     quality: Text | None = None
     prefixes: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] = ("",)
+    most_ties: _Share = 0.05
     orders: Literal["given", "all"] = "given"
     formats: Literal["first", "all"] = "first"
     languages: Texts = ()
