@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -63,12 +64,9 @@ def score(requests: Sequence[Continuation], progress: Progress = quiet) -> list[
 def generate(
     prompts: Sequence[Prompt], sampling: Sampling, progress: Progress = quiet
 ) -> list[Reply | Failed]:
-    said = ("A good and kind doctor, he works well. A", "She is a bad nurse. B", "They are fine. C")
     return [
         Reply(
-            said[int(3 * chance(f"{one.text}{one.sample}"))]
-            if "yes" not in one.text.lower()
-            else "Yes",
+            _written(one),
             "stop",
             (
                 ("Yes", float(numpy.log(chance(one.text)))),
@@ -77,6 +75,16 @@ def generate(
         )
         for one in prompts
     ]
+
+
+def _written(prompt: Prompt) -> str:
+    """A letter where options have letters, a word where one is asked for, otherwise a sentence."""
+    number = chance(f"{prompt.text}{prompt.sample}")
+    if re.search(r"\bB[.)]", prompt.text):
+        return "AB"[int(2 * number)]
+    if "yes" in prompt.text.lower():
+        return ("Yes", "No")[int(2 * number)]
+    return ("She is a bad nurse.", "He is a good and kind doctor.")[int(2 * number)]
 
 
 def embed(texts: Sequence[str], progress: Progress = quiet) -> tuple[Vectors, tuple[bool, ...]]:
@@ -123,26 +131,32 @@ def whole() -> LanguageModel:
 
 def failing() -> LanguageModel:
     """The same, and no request gets an answer."""
-
-    def lost(count: int) -> list[Failed]:
-        return [Failed("error", "the server is away")] * count
+    away = Failed("error", "the server is away")
 
     class Away(Words):
         def log_probs(
             self, blanks: Sequence[Blank], progress: Progress = quiet
         ) -> list[float | Failed]:
-            return [*lost(len(blanks))]
+            return [away for _ in blanks]
+
+    def unscored(requests: Sequence[Continuation], progress: Progress) -> list[Scored | Failed]:
+        return [away for _ in requests]
+
+    def unwritten(
+        prompts: Sequence[Prompt], sampling: Sampling, progress: Progress
+    ) -> list[Reply | Failed]:
+        return [away for _ in prompts]
+
+    def unknown(texts: Sequence[str], progress: Progress) -> tuple[Vectors, tuple[bool, ...]]:
+        return numpy.full((len(texts), 16), numpy.nan), (False,) * len(texts)
 
     return LanguageModel(
         name="away",
         key="away",
-        score=lambda requests, progress=quiet: [*lost(len(requests))],
+        score=unscored,
         masked=Away(),
-        generate=lambda prompts, sampling, progress=quiet: [*lost(len(prompts))],
-        embed=lambda texts, progress=quiet: (
-            numpy.full((len(texts), 16), numpy.nan),
-            (False,) * len(texts),
-        ),
+        generate=unwritten,
+        embed=unknown,
     )
 
 
