@@ -289,6 +289,9 @@ class _Network:
 
 
 def _network(spec: str, folder: Path, device: str) -> _Network:
+    place = folder / spec.removeprefix("hf:")
+    if not place.is_dir():
+        raise InputError(f"{spec}: no folder {place}; expected one with config.json and weights")
     try:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
         from transformers.utils import logging
@@ -296,9 +299,6 @@ def _network(spec: str, folder: Path, device: str) -> _Network:
         raise InputError(
             f"{spec} needs transformers: pip install 'assaymark[lm]' ({first_line(error)})"
         ) from error
-    place = folder / spec.removeprefix("hf:")
-    if not place.is_dir():
-        raise InputError(f"{spec}: no folder {place}; expected one with config.json and weights")
     config = _config(place / "config.json", spec)
     for name in ("tokenizer_config.json", "config.json"):
         held = _config(place / name, spec) if (place / name).is_file() else {}

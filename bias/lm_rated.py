@@ -132,7 +132,7 @@ def _prompt(one: Replied) -> str:
 
 
 def texts_of(replied: Sequence[Replied], *, include_prompt: bool) -> list[str | Failed]:
-    """What is classified: the reply, after its prompt where that is wanted."""
+    """What is classified: the reply, after its prompt and a space where that is wanted."""
     found: list[str | Failed] = []
     for one in replied:
         if isinstance(one.reply, Failed):
@@ -140,7 +140,9 @@ def texts_of(replied: Sequence[Replied], *, include_prompt: bool) -> list[str | 
         elif not one.reply.text.strip("\0 \t\r\n"):
             found.append(Failed("unparsable", "the reply is empty"))
         else:
-            found.append(one.prompt + one.reply.text if include_prompt else one.reply.text)
+            written = one.reply.text
+            apart = "" if written[0].isspace() else " "
+            found.append(f"{one.prompt}{apart}{written}" if include_prompt else written)
     return found
 
 
