@@ -74,7 +74,7 @@ def slow_cobs(texts: Sequence[str], lists: Words, beta: float = 0.95) -> float |
     """The definition pair by pair."""
     first, second = (set(each) for each in lists.groups.values())
     near: dict[str, list[float]] = {}
-    held, words_seen = [0, 0], 0
+    held, words_seen = [0.0, 0.0], 0
     for text in texts:
         read = text.split()
         held[0] += sum(word in first for word in read)
@@ -103,7 +103,7 @@ def slow_cobs(texts: Sequence[str], lists: Words, beta: float = 0.95) -> float |
 def measured(texts: Sequence[str], lists: Words = LISTS) -> tuple[float | None, float | None]:
     found = company(texts, [str(place) for place in range(len(texts))], lists)
     together, near = (association(found, seed=0, draws=9), cobs(found, seed=0, draws=9))
-    return together and together[0].value, near and near.value
+    return together[0].value if together else None, near.value if near else None
 
 
 def test_by_hand() -> None:
