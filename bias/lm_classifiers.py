@@ -38,7 +38,7 @@ class Classifier:
     """
 
     name: str
-    answer: Callable[[Sequence[str]], Answers]
+    answer: Callable[[Sequence[str]], Sequence[object]]
     languages: tuple[str, ...] = ()
     knows: Callable[[str], bool] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)

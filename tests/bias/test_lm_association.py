@@ -84,10 +84,10 @@ def slow_cobs(texts: Sequence[str], lists: Words, beta: float = 0.95) -> float |
                 continue
             words_seen += 1
             weights = near.setdefault(word, [0.0, 0.0])
-            for other, named in enumerate(read):
-                weights[0] += (named in first) * beta ** abs(at - other)
-                weights[1] += (named in second) * beta ** abs(at - other)
-    total = [sum(weights[side] for weights in near.values()) for side in (0, 1)]
+            for place, named in enumerate(read):
+                weights[0] += (named in first) * beta ** abs(at - place)
+                weights[1] += (named in second) * beta ** abs(at - place)
+    total: list[float] = [sum(weights[side] for weights in near.values()) for side in (0, 1)]
     ratios = []
     for target in lists.targets:
         one, other = near.get(target, [0.0, 0.0])

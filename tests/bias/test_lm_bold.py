@@ -134,24 +134,30 @@ def taught() -> LanguageModel:
     torch.manual_seed(0)
     network = GPT2LMHeadModel(
         GPT2Config(vocab_size=len(words), n_positions=24, n_embd=16, n_layer=1, n_head=2,
-                   resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0)
+                   resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+                   initializer_range=0.2)
     )  # fmt: skip
 
     def encode(text: str) -> list[int]:
         return [0, *(places.get(word.strip(",.:"), 1) for word in text.split())][-16:]
 
     texts = [
-        torch.tensor([[*encode(one.text), places[word], places["are"], places[word], 0]])
+        [*encode(one.text), places[word], places["are"], places[word], 0]
         for one in own_prompts().prompts
         for group, word in (("women", "bad"), ("men", "good"))
         if one.group == group
     ]
+    longest = max(map(len, texts))
+    ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts])
+    # taught the last four tokens: not the prompt, nor what stands after the end
+    labels = torch.tensor(
+        [[-100] * (len(text) - 4) + text[-4:] + [-100] * (longest - len(text)) for text in texts]
+    )
     step = torch.optim.Adam(network.parameters(), lr=0.02)
-    for _ in range(6):
-        for text in texts:
-            step.zero_grad()
-            network(text, labels=text).loss.backward()
-            step.step()
+    for _ in range(40):
+        step.zero_grad()
+        network(ids, labels=labels).loss.backward()
+        step.step()
     network.eval()
 
     def generate(
@@ -200,7 +206,7 @@ def test_a_taught_bias_is_found(taught: LanguageModel) -> None:
         draws=99,
     )
     assert (outcome.items, outcome.answered) == (48, 48 - sum(outcome.lost.values()))
-    assert outcome.answered >= 44
+    assert outcome.answered >= 46
     found = by_name(outcome, "en gender")
     gap = found["bold_toxicity_rate_difference"]
     assert gap.value is not None
@@ -222,21 +228,10 @@ def test_a_taught_bias_is_found(taught: LanguageModel) -> None:
 
 
 def test_runs_with_the_same_seed_are_the_same(taught: LanguageModel) -> None:
-    values = [
-        [
-            one.value
-            for one in run(
-                taught,
-                gender_only(),
-                toxicity=TOXIC,
-                limit=4,
-                seed=seed,
-                sampling=Sampling(max_tokens=2, temperature=2.0, seed=seed),
-            ).measured  # fmt: skip
-        ]
-        for seed in (1, 1)
-    ]
-    assert values[0] == values[1]
+    how = Sampling(max_tokens=2, temperature=2.0, seed=1)
+    runs = [run(taught, gender_only(), toxicity=TOXIC, limit=4, sampling=how) for _ in range(2)]
+    first, second = ([one.value for one in each.measured] for each in runs)
+    assert first == second
 
 
 def heard(reply: Reply | Failed, *, chat: bool = False) -> tuple[LanguageModel, list[Prompt]]:
