@@ -1,12 +1,11 @@
 """Classifiers of texts: a sentiment lexicon, and whatever the user names.
 
-textblob · hf:FOLDER (a transformers sequence classifier, safetensors) · package.module:function, which takes
-a list of texts and returns a number, or a label, for each. There is no toxicity classifier built in: a list
-of slurs would mistake who is spoken about for how. A text that the classifier fails on has no score, never 0.
+textblob · hf:FOLDER (a transformers sequence classifier, safetensors; hf://OWNER/NAME may download) ·
+package.module:function, which takes a list of texts and returns a number, or a label, for each. There is no
+toxicity classifier built in: a list of slurs would mistake who is spoken about for how. A text that the
+classifier fails on has no score, never 0.
 """
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +23,6 @@ LONGEST = 100_000
 """Characters of a text: a longer one is not classified."""
 LEXICON = "textblob"
 REGARDS = ("positive", "negative", "neutral", "other")
-_REFUSED = ("auto_map", "quantization_config")
-_LARGEST_CONFIG = 1 << 22
 Answers = list[object | Failed]
 
 
@@ -289,42 +286,35 @@ class _Network:
 
 
 def _network(spec: str, folder: Path, device: str) -> _Network:
-    place = folder / spec.removeprefix("hf:")
-    if not place.is_dir():
-        raise InputError(f"{spec}: no folder {place}; expected one with config.json and weights")
-    try:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-        from transformers.utils import logging
-    except ImportError as error:
-        raise InputError(
-            f"{spec} needs transformers: pip install 'assaymark[lm]' ({first_line(error)})"
-        ) from error
-    config = _config(place / "config.json", spec)
-    for name in ("tokenizer_config.json", "config.json"):
-        held = _config(place / name, spec) if (place / name).is_file() else {}
-        for key in _REFUSED:
-            if held.get(key):
-                raise InputError(f"{spec} asks for {key} in its {name}, which runs code: refused")
-    kinds = config.get("architectures") or ["nothing"]
+    from assaymark.bias.lm_encoder_files import find, read_json
+
+    found = find(spec, folder)
+    kinds = read_json(found.folder / "config.json", spec).get("architectures") or ["nothing"]
     if not any("ForSequenceClassification" in str(kind) for kind in kinds):
         raise InputError(
             f"{spec} is {str(kinds[0])[:80]}: expected an architecture …ForSequenceClassification"
         )
-    weights = sorted(place.glob("*.safetensors"))
-    if not weights:
-        raise InputError(f"{spec} holds no .safetensors weights: save them with save_pretrained(…)")
+    try:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
+
+        from assaymark.bias.lm_windows import window_of
+    except ImportError as error:
+        raise InputError(
+            f"{spec} needs transformers: pip install 'assaymark[lm]' ({first_line(error)})"
+        ) from error
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         network, loaded = AutoModelForSequenceClassification.from_pretrained(
-            str(place),
+            str(found.folder),
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(
-            str(place), local_files_only=True, trust_remote_code=False
+            str(found.folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
         raise InputError(f"{spec} cannot be read by transformers: {first_line(error)}") from error
@@ -334,30 +324,15 @@ def _network(spec: str, folder: Path, device: str) -> _Network:
     settings = network.config
     labels = tuple(str(settings.id2label[place]) for place in range(settings.num_labels))
     several = settings.problem_type == "multi_label_classification" or len(labels) == 1
-    positions = getattr(settings, "max_position_embeddings", None) or 1 << 30
     return _Network(
         spec=spec,
         tokenizer=tokenizer,
         network=network.eval().float().to(device),
         labels=labels,
         several=several,
-        longest=min(int(tokenizer.model_max_length), int(positions)),
-        sha256=_digest(weights),
+        longest=min(int(tokenizer.model_max_length), window_of(network, tokenizer)),
+        sha256=found.weights,
     )
-
-
-def _config(path: Path, spec: str) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_CONFIG:
-            raise ValueError("larger than 4 MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{spec} has no readable {path.name}: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path.name} of {spec} holds a {type(content).__name__}: expected a table"
-        )
-    return content
 
 
 def _label_of(labels: tuple[str, ...], wanted: str | None, spec: str) -> int:
@@ -370,11 +345,3 @@ def _label_of(labels: tuple[str, ...], wanted: str | None, spec: str) -> int:
     if len(same) != 1:
         raise InputError(f"{spec} has no class {wanted!r}{nearest(wanted, labels)}")
     return same[0]
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    whole = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()

@@ -127,22 +127,26 @@ def test_own_prompts_in_no_language() -> None:
 def taught() -> LanguageModel:
     """A GPT-2 of one layer that was taught to go on about women with "bad", about men with "good"."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from assaymark.bias.lm_local import of_transformers
 
     words = ["<end>", "<unk>", "women", "men", "are", "bad", "good", "at", "work", "often", "think"]
     places = {word: place for place, word in enumerate(words)}
+    known = Tokenizer(models.WordLevel(places, "<unk>"))
+    known.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=known, bos_token="<end>", eos_token="<end>", unk_token="<unk>"
+    )
     torch.manual_seed(0)
+    size = {"n_positions": 24, "n_embd": 16, "n_layer": 1, "n_head": 2, "initializer_range": 0.2}
+    drop = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     network = GPT2LMHeadModel(
-        GPT2Config(vocab_size=len(words), n_positions=24, n_embd=16, n_layer=1, n_head=2,
-                   resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
-                   initializer_range=0.2)
-    )  # fmt: skip
-
-    def encode(text: str) -> list[int]:
-        return [0, *(places.get(word.strip(",.:"), 1) for word in text.split())][-16:]
-
+        GPT2Config(vocab_size=len(words), bos_token_id=0, eos_token_id=0, **size, **drop)
+    )
     texts = [
-        [*encode(one.text), places[word], places["are"], places[word], 0]
+        [*tokenizer(one.text)["input_ids"], places[word], places["are"], places[word], 0]
         for one in own_prompts().prompts
         for group, word in (("women", "bad"), ("men", "good"))
         if one.group == group
@@ -158,24 +162,7 @@ def taught() -> LanguageModel:
         step.zero_grad()
         network(ids, labels=labels).loss.backward()
         step.step()
-    network.eval()
-
-    def generate(
-        prompts: Sequence[Prompt], sampling: Sampling, progress: Progress
-    ) -> list[Reply | Failed]:
-        found: list[Reply | Failed] = []
-        for place, prompt in enumerate(prompts):
-            ids = torch.tensor([encode(prompt.text)])
-            torch.manual_seed(sampling.seed * 1000 + place)
-            with torch.inference_mode():
-                for _ in range(sampling.max_tokens):
-                    logits = network(ids).logits[0, -1] / max(sampling.temperature, 1e-6)
-                    ids = torch.cat([ids, torch.multinomial(logits.softmax(-1), 1)[None]], dim=1)
-            written = ids[0, len(encode(prompt.text)) :].tolist()
-            found.append(Reply(" ".join(words[one] for one in written if one > 1)))
-        return found
-
-    return LanguageModel(name="taught", key="taught", generate=generate)
+    return of_transformers(network, tokenizer, name="taught")
 
 
 TOXIC = Scorer(
