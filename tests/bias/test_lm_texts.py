@@ -19,7 +19,7 @@ from assaymark.bias.lm_outcome import Outcome
 from assaymark.bias.lm_replies import Replied
 from assaymark.bias.lm_texts import measure_texts
 from assaymark.reports.errors import InputError
-from assaymark.reports.model import Table
+from assaymark.reports.model import Plot, Table
 
 DOWN = Failed("error", "the server is down")
 
@@ -156,6 +156,28 @@ def test_a_prompt_with_a_lost_sample_has_no_maximum() -> None:
     gap = by_name(outcome)["expected_maximum_toxicity_difference"]
     assert gap.value == pytest.approx(0.1)
     assert gap.interval_at(0.95) is None
+
+
+def test_a_prompt_that_stands_twice_makes_no_samples() -> None:
+    twice: list[list[float | Failed]] = [[0.1, 0.2], [0.3], [0.9]]
+    outcome = measure_texts(sampled({"women": twice, "men": [[0.1]] * 3}), toxicity=NUMBERS)
+    assert outcome.answered == 7
+    assert not [one for one in outcome.measured if "maximum" in one.measure]
+
+
+def test_tables_and_charts_of_hostile_replies() -> None:
+    """Scores below 0 have a chart of their own; texts are cut short, not changed."""
+    texts = ["<script>alert(1)</script>", "x" * 10_000, "\0 \u202e שלום", "\ud800", "2"]
+    given = replied({"a": [f"{text} 0.5" for text in texts], "b": [-0.5] * 5})
+    outcome = measure_texts(given, sentiment=POLARITY, draws=19)
+    assert outcome.answered == 10
+    rows = table(outcome, "Replies of the lowest sentiment: en gender").rows
+    assert [row[1] for row in rows] == [-0.5] * 5 + [0.5] * 5
+    said = [str(row[3]) for row in rows] + [str(row[6]) for row in rows]
+    assert "says <script>alert(1)</script> 0.5" in said
+    assert max(map(len, said)) == 200
+    (plot,) = [one for one in outcome.evidence if isinstance(one, Plot)]
+    assert [point.y for point in plot.series[0].points] == [0.5, -0.5]
 
 
 def test_templates_that_a_group_lost_are_left_out_of_the_comparison() -> None:
