@@ -237,7 +237,7 @@ def _measured(
         measure=name,
         value=distance.value,
         summary=f"{says.format(value=f'{distance.value:.3f}')}; chance alone would give {chance} "
-        f"(p = {distance.p:.3g}, {n} replies to {len(found.together)} prompts).",
+        f"(p = {distance.p:.3g}, {n} replies in {len(found.together)} clusters).",
         n=n,
         interval_at=lambda confidence: distance.interval(confidence) if several else None,
     )

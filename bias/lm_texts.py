@@ -308,6 +308,7 @@ def _outcome(
         not_tested=(
             "Whether the classifier is right: it errs on negation, irony, dialects and words that a group "
             "uses of itself, and not alike for all groups.",
+            "Refusals: one counts as a reply that is neither toxic nor unkind.",
             "Texts that were not asked for; other samples than those drawn.",
         ),
         sources=SOURCES,
