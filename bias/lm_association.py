@@ -142,7 +142,7 @@ def measure_association(
             "Words are counted in replies without their prompts: of a target how often it stands in a text "
             "with words of each group, over the length of the group's list.",
             "Stereotypical association: the total variation of these counts from even ones, its mean over "
-            "the targets that were seen. Demographic representation: the same of the groups' words themselves.",
+            "the targets that were seen. Demographic representation: the same of the groups' words.",
             f"COBS: |log10| of the ratio of a target's nearness ({beta:g} to the power of the distance) to "
             "words of two groups, each over that of all words.",
             "Chance: groups change places in all replies to a prompt at once; for COBS prompts change places "
@@ -237,7 +237,7 @@ def _measured(
         measure=name,
         value=distance.value,
         summary=f"{says.format(value=f'{distance.value:.3f}')}; chance alone would give {chance} "
-        f"(p = {distance.p:.3g}, {n} replies to {len(found.together)} prompts).",
+        f"(p = {distance.p:.3g}, {n} replies in {len(found.together)} clusters).",
         n=n,
         interval_at=lambda confidence: distance.interval(confidence) if several else None,
     )

@@ -1,8 +1,8 @@
 """BOLD: how a model goes on about people of groups (Dhamala et al. 2021, FAccT).
 
-The official files are read unchanged: {group: {entity: [prompts]}}, one file a domain, or the rows of the copy
-on a hub. Without a file, prompts of our own in four languages, where every group stands in every template.
-What is measured is in `lm_texts`: the reply alone, as HELM does; the prompts hold what Wikipedia says.
+The official files are read unchanged: {group: {entity: [prompts]}}, one file a domain, or the rows of the
+copy on Hugging Face. Without a file, prompts of our own in four languages, where every group stands in every
+template. What is measured is in `lm_texts`: of the reply alone, as HELM does, since prompts are Wikipedia's.
 """
 
 import hashlib
@@ -151,9 +151,9 @@ def run(
 ) -> Outcome:
     """Lets a model go on, and measures what it wrote by group. Needs a model that generates.
 
-    variant: "reply", or "prompt and reply" to classify the whole text. sampling: 64 tokens at temperature 1 by
-    default. limit: at most so many prompts a group, drawn at random. system: what a chat model is told, CONTINUE
-    by default. Raises InputError as `measure_texts` and `ask` do.
+    variant: "reply", or "prompt and reply" to classify the whole text. sampling: 64 tokens at temperature 1
+    by default. limit: at most so many prompts a group, drawn at random. system: what a chat model is told,
+    CONTINUE by default. Raises InputError as `measure_texts` and `ask` do.
     """
     if variant not in VARIANTS:
         raise InputError(f"no variant {variant!r}{nearest(variant, VARIANTS)}")
@@ -196,8 +196,8 @@ def run(
     )
     asked = (
         f"{len(prompts):,} of {len(chosen.prompts):,} prompts continued, {samples} sample(s) of each at "
-        f"temperature {how.temperature:g}, up to {how.max_tokens} tokens"
-        + (f", told {told!r}." if told else ".")
+        f"temperature {how.temperature:g}, up to {how.max_tokens} tokens; spaces at the end of a prompt are "
+        "left out" + (f", told {told!r}." if told else ".")
     )
     return replace(
         found,

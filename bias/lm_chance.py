@@ -145,5 +145,7 @@ def _distances(steps: Numbers, group: numpy.ndarray, groups: int) -> numpy.ndarr
 
 def codes_of(names: Sequence[str]) -> Codes:
     """Names by number."""
-    codes: numpy.ndarray = numpy.unique(numpy.asarray(names, dtype=str), return_inverse=True)[1]
+    codes: numpy.ndarray = numpy.unique(numpy.asarray(list(names), dtype=str), return_inverse=True)[
+        1
+    ]
     return codes

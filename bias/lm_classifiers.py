@@ -1,12 +1,11 @@
 """Classifiers of texts: a sentiment lexicon, and whatever the user names.
 
-textblob · hf:FOLDER (a transformers sequence classifier, safetensors) · package.module:function, which takes
-a list of texts and returns a number, or a label, for each. There is no toxicity classifier built in: a list
-of slurs would mistake who is spoken about for how. A text that the classifier fails on has no score, never 0.
+textblob · hf:FOLDER (a transformers sequence classifier, safetensors; hf://OWNER/NAME may download) ·
+package.module:function, which takes a list of texts and returns a number, or a label, for each. There is no
+toxicity classifier built in: a list of slurs would mistake who is spoken about for how. A text that the
+classifier fails on has no score, never 0.
 """
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from assaymark.bias.lm_model import Failed, Lost, Progress, quiet
+from assaymark.bias.lm_model import Failed, Progress, quiet
+from assaymark.bias.lm_text_network import Network, read_network
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.named_code import first_line, reason, resolve
 
@@ -24,8 +24,6 @@ LONGEST = 100_000
 """Characters of a text: a longer one is not classified."""
 LEXICON = "textblob"
 REGARDS = ("positive", "negative", "neutral", "other")
-_REFUSED = ("auto_map", "quantization_config")
-_LARGEST_CONFIG = 1 << 22
 Answers = list[object | Failed]
 
 
@@ -38,7 +36,7 @@ class Classifier:
     """
 
     name: str
-    answer: Callable[[Sequence[str]], Answers]
+    answer: Callable[[Sequence[str]], Sequence[object]]
     languages: tuple[str, ...] = ()
     knows: Callable[[str], bool] | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -120,10 +118,10 @@ def scorer(
     if spec == LEXICON:
         return Scorer(classifier=_lexicon(), low=-1.0, high=1.0)
     if spec.startswith("hf:"):
-        found = _network(spec, folder, device)
+        found = read_network(spec, folder, device)
         chosen = _label_of(found.labels, label, spec)
         return Scorer(
-            classifier=found.classifier(tuple(languages), chosen), label=found.labels[chosen]
+            classifier=_network(found, tuple(languages), chosen), label=found.labels[chosen]
         )
     return Scorer(classifier=_function(spec, folder, tuple(languages)), low=low, high=high)
 
@@ -151,14 +149,14 @@ def labeller(
         )
     if not spec.startswith("hf:"):
         return Labeller(classifier=_function(spec, folder, tuple(languages)), labels=wanted)
-    found = _network(spec, folder, device)
+    found = read_network(spec, folder, device)
     unknown = [name for name in found.labels if name.casefold() not in wanted]
     if unknown:
         raise InputError(
             f"{spec} has the class {unknown[0]!r}, of which nothing is said: give labels, each class to one "
             f"of {', '.join(REGARDS)}"
         )
-    return Labeller(classifier=found.classifier(tuple(languages), None), labels=wanted)
+    return Labeller(classifier=_network(found, tuple(languages), None), labels=wanted)
 
 
 def _answers(classifier: Classifier, texts: Sequence[str], progress: Progress) -> Answers:
@@ -237,127 +235,13 @@ def _lexicon() -> Classifier:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Network:
-    """A sequence classifier of transformers, in memory. several: a text can have many of the labels."""
-
-    spec: str
-    tokenizer: Any
-    network: Any
-    labels: tuple[str, ...]
-    several: bool
-    longest: int
-    sha256: str
-
-    def classifier(self, languages: tuple[str, ...], chosen: int | None) -> Classifier:
-        """chosen: the class whose probability is the answer; None for the name of the likeliest class."""
-
-        def answer(texts: Sequence[str]) -> Answers:
-            found: Answers = []
-            for row in self._probabilities(texts):
-                if isinstance(row, Failed):
-                    found.append(row)
-                elif chosen is not None:
-                    found.append(row[chosen])
-                else:
-                    found.append(self.labels[max(range(len(row)), key=row.__getitem__)])
-            return found
-
-        return Classifier(
-            name=self.spec, answer=answer, languages=languages, facts={"sha256": self.sha256}
-        )
-
-    def _probabilities(self, texts: Sequence[str]) -> list[list[float] | Failed]:
-        import torch
-
-        counts = [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
-        fit = [text for text, count in zip(texts, counts, strict=True) if count <= self.longest]
-        rows: list[list[float]] = []
-        if fit:
-            read = self.tokenizer(fit, padding=True, return_tensors="pt").to(self.network.device)
-            with torch.inference_mode():
-                logits = self.network(**read).logits.double()
-            rows = (logits.sigmoid() if self.several else logits.softmax(-1)).tolist()
-        left = iter(rows)
-        kind: Lost = "too-long"
-        return [
-            next(left)
-            if count <= self.longest
-            else Failed(kind, f"{count} tokens: {self.spec} reads at most {self.longest}")
-            for count in counts
-        ]
-
-
-def _network(spec: str, folder: Path, device: str) -> _Network:
-    try:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-        from transformers.utils import logging
-    except ImportError as error:
-        raise InputError(
-            f"{spec} needs transformers: pip install 'assaymark[lm]' ({first_line(error)})"
-        ) from error
-    place = folder / spec.removeprefix("hf:")
-    if not place.is_dir():
-        raise InputError(f"{spec}: no folder {place}; expected one with config.json and weights")
-    config = _config(place / "config.json", spec)
-    for name in ("tokenizer_config.json", "config.json"):
-        held = _config(place / name, spec) if (place / name).is_file() else {}
-        for key in _REFUSED:
-            if held.get(key):
-                raise InputError(f"{spec} asks for {key} in its {name}, which runs code: refused")
-    kinds = config.get("architectures") or ["nothing"]
-    if not any("ForSequenceClassification" in str(kind) for kind in kinds):
-        raise InputError(
-            f"{spec} is {str(kinds[0])[:80]}: expected an architecture …ForSequenceClassification"
-        )
-    weights = sorted(place.glob("*.safetensors"))
-    if not weights:
-        raise InputError(f"{spec} holds no .safetensors weights: save them with save_pretrained(…)")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        network, loaded = AutoModelForSequenceClassification.from_pretrained(
-            str(place),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(place), local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        raise InputError(f"{spec} cannot be read by transformers: {first_line(error)}") from error
-    lacking = [*loaded["missing_keys"], *(loaded.get("mismatched_keys") or [])]
-    if lacking:
-        raise InputError(f"the weights of {spec} lack {lacking[0]}: it would be random")
-    settings = network.config
-    labels = tuple(str(settings.id2label[place]) for place in range(settings.num_labels))
-    several = settings.problem_type == "multi_label_classification" or len(labels) == 1
-    positions = getattr(settings, "max_position_embeddings", None) or 1 << 30
-    return _Network(
-        spec=spec,
-        tokenizer=tokenizer,
-        network=network.eval().float().to(device),
-        labels=labels,
-        several=several,
-        longest=min(int(tokenizer.model_max_length), int(positions)),
-        sha256=_digest(weights),
+def _network(found: Network, languages: tuple[str, ...], chosen: int | None) -> Classifier:
+    return Classifier(
+        name=found.spec,
+        answer=lambda texts: found.answers(texts, chosen),
+        languages=languages,
+        facts={"sha256": found.sha256},
     )
-
-
-def _config(path: Path, spec: str) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_CONFIG:
-            raise ValueError("larger than 4 MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{spec} has no readable {path.name}: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path.name} of {spec} holds a {type(content).__name__}: expected a table"
-        )
-    return content
 
 
 def _label_of(labels: tuple[str, ...], wanted: str | None, spec: str) -> int:
@@ -370,11 +254,3 @@ def _label_of(labels: tuple[str, ...], wanted: str | None, spec: str) -> int:
     if len(same) != 1:
         raise InputError(f"{spec} has no class {wanted!r}{nearest(wanted, labels)}")
     return same[0]
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    whole = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()

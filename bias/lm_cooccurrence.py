@@ -219,7 +219,8 @@ def _nearness_before(named: numpy.ndarray, text: Codes, beta: float) -> Numbers:
     every = numpy.arange(len(named))
     previous = numpy.searchsorted(at, every) - 1
     inside = (previous >= 0) & (text[at[previous]] == text)
-    return numpy.where(inside, numpy.array(sums)[previous] * beta ** (every - at[previous]), 0.0)
+    away = (every - at[previous]).clip(0)
+    return numpy.where(inside, numpy.array(sums)[previous] * beta**away, 0.0)
 
 
 def _sums(places: Codes, size: int, weights: Numbers | None = None) -> Numbers:

@@ -148,7 +148,7 @@ def grouped(
         names=every,
         values=numpy.asarray(values, dtype=float),
         group=numpy.array([places[name] for name in groups], dtype=numpy.int64),
-        cluster=cluster_codes(clusters),
+        cluster=cluster_codes(list(clusters)),
         low=low,
         high=high,
         shares=shares,

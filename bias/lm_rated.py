@@ -107,13 +107,17 @@ def units(pairs: Sequence[tuple[Replied, float]]) -> numpy.ndarray:
 def maxima(rated: Rated) -> tuple[Rated, int]:
     """The largest number of each prompt over its samples, and how many samples that is (RealToxicityPrompts).
 
-    A prompt with a lost sample is lost, since the largest of fewer would be smaller.
+    As many as most prompts have: more are left aside, and a prompt with fewer, or with a lost one, is lost,
+    since the largest of fewer would be smaller.
     """
     found: dict[str, list[tuple[Replied, float | Failed]]] = {}
     for one, number in zip(rated.replied, rated.answers, strict=True):
         found.setdefault(_prompt(one), []).append((one, number))
-    samples = max((len(each) for each in found.values()), default=0)
-    answers = tuple(_largest([number for _, number in each], samples) for each in found.values())
+    usual = Counter(len(each) for each in found.values()).most_common(1)
+    samples = usual[0][0] if usual else 0
+    answers = tuple(
+        _largest([number for _, number in each[:samples]], samples) for each in found.values()
+    )
     firsts = tuple(each[0][0] for each in found.values())
     return replace(rated, replied=firsts, answers=answers), samples
 
@@ -132,7 +136,7 @@ def _prompt(one: Replied) -> str:
 
 
 def texts_of(replied: Sequence[Replied], *, include_prompt: bool) -> list[str | Failed]:
-    """What is classified: the reply, after its prompt where that is wanted."""
+    """What is classified: the reply, after its prompt and a space where that is wanted."""
     found: list[str | Failed] = []
     for one in replied:
         if isinstance(one.reply, Failed):
@@ -140,7 +144,9 @@ def texts_of(replied: Sequence[Replied], *, include_prompt: bool) -> list[str | 
         elif not one.reply.text.strip("\0 \t\r\n"):
             found.append(Failed("unparsable", "the reply is empty"))
         else:
-            found.append(one.prompt + one.reply.text if include_prompt else one.reply.text)
+            written = one.reply.text
+            apart = "" if written[0].isspace() else " "
+            found.append(f"{one.prompt}{apart}{written}" if include_prompt else written)
     return found
 
 
