@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_TOKENS = {"cpu": 1 << 10}
+_CPU_TOKENS = 1 << 9
 _GPU_TOKENS = 1 << 15
 _LOGITS = 1 << 30
 """At most so many numbers at once where each token of a batch needs a row of the vocabulary."""
@@ -27,7 +27,7 @@ class Batches:
     ) -> None:
         self.rows = rows
         self.tokens = tokens or min(
-            _TOKENS.get(device.type, _GPU_TOKENS), _LOGITS // max(vocabulary, 1)
+            _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS, _LOGITS // max(vocabulary, 1)
         )
 
     def run(

