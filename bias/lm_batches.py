@@ -70,8 +70,8 @@ def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
     else:
         return True
     # not in the handler: the traceback would keep the tensors of the batch alive
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
     return False
 
