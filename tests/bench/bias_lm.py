@@ -88,7 +88,7 @@ def crows(data: Path) -> list[Pair]:
 
 def gpt2_tokenizer(folder: Path) -> Any:
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:]
-    merges = [tuple(line.split()) for line in lines if line.strip()]
+    merges: Any = [tuple(line.split()) for line in lines if line.strip()]
     vocabulary = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -173,7 +173,8 @@ def masked(asked: argparse.Namespace) -> None:
 def shared(pair: Pair, model: Any) -> Iterator[Blank]:
     """Every token that both sentences have, masked in turn, without the first and the last one."""
     ids = [model.encode(text) for text in pair]
-    matcher = difflib.SequenceMatcher(None, *([str(one) for one in some] for some in ids))
+    more, less = ([str(one) for one in some] for some in ids)
+    matcher = difflib.SequenceMatcher(None, more, less)
     equal = [code for code in matcher.get_opcodes() if code[0] == "equal"]
     for some, (start, end) in zip(ids, ((1, 2), (3, 4)), strict=True):
         places = [place for code in equal for place in range(int(code[start]), int(code[end]))]

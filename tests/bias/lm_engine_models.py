@@ -73,6 +73,16 @@ def network(name: str, *, masked: bool = False) -> Any:
     return getattr(transformers, f"{name}{kind}")(made).eval()
 
 
+def inputs(model: Any) -> Any:
+    """The module that reads the ids."""
+    return model.get_input_embeddings()
+
+
+def head(model: Any) -> Any:
+    """The module that gives rows of the vocabulary."""
+    return model.get_output_embeddings()
+
+
 @cache
 def bytes_tokenizer(*, begins: bool = False) -> Any:
     """Byte-level BPE as GPT-2's and RoBERTa's. begins: put <s> before a text, as Llama's."""

@@ -110,7 +110,7 @@ def test_shared_beginnings_are_read_once() -> None:
 def test_the_head_reads_only_the_places_whose_row_is_needed() -> None:
     scorer = model()
     rows: list[int] = []
-    head = scorer.model.get_output_embeddings()
+    head = tiny.head(scorer.model)
     hook = head.register_forward_hook(lambda _, args, out: rows.append(out.shape[:-1].numel()))
     scorer.score(
         [Continuation(ITEM, " the"), Continuation(ITEM, " she"), Continuation(ITEM, " a man")]
@@ -175,7 +175,7 @@ def test_a_tokenizer_without_a_beginning_needs_a_context() -> None:
 def test_probabilities_that_are_no_numbers_are_failures() -> None:
     scorer = model()
     bad = scorer.tokenizer.encode(" nurse", add_special_tokens=False)[-1]
-    hook = scorer.model.get_output_embeddings().register_forward_hook(
+    hook = tiny.head(scorer.model).register_forward_hook(
         lambda _, args, out: out.index_fill(-1, torch.tensor([bad]), -torch.inf)
     )
     lost, found = scorer.score([Continuation("the", " nurse"), Continuation("the", " man")])
