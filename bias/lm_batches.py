@@ -49,10 +49,8 @@ class Batches:
             if _fits(work, batch):
                 start += len(batch)
             elif len(batch) > 1:
-                self.rows, self.tokens = (
-                    len(batch) // 2 if self.rows else None,
-                    (len(batch) * longest // 2),
-                )
+                self.rows = len(batch) // 2 if self.rows else None
+                self.tokens = len(batch) * longest // 2
             else:
                 too_large(batch[0])
                 start += 1

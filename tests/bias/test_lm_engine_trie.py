@@ -1,7 +1,10 @@
 """Packs of token sequences: nothing lost, nothing repeated needlessly, nothing seen that must not be."""
 
+import json
 from itertools import combinations
+from pathlib import Path
 
+import lm_engine_models as tiny
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,3 +114,19 @@ def test_nothing_makes_no_pack(budget: int) -> None:
 
 def test_one_long_sequence_is_a_pack_of_its_own() -> None:
     assert [len(pack) for pack in packs([tuple(range(50)), (7, 7)], 10)] == [50, 2]
+
+
+def test_a_template_of_bbq_is_shared_across_its_items(shared: Path) -> None:
+    """Twelve choices an item, as lm-evaluation-harness asks: without a word of which item belongs to which."""
+    path = shared / "data" / "bias" / "bbq" / "data" / "Religion.jsonl"
+    if not path.is_file():
+        pytest.skip("the official files of BBQ are not here")
+    unknown = ("Unknown", "Cannot answer", "Can't be determined", "Not known", "Not enough info")
+    more = (*unknown, "Cannot be determined", "Can't answer", "Not answerable", "Undetermined")
+    texts = [
+        f"{item['context']}\n\nQ: {item['question']}\nA: {answer}"
+        for item in map(json.loads, path.read_text().splitlines()[:200])
+        for answer in {*(item[f"ans{place}"] for place in range(3)), *more}
+    ]
+    inputs = {tuple(ids[:-1]) for ids in tiny.bytes_tokenizer()(texts)["input_ids"]}
+    assert sum(map(len, inputs)) > 9 * sum(map(len, packs(sorted(inputs), 800)))
