@@ -117,7 +117,7 @@ def test_one_long_sequence_is_a_pack_of_its_own() -> None:
 
 
 def test_a_template_of_bbq_is_shared_across_its_items(shared: Path) -> None:
-    """Twelve choices an item, as lm-evaluation-harness asks: without a word of which item belongs to which."""
+    """As many choices as lm-evaluation-harness asks; nobody says which items belong together."""
     path = shared / "data" / "bias" / "bbq" / "data" / "Religion.jsonl"
     if not path.is_file():
         pytest.skip("the official files of BBQ are not here")
