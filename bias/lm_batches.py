@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-_TOKENS = {"cpu": 1 << 10}
+_CPU_TOKENS = 1 << 9
 _GPU_TOKENS = 1 << 15
 _LOGITS = 1 << 30
 """At most so many numbers at once where each token of a batch needs a row of the vocabulary."""
@@ -27,7 +27,7 @@ class Batches:
     ) -> None:
         self.rows = rows
         self.tokens = tokens or min(
-            _TOKENS.get(device.type, _GPU_TOKENS), _LOGITS // max(vocabulary, 1)
+            _CPU_TOKENS if device.type == "cpu" else _GPU_TOKENS, _LOGITS // max(vocabulary, 1)
         )
 
     def run(
@@ -49,10 +49,8 @@ class Batches:
             if _fits(work, batch):
                 start += len(batch)
             elif len(batch) > 1:
-                self.rows, self.tokens = (
-                    len(batch) // 2 if self.rows else None,
-                    (len(batch) * longest // 2),
-                )
+                self.rows = len(batch) // 2 if self.rows else None
+                self.tokens = len(batch) * longest // 2
             else:
                 too_large(batch[0])
                 start += 1
@@ -70,8 +68,8 @@ def _fits(work: Callable[[list[int]], None], batch: list[int]) -> bool:
     else:
         return True
     # not in the handler: the traceback would keep the tensors of the batch alive
-    gc.collect()
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
     return False
 

@@ -1,7 +1,8 @@
 """Log-likelihoods of a causal transformers model, with every shared beginning computed once.
 
 A request is put into tokens as lm-evaluation-harness 0.4 does (api/model.py, `_encode_pair` and
-`loglikelihood`), so that the two give the same numbers. Requests become tries of tokens (lm_trie), several
+`loglikelihood`), so that the two give the same numbers; a token that a tokenizer adds at the end of a text is
+left out, and a text that does not fit is a failure rather than cut off. Requests become tries of tokens (lm_trie), several
 of which are one forward pass with a 4-D attention mask; a model that such a mask misleads, which is tried
 once when it is loaded, reads plain texts sorted by length.
 """
@@ -28,7 +29,7 @@ from assaymark.bias.lm_model import Continuation, Failed, Progress, Scored, quie
 from assaymark.bias.lm_trie import Pack, packs
 from assaymark.bias.lm_windows import embeddings, narrow_of, window_of
 
-PACK = 512
+PACK = 320
 """Tokens in a pack: more share more, and attend to more that they need not see."""
 
 
@@ -177,8 +178,13 @@ class Causal:
             answered(self._forward(chosen, [requests_of(job) for job in chosen], packed))
 
         def too_large(at: int) -> None:
-            reason = f"memory does not hold one forward pass of {len(jobs[at])} tokens"
-            answered({one: Failed("error", reason) for one, _ in requests_of(jobs[at])})
+            job = jobs[at]
+            if len(job.last) > 1:  # one by one, they may fit
+                for number in job.last:
+                    self._score(targets[sequences[number]], packed, answered)
+                return
+            reason = f"memory does not hold one forward pass of {len(job)} tokens"
+            answered({one: Failed("error", reason) for one, _ in requests_of(job)})
 
         self.batches.run([len(job) for job in jobs], work, too_large)
 
@@ -258,19 +264,27 @@ def tried(model: nn.Module) -> Ways:
     vocabulary = len(embeddings(model))
     stem, *ends = (tuple(draw.integers(0, vocabulary, n).tolist()) for n in (5, 4, 6, 3, 7))
     texts = [stem + end for end in ends[:-1]] + [ends[-1]]
-    singles, tries = packs(texts, 0), [*packs(texts[:-1], 64), *packs(texts[-1:], 64)]
-    tries[1] = replace(tries[1], last={len(texts) - 1: len(tries[1]) - 1})
+    singles = packs(texts, 0)
     with torch.inference_mode():
         alone = {n: _logits(model, [job], packed=False)[n] for job in singles for n in job.last}
-        noise = _apart(alone, _logits(model, singles, packed=False))
-        half = next(model.parameters()).dtype != torch.float32
-        tolerance = max(0.01, 5 * noise) if half else TOLERANCE
+        selected = can_select(model, inputs_of(model, singles, packed=False))
         try:
-            packed = _apart(alone, _logits(model, tries, packed=True)) <= tolerance
+            packed = _takes_tries(model, alone, packs(texts, len(stem) + sum(map(len, ends[:-1]))))
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
             packed = False
-        selected = can_select(model, inputs_of(model, singles, packed=False), tolerance)
     return Ways(packed=packed, selected=selected)
+
+
+def _takes_tries(model: nn.Module, alone: Mapping[int, Tensor], tries: Sequence[Pack]) -> bool:
+    """Whether tries give what each text gives alone, up to rounding.
+
+    In half precision, rounding is told from a mask that is not heeded by how much less it changes.
+    """
+    apart = _apart(alone, _logits(model, tries, packed=True))
+    if next(model.parameters()).dtype == torch.float32:
+        return apart <= TOLERANCE
+    blind = [replace(job, ends=numpy.full(len(job), len(job))) for job in tries]
+    return apart <= _apart(alone, _logits(model, blind, packed=True)) / 10
 
 
 def _logits(model: nn.Module, jobs: Sequence[Pack], *, packed: bool) -> dict[int, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from assaymark.bias.lm_batches import Batches
-from assaymark.bias.lm_logits import TOLERANCE, can_select, log_probs, logits_at
+from assaymark.bias.lm_logits import can_select, log_probs, logits_at
 from assaymark.bias.lm_model import Blank, Failed, Progress, quiet
 from assaymark.bias.lm_windows import embeddings, window_of
 from assaymark.reports.errors import InputError
@@ -133,10 +133,9 @@ def _padded(texts: Sequence[Ids], pad: int, device: torch.device) -> dict[str, A
 def _selects(model: nn.Module) -> bool:
     draw = numpy.random.default_rng(0)
     texts = [tuple(draw.integers(0, len(embeddings(model)), n).tolist()) for n in (9, 6)]
-    parameter = next(model.parameters())
-    tolerance = TOLERANCE if parameter.dtype == torch.float32 else 0.01
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        return can_select(model, _padded(texts, 0, parameter.device), tolerance)
+        return can_select(model, _padded(texts, 0, device))
 
 
 _UNANSWERED = Failed("error", "the model was not asked")
