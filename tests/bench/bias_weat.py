@@ -13,6 +13,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,9 @@ def main() -> None:
     for test in ("weat6", "weat9", "weat5", "weat1"):
         sets = [words[name] for name in WEFE[test]]
         vectors = made(sets)
-        row(test, "ours", *best(lambda sets=sets, vectors=vectors: ours(sets, vectors)))
+        row(test, "ours", *best(partial(ours, sets, vectors)))
         if comb(2 * len(sets[0]), len(sets[0])) < 20_000:
-            row(
-                test, "itertools", *best(lambda sets=sets, vectors=vectors: plain(sets, vectors), 1)
-            )
+            row(test, "itertools", *best(partial(plain, sets, vectors), 1))
         if peer and test in ("weat6", "weat9"):
             found, seconds = wefe(sets, vectors, asked.iterations)
             row(test, f"WEFE, {asked.iterations} iterations", found, seconds)
