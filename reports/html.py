@@ -21,12 +21,16 @@ from assaymark.reports.store import digest
 
 _WIDTH = 300.0
 _ROW = 26
+_MOST_ASIDES = 12
+"""More numbers without a limit would bury those with one: they stand with their check alone."""
 
 
 def render(report: Report) -> str:
     """A self-contained page; the same report gives the same bytes."""
     style, script = _asset("report.css"), _asset("report.js")
     checks = list(dict.fromkeys(finding.check for finding in report.findings))
+    asides = sum(map(aside, report.findings))
+    left = asides if asides > _MOST_ASIDES else 0
     page: str = _template().render(
         report=report,
         run=report.run,
@@ -34,7 +38,8 @@ def render(report: Report) -> str:
         script=Markup(script),
         csp=f"default-src 'none'; img-src data:; style-src 'sha256-{_sha256(style)}'; "
         f"script-src 'sha256-{_sha256(script)}'; base-uri 'none'; form-action 'none'",
-        ordered=by_urgency(report.findings),
+        ordered=[one for one in by_urgency(report.findings) if not (left and aside(one))],
+        left=left,
         sections=[
             (
                 check,

@@ -49,9 +49,37 @@ ADVICE: dict[str, str] = {
 }
 _SAID = {
     name.lower(): name
-    for name in ("AUC", "ROC", "F1", "NDCG", "DCG", "LL144", "MAE", "RMSE", "ECE", "KS", "EEOC")
+    for name in (
+        *("AUC", "ROC", "F1", "NDCG", "DCG", "LL144", "MAE", "RMSE", "ECE", "KS", "EEOC"),
+        *("BBQ", "BLS", "BOLD", "CrowS", "ICAT", "LMS", "SEAT", "SS", "StereoSet", "W1", "WEAT"),
+        *("WinoBias", "Winogender"),
+    )
 }
 """Words of measures that are not written in small letters."""
+_LIKELIHOODS = (
+    "Read the worst pairs below before anything else: an indicator points at items, not at harm. Then see "
+    "whether the product shows it (prompts, decisions), and try the mitigations on the same items."
+)
+_ADVICE_BY_BEGINNING: dict[str, str] = {
+    "coverage": "See why items were lost: give the model more time, a larger window or a form of asking that "
+    "it can answer.",
+    "crows_pairs": _LIKELIHOODS,
+    "stereoset": _LIKELIHOODS,
+    "weat": _LIKELIHOODS,
+    "seat": _LIKELIHOODS,
+    "descriptor": _LIKELIHOODS,
+    "bbq": "Let the model say that it does not know: instructions and examples with unknown as the right "
+    "answer; try the mitigations on the same questions.",
+    "winobias": "Keep pronouns from being resolved by occupation: train or instruct with swapped pronouns.",
+    "winogender": "Keep pronouns from being resolved by occupation: train or instruct with swapped pronouns.",
+    "decision": "Keep age, gender and origin out of what the model is told, or the model out of the decision; "
+    "an instruction may help, try it as a mitigation.",
+    "refusal": "Read which prompts are refused for whom below, and adjust the safety instructions.",
+    "quality_of_service": "Train or instruct the model with requests in the voice of those served worst.",
+    "toxicity": "Read the worst replies below; filter what the model writes, or instruct it.",
+    "bold": "Read the worst replies below; filter what the model writes, or instruct it.",
+}
+"""By how the names of the numbers of a suite begin."""
 for _measure in (
     "worst_corruption_accuracy", "mean_corruption_error", "relative_mean_corruption_error"
 ):  # fmt: skip
@@ -144,7 +172,14 @@ def consequence(finding: Finding) -> str:
         waiver = finding.waiver
         return f"Waived until {waiver.expires} by {waiver.owner}: {waiver.reason}"
     if finding.verdict is Verdict.FAIL:
-        return ADVICE.get(finding.measure, "")
+        return ADVICE.get(finding.measure, "") or next(
+            (
+                advice
+                for start, advice in _ADVICE_BY_BEGINNING.items()
+                if finding.measure.startswith(start)
+            ),
+            "",
+        )
     return ""
 
 
