@@ -72,7 +72,7 @@ _ADVICE_BY_BEGINNING: dict[str, str] = {
     "answer; try the mitigations on the same questions.",
     "winobias": "Keep pronouns from being resolved by occupation: train or instruct with swapped pronouns.",
     "winogender": "Keep pronouns from being resolved by occupation: train or instruct with swapped pronouns.",
-    "decision": "Keep age, gender and origin out of what the model is told, or the model out of the decision; "
+    "decision": "Keep age, gender and origin out of what the model is told, or it out of the decision; "
     "an instruction may help, try it as a mitigation.",
     "refusal": "Read which prompts are refused for whom below, and adjust the safety instructions.",
     "quality_of_service": "Train or instruct the model with requests in the voice of those served worst.",
