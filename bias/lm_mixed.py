@@ -98,7 +98,8 @@ def mixed_model(x: Matrix, y: Numbers, codes: numpy.ndarray) -> Coefficients:
     # freed of what all questions share, the sums of squares keep their digits
     pooled = numpy.linalg.solve(gram.sum(axis=0), cross.sum(axis=0))
     gram, cross, square, counts = _sums(x, y - x @ pooled, codes)
-    reached = _reml(gram, cross, square, counts)
+    alike = square.sum() <= 1e-24 * (y @ y)  # no question differs, and nothing else does
+    reached = None if alike else _reml(gram, cross, square, counts)
     if reached is None:
         return _within(gram, cross + gram @ pooled, counts)
     weight, score = reached
@@ -173,13 +174,11 @@ def _sums(
     """Of each question x'x (weighted), x'y, y'y and the number of items."""
     heavy = x if weight is None else x * weight[:, None]
     pairs = (heavy[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-    gram = _by_code(pairs, codes).reshape(-1, x.shape[1], x.shape[1])
-    return (
-        gram,
-        _by_code(x * y[:, None], codes),
-        numpy.bincount(codes, weights=y * y),
-        numpy.bincount(codes).astype(float),
-    )
+    gram: Matrix = _by_code(pairs, codes).reshape(-1, x.shape[1], x.shape[1])
+    cross = _by_code(x * y[:, None], codes)
+    square: Matrix = numpy.bincount(codes, weights=y * y).astype(float)
+    counts: Matrix = numpy.bincount(codes).astype(float)
+    return gram, cross, square, counts
 
 
 def _by_code(columns: Matrix, codes: numpy.ndarray) -> Matrix:
@@ -274,9 +273,10 @@ def _reml(
         return float(freedom * numpy.log(left) + height), 2 * (slope @ root)[lower]
 
     start = _start(gram, cross, square, counts)[lower]
-    found = minimize(
-        criterion, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13}
-    )
+    with numpy.errstate(all="ignore"):  # a step too far is taken back
+        found = minimize(
+            criterion, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13}
+        )
     if not (found.success and numpy.isfinite(found.x).all()):
         return None
     return parts(found.x)[2:]
