@@ -182,7 +182,8 @@ def test_the_likeliest_reply_is_that_of_a_literal_implementation(causal: Any) ->
     sampling = Sampling(max_tokens=6, top_logprobs=3)
     replies = mitigated.generate(prompts, sampling, quiet)
     for prompt, reply in zip(prompts, replies, strict=True):
-        ids, first = words(tokenizer, prompt.text), []
+        ids = words(tokenizer, prompt.text)
+        first: list[float] = []
         start = len(ids)
         for _ in range(6):
             urged = [at_end(model, [*words(tokenizer, text), *ids]) for text in TOLD]
@@ -235,7 +236,7 @@ def test_replies_end_at_stop_strings_and_refuse_what_does_not_fit(causal: Any) -
 
 
 @pytest.mark.parametrize("off", [{"decay": 0.0}, {"floor": 1.0}])
-def test_without_decay_nothing_changes(causal: Any, masked: Any, off: dict[str, float]) -> None:
+def test_without_decay_nothing_changes(causal: Any, masked: Any, off: Any) -> None:
     model, tokenizer, base = causal
     same = self_debiased(base, model, tokenizer, descriptions=TOLD, **off)
     assert same.score is not None
@@ -293,6 +294,7 @@ def test_what_self_debiasing_needs(causal: Any) -> None:
     for bad in ([], [" "]):
         with pytest.raises(InputError, match="at least one description"):
             self_debiased(base, model, tokenizer, descriptions=bad)
+    numbers: Any
     for numbers in ({"decay": -1.0}, {"decay": math.nan}, {"floor": 0.0}, {"floor": 2.0}):
         with pytest.raises(InputError, match="decay is at least 0"):
             self_debiased(base, model, tokenizer, descriptions=TOLD, **numbers)
