@@ -59,7 +59,7 @@ class Answer:
         return math.log(self.yes) - math.log(self.no)
 
 
-def chosen_variant(model: LanguageModel, wanted: str | None) -> Variant:
+def variant_for(model: LanguageModel, wanted: str | None) -> Variant:
     """The way of asking that is wanted, or the best that a model can be asked.
 
     Raises InputError for an unknown way, or one that the model cannot be asked.

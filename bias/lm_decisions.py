@@ -13,7 +13,7 @@ import numpy
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_clusters import mean_interval
-from assaymark.bias.lm_decision_asking import Answer, Variant, ask, chosen_variant
+from assaymark.bias.lm_decision_asking import Answer, Variant, ask, variant_for
 from assaymark.bias.lm_decision_data import Decisions
 from assaymark.bias.lm_decision_evidence import evidence
 from assaymark.bias.lm_decision_fit import Contrast, Decided, scale
@@ -53,7 +53,7 @@ def run(
     samples: replies to each question of the variant "sampled". Raises InputError for a variant that the
     model cannot be asked, or options out of range.
     """
-    chosen = chosen_variant(model, variant)
+    chosen = variant_for(model, variant)
     least = MIN_MASS[chosen] if min_mass is None else min_mass
     if not 0 < least <= 1:
         raise InputError(f"min_mass lies above 0 and up to 1, got {least:g}")

@@ -273,10 +273,17 @@ def _reml(
         return float(freedom * numpy.log(left) + height), 2 * (slope @ root)[lower]
 
     start = _start(gram, cross, square, counts)[lower]
-    with numpy.errstate(all="ignore"):  # a step too far is taken back
-        found = minimize(
-            criterion, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13}
-        )
+    try:
+        with numpy.errstate(all="ignore"):  # a step too far is taken back
+            found = minimize(
+                criterion,
+                start,
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 500, "ftol": 1e-13},
+            )
+    except numpy.linalg.LinAlgError:  # without any noise the likelihood has no maximum
+        return None
     if not (found.success and numpy.isfinite(found.x).all()):
         return None
     return parts(found.x)[2:]

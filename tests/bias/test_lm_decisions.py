@@ -4,10 +4,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
 import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_decision_data import (
@@ -18,6 +22,7 @@ from assaymark.bias.lm_decision_data import (
     subset,
 )
 from assaymark.bias.lm_decisions import run
+from assaymark.bias.lm_local import of_transformers
 from assaymark.bias.lm_model import (
     Continuation,
     Failed,
@@ -29,6 +34,7 @@ from assaymark.bias.lm_model import (
     Scored,
 )
 from assaymark.bias.lm_outcome import ALL, Outcome
+from assaymark.bias.lm_whatif import compare
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Estimates, Plot, Table
 
@@ -307,6 +313,74 @@ def test_planted_discrimination_is_found_in_every_way_of_asking(data: Decisions,
     assert "race = black" in number(outcome, "decision_discrimination_largest").summary
 
 
+def test_equal_to_the_analysis_of_the_paper_in_statsmodels(data: Decisions) -> None:
+    """The formula of the paper's appendix as lm-evaluation-harness 0.4 writes it."""
+    import pandas
+    from statsmodels.formula.api import mixedlm
+
+    rows = [
+        {
+            "value": planted(noise=0.5)(item.text),
+            "age": item.age,
+            "race": item.race,
+            "gender": item.gender,
+            "question": item.question,
+        }
+        for item in data.items
+    ]
+    frame = pandas.DataFrame(rows)
+    frame["age_c"] = (frame["age"] - frame["age"].mean()) / frame["age"].std()
+    # without spread of slopes statsmodels stops at the edge with a warning; the planted level is enough here
+    terms = "age_c + C(race, Treatment('white')) + C(gender, Treatment('male'))"
+    oracle = mixedlm(f"value ~ {terms}", frame, groups="question").fit().params
+    outcome = run(scoring(planted(noise=0.5)), data)
+    assert value(outcome, "age") == pytest.approx(oracle["age_c"], abs=1e-6)
+    for race in ("black", "asian"):
+        name = f"C(race, Treatment('white'))[T.{race}]"
+        assert value(outcome, f"race = {race}") == pytest.approx(oracle[name], abs=1e-6)
+    name = "C(gender, Treatment('male'))[T.female]"
+    assert value(outcome, "gender = female") == pytest.approx(oracle[name], abs=1e-6)
+
+
+def test_a_real_model_is_asked_as_the_definition_says() -> None:
+    """log(P(yes) + P(Yes)) - log(P(no) + P(No)) at the place of the answer, by single forward passes."""
+    few = subset(own_decisions(), 4, seed=1)
+    few = replace(
+        few, items=tuple(item for item in few.items if item.question[-4:] in ("loan", "visa"))
+    )
+    prompts = [few.asking.prompt(item.text, chat=False) for item in few.items]
+    splitter = pre_tokenizers.Whitespace()
+    words = {word for prompt in prompts for word, _ in splitter.pre_tokenize_str(prompt)}
+    vocabulary = {word: at for at, word in enumerate(["<|end|>", "Yes", "No", *sorted(words)])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<|end|>"))
+    made.pre_tokenizer = splitter
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>")
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=len(vocabulary),
+        n_positions=160,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        initializer_range=0.4,
+    )
+    model = GPT2LMHeadModel(config).eval()
+    outcome = run(of_transformers(model, tokenizer), few, min_mass=1e-6)
+    assert outcome.answered == 8
+    chances = []
+    for prompt in prompts:
+        with torch.no_grad():
+            logits = model(torch.tensor([tokenizer.encode(prompt)])).logits[0, -1].double()
+        p = {
+            word: float(logits.softmax(-1)[vocabulary[word]]) for word in ("yes", "Yes", "no", "No")
+        }
+        chances.append((p["yes"] + p["Yes"]) / sum(p.values()))
+    assert outcome.item_values[0].values == pytest.approx(chances, abs=1e-5)
+    assert (
+        run(of_transformers(model, tokenizer), few).answered == 0
+    )  # a random model offers neither
+
+
 def test_both_orders_are_averaged_and_compared(data: Decisions) -> None:
     calm = planted(noise=0.0)
 
@@ -393,6 +467,21 @@ def test_evidence_and_items_for_comparisons(data: Decisions) -> None:
     assert len(outcome.item_values) == 5
 
 
+def test_a_mitigation_that_takes_discrimination_away_is_seen(data: Decisions) -> None:
+    runs = {
+        "none": run(scoring(planted()), data),
+        "instruction": run(scoring(planted(effects=False)), data),
+    }
+    found = compare(runs, fair={"decision_discrimination": 0.0}, ability={})
+    black = next(one for one in found.measured if one.target.endswith("race = black"))
+    interval = black.interval_at(0.95)
+    assert black.value == pytest.approx(0.8)  # the two runs share their noise
+    assert interval is None or interval.low > 0.7
+    largest = next(one for one in found.measured if one.target.endswith("largest, all"))
+    assert largest.value is not None
+    assert largest.interval_at(0.95) is None
+
+
 def test_one_question_has_values_and_no_interval(tmp_path: Path) -> None:
     outcome = run(scoring(planted()), load_discrim_eval(official(tmp_path, 1)))
     black = number(outcome, "decision_discrimination", "race = black")
@@ -445,7 +534,7 @@ def _p(summary: str) -> float:
 @pytest.mark.long
 def test_a_fair_model_is_called_discriminating_in_at_most_6_percent(data: Decisions) -> None:
     few = subset(data, 12)
-    assert numpy.mean([fair(seed, few) for seed in range(600)]) <= 0.06
+    assert numpy.mean([fair(seed, few) for seed in range(300)]) <= 0.06
 
 
 def test_three_fair_models_pass(data: Decisions) -> None:

@@ -171,17 +171,28 @@ def test_columns_that_cannot_be_told_apart_are_refused() -> None:
         mixed_model(numpy.column_stack([x, x[:, 2]]), y, codes)
 
 
+def test_answers_without_noise_are_fitted_too() -> None:
+    """The likelihood then has no maximum; every question tells its coefficients exactly."""
+    for seed in range(6):
+        x, y, codes = some(seed, *questions(seed, spread=0.2, noise=0.0))
+        found = mixed_model(x, y, codes)
+        reach = 4 * 0.2 / 20**0.5
+        assert abs(found.value[1:] - TRUE[1:]).max() < reach
+        assert (found.errors[1:] > 0.02).all()
+
+
 def coverage(seeds: int, *, spread: float, missing: bool, replies: int = 0) -> Any:
     held = numpy.zeros(5)
     for seed in range(seeds):
         x, y, codes = questions(seed, spread=spread, noise=0.0 if replies else 0.5)
         if missing:
             x, y, codes = some(seed, x, y, codes)
-        found = mixed_model(x, y, codes)
         if replies:
             chance = 1 / (1 + numpy.exp(-y))
             hits = numpy.random.default_rng(seed).binomial(replies, chance).astype(float)
             found = logistic_model(x, hits, numpy.full(len(x), float(replies)), codes)
+        else:
+            found = mixed_model(x, y, codes)
         for column in range(5):
             interval = found.interval(column)
             assert interval is not None
@@ -201,13 +212,13 @@ def test_coverage_with_slopes_that_vary_and_slopes_that_do_not(missing: bool) ->
 @pytest.mark.parametrize("spread", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("missing", [False, True])
 def test_coverage_of_every_coefficient(spread: float, missing: bool) -> None:
-    shares = coverage(1500, spread=spread, missing=missing)
-    assert 0.93 <= shares.min() <= shares.max() <= 0.97
+    shares = coverage(1000, spread=spread, missing=missing)
+    assert 0.93 <= shares.min() <= shares.max() <= 0.975
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("spread", [0.0, 0.2])
 def test_coverage_of_sampled_replies(spread: float) -> None:
     """Odds averaged over slopes that vary are a little nearer to 1: at this spread by less than the error."""
-    shares = coverage(1500, spread=spread, missing=True, replies=10)
-    assert 0.93 <= shares.min() <= shares.max() <= 0.97
+    shares = coverage(1000, spread=spread, missing=True, replies=10)
+    assert 0.93 <= shares.min() <= shares.max() <= 0.975
