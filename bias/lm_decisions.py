@@ -188,7 +188,7 @@ def _largest_interval(fit: Coefficients, confidence: float) -> Interval | None:
     errors = fit.errors[1:]
     if not numpy.isfinite(errors).all():
         return None
-    reach = fit.reach(confidence, of=len(errors)) * errors
+    reach = fit.reach(confidence, of=len(errors))[1:] * errors
     sizes = abs(fit.value[1:])
     return Interval(
         low=float(numpy.maximum(sizes - reach, 0).max()),

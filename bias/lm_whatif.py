@@ -220,6 +220,8 @@ def _reading(change: Change, fair: Mapping[str, float], ability: Mapping[str, Go
         return "no item changed"
     if not change.paired:
         return "compare the intervals"
+    if change.p is None:
+        return "its error is not known"
     if not change.shown:
         return "no change shown"
     measure = change.key.measure

@@ -62,6 +62,7 @@ def test_the_same_people_in_every_question_have_a_closed_form() -> None:
     assert found.by_question == pytest.approx(single)
     assert found.value == pytest.approx(single.mean(axis=0))
     assert found.errors == pytest.approx(single.std(axis=0, ddof=1) / 20**0.5)
+    assert found.effective == pytest.approx(20)
     interval = found.interval(2)
     assert interval is not None
     assert interval.high - found.value[2] == pytest.approx(2.0930240544 * found.errors[2])  # t, 19
@@ -158,6 +159,15 @@ def test_answers_that_never_differ_have_no_interval(constant: float, part: bool)
     assert found.p_value(1) is None
 
 
+def test_questions_count_by_how_much_they_tell() -> None:
+    """Of three questions with 30, 30 and 6 items a slope that they share has fewer than three behind it."""
+    x, y, codes = questions(2, 3, spread=0.0)
+    kept = (codes < 2) | (numpy.arange(len(codes)) % 5 == 0)
+    found = mixed_model(x[kept], y[kept], codes[kept])
+    assert 2.0 < found.effective[1] < 2.6
+    assert mixed_model(x, y, codes).effective == pytest.approx(3)
+
+
 def test_one_question_has_a_value_and_no_interval() -> None:
     x, y, codes = questions(0, 1)
     found = mixed_model(x, y, codes)
@@ -213,7 +223,7 @@ def test_coverage_with_slopes_that_vary_and_slopes_that_do_not(missing: bool) ->
 @pytest.mark.parametrize("missing", [False, True])
 def test_coverage_of_every_coefficient(spread: float, missing: bool) -> None:
     shares = coverage(1000, spread=spread, missing=missing)
-    assert 0.93 <= shares.min() <= shares.max() <= 0.975
+    assert 0.93 <= shares.min() <= shares.max() <= 0.97
 
 
 @pytest.mark.long
@@ -221,4 +231,4 @@ def test_coverage_of_every_coefficient(spread: float, missing: bool) -> None:
 def test_coverage_of_sampled_replies(spread: float) -> None:
     """Odds averaged over slopes that vary are a little nearer to 1: at this spread by less than the error."""
     shares = coverage(1000, spread=spread, missing=True, replies=10)
-    assert 0.93 <= shares.min() <= shares.max() <= 0.975
+    assert 0.93 <= shares.min() <= shares.max() <= 0.97

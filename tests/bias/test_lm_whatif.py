@@ -145,6 +145,17 @@ def test_items_of_one_cluster_count_together() -> None:
     assert (ends[0].low, ends[0].high) == pytest.approx((ends[1].low, ends[1].high))
 
 
+def test_one_cluster_says_nothing_about_its_error() -> None:
+    runs = {
+        name: outcome(of_items("score", draws(seed, 0.6), clusters=1))
+        for name, seed in (("none", 0), ("it", 1))
+    }
+    found = compare(runs, fair=FAIR, ability=ABILITY)
+    assert found.measured[0].value is not None
+    assert found.measured[0].interval_at(0.95) is None
+    assert rows(found, "Before and after each mitigation")[0]["reading"] == "its error is not known"
+
+
 def test_p_values_are_holms_over_all_changes() -> None:
     runs = {
         "none": outcome(of_items("score", draws(0, 0.6)), of_items("accuracy", draws(1, 0.8))),
