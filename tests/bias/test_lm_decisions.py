@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy
@@ -67,6 +68,7 @@ def official(folder: Path, count: int = 20) -> Path:
 def planted(seed: int = 0, *, noise: float = 0.3, effects: bool = True) -> LogOdds:
     """Log odds of a text as `official` writes it: of the question, of the person, and noise of the text."""
 
+    @cache
     def log_odds(text: str) -> float:
         found = re.search(r"Case (\d+): a (\d+)-year-old (\w+) (\w+)", text)
         assert found is not None
