@@ -5,21 +5,23 @@ of bias. Where a number is a mean over items, its change is that of the items bo
 interval over their clusters; where it is not, the two intervals stand side by side.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
-import numpy
-from scipy.special import stdtr, stdtrit
-
 from assaymark.bias.findings import Measured
-from assaymark.bias.lm_clusters import cluster_codes, mean_interval
-from assaymark.bias.lm_outcome import ItemValues, Outcome
-from assaymark.bias.multiplicity import FAMILY_LEVEL, holm
-from assaymark.bias.rows import Numbers
+from assaymark.bias.lm_outcome import Outcome
+from assaymark.bias.lm_whatif_changes import (
+    CONFIDENCE,
+    Change,
+    Key,
+    adjusted,
+    change_of,
+    keys_of,
+    number_of,
+)
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import (
     Cell,
@@ -33,56 +35,6 @@ from assaymark.reports.model import (
 
 CHANGE = "mitigation_change"
 Good = Literal["high", "low"]
-_CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A number by what it measures and of whom."""
-
-    measure: str
-    target: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.measure.replace('_', ' ')}, {self.target}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """A number before and after a mitigation.
-
-    value: after less before, over the items that both answered where it is a mean over items (`paired`), else
-    the difference of the two numbers; None for `reason`. p: two-sided, of no change. compared, left: items
-    that both answered, and that only one did. adjusted: p after Holm, over all changes.
-    """
-
-    mitigation: str
-    key: Key
-    before: Measured
-    after: Measured
-    value: float | None = None
-    reason: str = ""
-    paired: bool = False
-    differences: Numbers | None = None
-    clusters: tuple[str, ...] = ()
-    left: int = 0
-    p: float | None = None
-    adjusted: float | None = None
-
-    @property
-    def compared(self) -> int | None:
-        return None if self.differences is None else len(self.differences)
-
-    def interval_at(self, confidence: float) -> Interval | None:
-        if self.differences is None or self.value is None:
-            return None
-        return mean_interval(self.differences, cluster_codes(self.clusters), confidence)
-
-    @property
-    def shown(self) -> bool:
-        """Whether a change can be told from chance."""
-        return self.adjusted is not None and self.adjusted <= FAMILY_LEVEL
 
 
 def compare(
@@ -111,11 +63,11 @@ def compare(
     if both:
         raise InputError(f'"{both[0]}" is a measure of bias or of ability, not of both')
     first, *others = outcomes
-    changes = _adjusted(
+    changes = adjusted(
         [
-            _change(name, key, outcomes[first], outcomes[name], min_common)
+            change_of(name, key, outcomes[first], outcomes[name], min_common)
             for name in others
-            for key in _keys(outcomes.values())
+            for key in keys_of(outcomes.values())
         ]
     )
     readings = [_reading(one, fair, ability) for one in changes]
@@ -140,76 +92,6 @@ def compare(
         ),
         not_tested=("What a mitigation does to answers that these suites do not ask for.",),
     )
-
-
-def _keys(outcomes: Iterable[Outcome]) -> tuple[Key, ...]:
-    """The numbers that all runs have, in the order of the first."""
-    found = [[Key(one.measure, one.target) for one in outcome.measured] for outcome in outcomes]
-    return tuple(key for key in found[0] if all(key in some for some in found))
-
-
-def _change(name: str, key: Key, old: Outcome, new: Outcome, min_common: float) -> Change:
-    change = Change(mitigation=name, key=key, before=_number(old, key), after=_number(new, key))
-    values = change.before.value, change.after.value
-    if values[0] is None or values[1] is None:
-        when = "before" if values[0] is None else "after"
-        return replace(change, reason=f"it was not measured {when} the mitigation")
-    pair = _values(old, key), _values(new, key)
-    if pair[0] is None or pair[1] is None:
-        return replace(change, value=values[1] - values[0])
-    return _paired(change, pair[0], pair[1], min_common)
-
-
-def _number(outcome: Outcome, key: Key) -> Measured:
-    return next(one for one in outcome.measured if Key(one.measure, one.target) == key)
-
-
-def _values(outcome: Outcome, key: Key) -> ItemValues | None:
-    return next((one for one in outcome.item_values if Key(one.measure, one.target) == key), None)
-
-
-def _paired(change: Change, old: ItemValues, new: ItemValues, min_common: float) -> Change:
-    for ids in (old.ids, new.ids):
-        if len(set(ids)) < len(ids):
-            reason = f"items of {change.key.label} have the same id, so that they cannot be matched"
-            return replace(change, paired=True, reason=reason)
-    after = _finite(new)
-    before = _finite(old)
-    clusters = dict(zip(old.ids, old.clusters, strict=True))
-    both = [one for one in before if one in after]
-    every = len(set(old.ids) | set(new.ids))
-    change = replace(change, paired=True, left=every - len(both))
-    if not both or len(both) < min_common * every:
-        reason = f"of {every} items {len(both)} were answered by both runs"
-        return replace(change, reason=reason)
-    differences = numpy.array([after[one] - before[one] for one in both])
-    change = replace(
-        change,
-        value=float(differences.mean()),
-        differences=differences,
-        clusters=tuple(clusters[one] for one in both),
-    )
-    return replace(change, p=_p_value(change))
-
-
-def _finite(items: ItemValues) -> dict[str, float]:
-    pairs = zip(items.ids, items.values, strict=True)
-    return {one: value for one, value in pairs if math.isfinite(value)}
-
-
-def _p_value(change: Change) -> float | None:
-    """Student's t of the paired change over clusters, from its interval."""
-    interval = change.interval_at(_CONFIDENCE)
-    if interval is None or change.value is None:
-        return None
-    freedom = len(set(change.clusters)) - 1
-    error = (interval.high - interval.low) / 2 / -stdtrit(freedom, (1 - _CONFIDENCE) / 2)
-    return float(2 * stdtr(freedom, -abs(change.value) / error))
-
-
-def _adjusted(changes: Sequence[Change]) -> list[Change]:
-    p = holm([change.p for change in changes])
-    return [replace(change, adjusted=value) for change, value in zip(changes, p, strict=True)]
 
 
 def _reading(change: Change, fair: Mapping[str, float], ability: Mapping[str, Good]) -> str:
@@ -267,7 +149,7 @@ def _measured(change: Change, first: str) -> Measured:
 def _table(changes: Sequence[Change], readings: Sequence[str], first: str) -> Table:
     rows = []
     for change, reading in zip(changes, readings, strict=True):
-        interval = change.interval_at(_CONFIDENCE)
+        interval = change.interval_at(CONFIDENCE)
         ends = (None, None) if interval is None else (interval.low, interval.high)
         rows.append(
             (
@@ -308,7 +190,7 @@ def _table(changes: Sequence[Change], readings: Sequence[str], first: str) -> Ta
 def _written(measured: Measured) -> Cell:
     if measured.value is None:
         return None
-    interval = measured.interval_at(_CONFIDENCE)
+    interval = measured.interval_at(CONFIDENCE)
     ends = "" if interval is None else f" [{interval.low:.3f}, {interval.high:.3f}]"
     return f"{measured.value:.3f}{ends}"
 
@@ -362,7 +244,7 @@ def _plots(
     outcomes: Mapping[str, Outcome], fair: Mapping[str, float], ability: Mapping[str, Good]
 ) -> tuple[Evidence, ...]:
     """One for each number of ability: how far from fair each number of bias is, a point a mitigation."""
-    keys = _keys(outcomes.values())
+    keys = keys_of(outcomes.values())
     plots = []
     for able in (key for key in keys if key.measure in ability):
         series = [
@@ -386,9 +268,9 @@ def _plots(
 def _points(outcomes: Mapping[str, Outcome], key: Key, able: Key, fair: float) -> tuple[Point, ...]:
     points = []
     for name, outcome in outcomes.items():
-        bias, x = _number(outcome, key), _number(outcome, able).value
+        bias, x = number_of(outcome, key), number_of(outcome, able).value
         if bias.value is not None and x is not None:
-            low, high = _distances(bias.interval_at(_CONFIDENCE), fair)
+            low, high = _distances(bias.interval_at(CONFIDENCE), fair)
             points.append(
                 Point(x=x, y=abs(bias.value - fair), low=low, high=high, label=name, n=bias.n)
             )

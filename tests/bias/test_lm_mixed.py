@@ -212,11 +212,12 @@ def coverage(seeds: int, *, spread: float, missing: bool, replies: int = 0) -> A
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_coverage_with_slopes_that_vary_and_slopes_that_do_not(missing: bool) -> None:
-    """Of 500 or 2,000 intervals of 5 coefficients 93 to 97 % hold the truth; longer runs are below."""
+    """Of 500 or 2,000 intervals of 5 coefficients; the longer runs below leave less to chance."""
     shares = [
         coverage(50 if missing else 200, spread=spread, missing=missing) for spread in (0.0, 0.4)
     ]
-    assert 0.93 <= numpy.mean(shares) <= 0.97
+    chance = 0.025 if missing else 0.015
+    assert numpy.mean(shares) == pytest.approx(0.95, abs=chance)
     assert numpy.min(shares) >= 0.88
 
 

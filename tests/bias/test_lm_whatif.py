@@ -249,6 +249,14 @@ def test_a_mitigation_that_loses_the_biased_items_is_no_cure() -> None:
     assert rows(allowed, "Before and after each mitigation")[0]["in one run only"] == 10
 
 
+def test_a_mitigation_that_answers_fewer_items_is_not_compared_at_all() -> None:
+    """Numbers whose items are questions or that have none do not tell which items were lost."""
+    runs = {"none": outcome(whole(0.8)), "it": replace(outcome(whole(0.3)), answered=90)}
+    found = compare(runs, fair=FAIR, ability=ABILITY)
+    assert found.measured[0].value is None
+    assert "90 items were answered with it, and 99 without" in found.measured[0].summary
+
+
 def test_values_that_are_no_numbers_are_not_matched_and_ids_are_unique() -> None:
     measured, items = of_items("score", draws(0, 0.5))
     holes = replace(items, values=(float("nan"), *items.values[1:]))
