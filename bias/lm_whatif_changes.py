@@ -1,4 +1,4 @@
-"""Numbers of a language model before and after a mitigation, paired by item where they are means over items."""
+"""Numbers of a language model before and after a mitigation, paired by item where they are means of items."""
 
 import math
 from collections.abc import Iterable, Sequence
