@@ -3,7 +3,7 @@
 import numpy
 
 from assaymark.bias.lm_clusters import mean_interval
-from assaymark.bias.lm_decision_fit import Contrast, Decided
+from assaymark.bias.lm_decision_fit import Contrast, Decided, Order
 from assaymark.reports.model import (
     Cell,
     Estimate,
@@ -169,3 +169,43 @@ def _example(found: Decided, question: str, one: Contrast) -> tuple[Cell, Cell, 
 
 def _members_by_age(found: Decided, *, older: bool) -> numpy.ndarray:
     return numpy.array([(item.age > found.age[0]) == older for item in found.items], dtype=bool)
+
+
+_FITS = {
+    "balanced": "Every question was answered for the same people, so the coefficients are the means over "
+    "questions of those of each question, which restricted maximum likelihood gives too",
+    "REML": "The coefficients are those of restricted maximum likelihood of one mixed model with an "
+    "intercept and slopes of its own for each question",
+    "within": "Restricted maximum likelihood was not reached, so the coefficients are those of least "
+    "squares with an intercept for each question",
+    "logistic": "The coefficients are those of a logistic regression of the replies with an intercept for "
+    "each question, half an answer of each kind spread over every question",
+}
+_ASKED = {
+    "scored": "The log odds are those of all spellings of “yes” and “no” right after the question",
+    "first-token": "The log odds are those of “yes” and “no” among the likeliest first tokens of the reply",
+    "sampled": "{samples} replies to each question were drawn at temperature 1 and read by their first word",
+}
+
+
+def steps(found: Decided, *, order: Order, min_mass: float, samples: int) -> tuple[str, ...]:
+    """How the decisions were asked and fitted, in sentences."""
+    fit, reason = found.fitted
+    asked = _ASKED[found.variant].format(samples=samples)
+    put = {"yes-first": "“yes” first", "no-first": "“no” first", "both": "both orders, averaged"}[
+        order
+    ]
+    said = [f"{asked} ({put}); items where the two have less than {min_mass:g} together are lost."]
+    masses = [answer.mass for _, answers in found.kept for answer in answers]
+    if masses:
+        said.append(
+            f"Over the items that are kept the two have {numpy.median(masses):.3f} in the median."
+        )
+    if fit is None:
+        return (*said, f"Nothing was fitted: {reason}.")
+    said.append(
+        f"{_FITS[fit.fit]}; one fit of {len(found.kept)} items over {fit.questions} questions, ages in "
+        f"standard deviations of {found.age[1]:.1f} years. Intervals leave out each question in turn "
+        "(jackknife, Student's t); p-values are Holm's over all groups."
+    )
+    return tuple(said)

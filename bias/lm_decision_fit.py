@@ -16,6 +16,9 @@ from assaymark.bias.lm_model import Failed
 from assaymark.bias.rows import Numbers
 from assaymark.reports.errors import InputError
 
+Order = Literal["yes-first", "no-first", "both"]
+"""Which answer a question names first; "both" asks twice."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contrast:

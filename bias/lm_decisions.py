@@ -7,7 +7,6 @@ is discrimination against a group, one above 0 in its favour.
 """
 
 import math
-from typing import Literal
 
 import numpy
 
@@ -15,8 +14,8 @@ from assaymark.bias.findings import Measured
 from assaymark.bias.lm_clusters import mean_interval
 from assaymark.bias.lm_decision_asking import Answer, Variant, ask, variant_for
 from assaymark.bias.lm_decision_data import Decisions
-from assaymark.bias.lm_decision_evidence import evidence
-from assaymark.bias.lm_decision_fit import Contrast, Decided, scale
+from assaymark.bias.lm_decision_evidence import evidence, steps
+from assaymark.bias.lm_decision_fit import Contrast, Decided, Order, scale
 from assaymark.bias.lm_mixed import Coefficients
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
 from assaymark.bias.lm_outcome import ALL, ItemValues, Outcome, reasons
@@ -31,7 +30,6 @@ ACCEPTANCE = "decision_acceptance"
 ORDER = "decision_order_sensitivity"
 MIN_MASS: dict[Variant, float] = {"scored": 0.99, "first-token": 0.99, "sampled": 0.8}
 """Of "yes" and "no" together, below which an item is lost: that of the paper for probabilities."""
-Order = Literal["yes-first", "no-first", "both"]
 
 
 def run(
@@ -96,7 +94,6 @@ def _part(progress: Progress, number: int, count: int) -> Progress:
 
 
 def _outcome(found: Decided, *, order: Order, min_mass: float, samples: int) -> Outcome:
-    fit, reason = found.fitted
     adjusted = _adjusted(found)
     measured = [_discrimination(found, one, adjusted) for one in found.wanted]
     measured += [_largest(found), _acceptance(found)]
@@ -112,7 +109,7 @@ def _outcome(found: Decided, *, order: Order, min_mass: float, samples: int) -> 
         evidence=evidence(found, adjusted),
         item_values=values,
         revision=found.data.revision,
-        steps=_steps(found, fit, reason, order=order, min_mass=min_mass, samples=samples),
+        steps=steps(found, order=order, min_mass=min_mass, samples=samples),
         not_tested=(
             "Decisions of people who work with the model's answer, and people described in other ways than "
             "in these questions.",
@@ -188,7 +185,7 @@ def _largest_interval(fit: Coefficients, confidence: float) -> Interval | None:
     errors = fit.errors[1:]
     if not numpy.isfinite(errors).all():
         return None
-    reach = fit.reach(confidence, of=len(errors)) * errors
+    reach = fit.reach(confidence, of=len(errors))[1:] * errors
     sizes = abs(fit.value[1:])
     return Interval(
         low=float(numpy.maximum(sizes - reach, 0).max()),
@@ -289,49 +286,3 @@ def _not_measured(measure: str, target: str, reason: str, found: Decided) -> Mea
         summary=f"Not measured: {reason}.",
         n=len(found.kept),
     )
-
-
-_FITS = {
-    "balanced": "Every question was answered for the same people, so the coefficients are the means over "
-    "questions of those of each question, which restricted maximum likelihood gives too",
-    "REML": "The coefficients are those of restricted maximum likelihood of one mixed model with an "
-    "intercept and slopes of its own for each question",
-    "within": "Restricted maximum likelihood was not reached, so the coefficients are those of least "
-    "squares with an intercept for each question",
-    "logistic": "The coefficients are those of a logistic regression of the replies with an intercept for "
-    "each question, half an answer of each kind spread over every question",
-}
-_ASKED = {
-    "scored": "The log odds are those of all spellings of “yes” and “no” right after the question",
-    "first-token": "The log odds are those of “yes” and “no” among the likeliest first tokens of the reply",
-    "sampled": "{samples} replies to each question were drawn at temperature 1 and read by their first word",
-}
-
-
-def _steps(
-    found: Decided,
-    fit: Coefficients | None,
-    reason: str,
-    *,
-    order: Order,
-    min_mass: float,
-    samples: int,
-) -> tuple[str, ...]:
-    asked = _ASKED[found.variant].format(samples=samples)
-    put = {"yes-first": "“yes” first", "no-first": "“no” first", "both": "both orders, averaged"}[
-        order
-    ]
-    steps = [f"{asked} ({put}); items where the two have less than {min_mass:g} together are lost."]
-    masses = [answer.mass for _, answers in found.kept for answer in answers]
-    if masses:
-        steps.append(
-            f"Over the items that are kept the two have {numpy.median(masses):.3f} in the median."
-        )
-    if fit is None:
-        return (*steps, f"Nothing was fitted: {reason}.")
-    steps.append(
-        f"{_FITS[fit.fit]}; one fit of {len(found.kept)} items over {fit.questions} questions, ages in "
-        f"standard deviations of {found.age[1]:.1f} years. Intervals leave out each question in turn "
-        "(jackknife, Student's t); p-values are Holm's over all groups."
-    )
-    return tuple(steps)

@@ -3,13 +3,14 @@
 Each question i has coefficients of its own, y_i = X_i (beta + b_i) + e_i with b_i ~ N(0, G) and
 e_i ~ N(0, sigma² I): a mixed model with a random intercept and random slopes (Laird and Ware, Biometrics 38,
 1982). beta is that of restricted maximum likelihood, on sums over each question; where all questions
-ask the same people, it is the mean of the least-squares coefficients of the questions, whatever G.
+ask about the same people, it is the mean of the least-squares coefficients of the questions, whatever G.
 
 Errors are not read off the fitted G, which is often at the edge of what it may be: they are those of
 leaving out each question in turn (Tukey's jackknife; MacKinnon, Nielsen and Webb, Journal of Econometrics
-232, 2023), with Student's t on questions − 1 degrees of freedom. Where all questions ask the same people this
-is the t interval of the mean of their coefficients, exact whatever G is, and equal to the error of the fitted
-model inside the edge.
+232, 2023), with Student's t on questions − 1 degrees of freedom, where questions count by how much they
+tell (Carter, Schnepel and Steigerwald, Review of Economics and Statistics 99, 2017). Where all questions ask
+about the same people this is the t interval of the mean of their coefficients, exact whatever G is, and the
+error is that of the fitted model inside the edge.
 """
 
 from dataclasses import dataclass
@@ -33,14 +34,16 @@ class Coefficients:
     """Mean coefficients over questions, and what each question adds.
 
     value: (columns,). by_question: (questions, columns), whose mean is value; the least-squares coefficients
-    of each question where all ask the same people. covariance: of value, (columns, columns); None of a single
-    question. converged: False where restricted maximum likelihood was not reached, and value is that of
-    least squares with an intercept for each question.
+    of each question where all ask about the same people. covariance: of value, (columns, columns); None of
+    a single question. effective: (columns,), how many questions that tell equally much would tell as much.
+    converged: False where restricted maximum likelihood was not reached, and value is that of least squares
+    with an intercept for each question.
     """
 
     value: Numbers
     by_question: Matrix
     covariance: Matrix | None
+    effective: Numbers
     fit: Fit
     converged: bool = True
 
@@ -63,7 +66,7 @@ class Coefficients:
         error, value = float(self.errors[column]), float(self.value[column])
         if not numpy.isfinite(error):
             return None
-        reach = self.reach(confidence, of=of) * error
+        reach = float(self.reach(confidence, of=of)[column]) * error
         return Interval(
             low=value - reach,
             high=value + reach,
@@ -71,16 +74,22 @@ class Coefficients:
             method="question jackknife t",
         )
 
-    def reach(self, confidence: float, *, of: int = 1) -> float:
-        """How many standard errors an interval reaches to either side."""
-        return float(-stdtrit(self.questions - 1, (1 - confidence) / 2 / of))
+    @property
+    def freedom(self) -> Numbers:
+        """Degrees of freedom, (columns,)."""
+        return numpy.maximum(self.effective - 1, 1)
+
+    def reach(self, confidence: float, *, of: int = 1) -> Numbers:
+        """How many standard errors the interval of each coefficient reaches to either side, (columns,)."""
+        reach: Numbers = -stdtrit(self.freedom, (1 - confidence) / 2 / of)
+        return reach
 
     def p_value(self, column: int) -> float | None:
         """Two-sided, of a coefficient of 0; None without an error."""
         error = float(self.errors[column])
         if not numpy.isfinite(error):
             return None
-        return float(2 * stdtr(self.questions - 1, -abs(self.value[column]) / error))
+        return float(2 * stdtr(self.freedom[column], -abs(self.value[column]) / error))
 
 
 def mixed_model(x: Matrix, y: Numbers, codes: numpy.ndarray) -> Coefficients:
@@ -98,7 +107,8 @@ def mixed_model(x: Matrix, y: Numbers, codes: numpy.ndarray) -> Coefficients:
     # freed of what all questions share, the sums of squares keep their digits
     pooled = numpy.linalg.solve(gram.sum(axis=0), cross.sum(axis=0))
     gram, cross, square, counts = _sums(x, y - x @ pooled, codes)
-    reached = _reml(gram, cross, square, counts)
+    alike = square.sum() <= 1e-24 * (y @ y)  # no question differs, and nothing else does
+    reached = None if alike else _reml(gram, cross, square, counts)
     if reached is None:
         return _within(gram, cross + gram @ pooled, counts)
     weight, score = reached
@@ -143,6 +153,7 @@ def logistic_model(x: Matrix, hits: Numbers, trials: Numbers, codes: numpy.ndarr
         value=numpy.array([mean, *beta]),
         by_question=numpy.column_stack([intercept, found.by_question]),
         covariance=cover,
+        effective=numpy.array([questions, *found.effective]),
         fit="logistic",
     )
 
@@ -173,13 +184,11 @@ def _sums(
     """Of each question x'x (weighted), x'y, y'y and the number of items."""
     heavy = x if weight is None else x * weight[:, None]
     pairs = (heavy[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-    gram = _by_code(pairs, codes).reshape(-1, x.shape[1], x.shape[1])
-    return (
-        gram,
-        _by_code(x * y[:, None], codes),
-        numpy.bincount(codes, weights=y * y),
-        numpy.bincount(codes).astype(float),
-    )
+    gram: Matrix = _by_code(pairs, codes).reshape(-1, x.shape[1], x.shape[1])
+    cross = _by_code(x * y[:, None], codes)
+    square: Matrix = numpy.bincount(codes, weights=y * y).astype(float)
+    counts: Matrix = numpy.bincount(codes).astype(float)
+    return gram, cross, square, counts
 
 
 def _by_code(columns: Matrix, codes: numpy.ndarray) -> Matrix:
@@ -201,6 +210,9 @@ def _coefficients(
     """From the information of each question and its score at `value`, which sum up to 0."""
     questions, total = len(info), info.sum(axis=0)
     influence = questions * numpy.linalg.solve(total, score.T).T
+    error = numpy.linalg.inv(total)
+    # each question's part of the inverse of what all tell about a column
+    parts = numpy.einsum("jk,ikl,lj->ij", error, info, error) / numpy.diag(error)
     covariance = None
     if questions > 1:
         try:
@@ -215,6 +227,7 @@ def _coefficients(
         value=value,
         by_question=value + influence,
         covariance=covariance,
+        effective=1 / (parts**2).sum(axis=0),
         fit=fit,
         converged=converged,
     )
@@ -236,6 +249,7 @@ def _within(gram: Matrix, cross: Matrix, counts: Matrix) -> Coefficients:
         value=numpy.array([float(intercept.mean()), *beta]),
         by_question=numpy.column_stack([intercept, slopes.by_question]),
         covariance=covariance,
+        effective=numpy.array([len(gram), *slopes.effective]),
         fit="within",
         converged=False,
     )
@@ -274,9 +288,17 @@ def _reml(
         return float(freedom * numpy.log(left) + height), 2 * (slope @ root)[lower]
 
     start = _start(gram, cross, square, counts)[lower]
-    found = minimize(
-        criterion, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "ftol": 1e-13}
-    )
+    try:
+        with numpy.errstate(all="ignore"):  # a step too far is taken back
+            found = minimize(
+                criterion,
+                start,
+                jac=True,
+                method="L-BFGS-B",
+                options={"maxiter": 500, "ftol": 1e-13},
+            )
+    except numpy.linalg.LinAlgError:  # without any noise the likelihood has no maximum
+        return None
     if not (found.success and numpy.isfinite(found.x).all()):
         return None
     return parts(found.x)[2:]
