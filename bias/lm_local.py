@@ -146,7 +146,14 @@ def _wrapped(
     if task == "masked":
         masked = MaskedModel(model, tokenizer, batches)
         known["context window"] = _tokens(masked.window)
-        return LanguageModel(name=name, key=digest, facts=known, sha256=sha256, masked=masked)
+        return LanguageModel(
+            name=name,
+            key=digest,
+            facts=known,
+            sha256=sha256,
+            masked=masked,
+            network=(model, tokenizer),
+        )
     from assaymark.bias.lm_generate import Writer
 
     causal, writer = Causal(model, tokenizer, batches), Writer(model, tokenizer, rows)
@@ -165,6 +172,7 @@ def _wrapped(
         score=causal.score,
         generate=writer.generate,
         chat=writer.chat,
+        network=(model, tokenizer),
     )
 
 

@@ -6,7 +6,7 @@ that got no answer has a `Failed`, which has no number in it: nothing can be sco
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy
 
@@ -135,7 +135,8 @@ class LanguageModel:
     name: as the user wrote it. key: all that its answers depend on (weights, tokenizer, revision, precision,
     address, parameters), so that answers of one model are never taken for those of another. facts: the same
     for the report, such as {"revision": …, "tokenizer": …}. sha256: of the weights where they are at hand.
-    chat: replies come from a chat model, which is put questions rather than texts to continue.
+    chat: replies come from a chat model, which is put questions rather than texts to continue. network: the
+    network and tokenizer of transformers behind a local model, for methods that need all probabilities.
     """
 
     name: str
@@ -147,6 +148,7 @@ class LanguageModel:
     generate: Generate | None = None
     embed: Embed | None = None
     chat: bool = False
+    network: tuple[Any, Any] | None = None
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
