@@ -1,10 +1,10 @@
 """Log-likelihoods of a causal transformers model, with every shared beginning computed once.
 
 A request is put into tokens as lm-evaluation-harness 0.4 does (api/model.py, `_encode_pair` and
-`loglikelihood`), so that the two give the same numbers; a token that a tokenizer adds at the end of a text is
-left out, and a text that does not fit is a failure rather than cut off. Requests become tries of tokens
-(lm_trie), several of which are one forward pass with a 4-D attention mask; a model that such a mask misleads,
-which is tried once when it is loaded, reads plain texts sorted by length.
+`loglikelihood`), so that the two give the same numbers; but a token that a tokenizer adds at the end of a
+text is left out, and a text that does not fit is a failure rather than cut off. Requests become tries of
+tokens (lm_trie), several of which are one forward pass with a 4-D attention mask; a model that such a mask
+misleads, which is tried once when it is loaded, reads plain texts sorted by length.
 """
 
 import inspect
