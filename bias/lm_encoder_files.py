@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assaymark.reports.errors import InputError
+from assaymark.reports.model_configs import foreign_code
 from assaymark.reports.named_code import first_line
 
 PARTS = ("Transformer", "Pooling", "Normalize", "Dense", "LayerNorm", "Dropout")
@@ -124,6 +125,12 @@ def _check_config(path: Path, spec: str) -> None:
             raise InputError(
                 f"{spec} asks for {key} in {path.name}, which runs code or needs other libraries: refused"
             )
+    fetched = foreign_code(content)
+    if fetched:
+        raise InputError(
+            f"{spec} names the implementation {fetched[:80]} in {path.name}, which may be code of a hub: "
+            "take the key out"
+        )
     activation = content.get("activation_function")
     if "in_features" in content and not str(activation).startswith("torch.nn.modules."):
         raise InputError(

@@ -19,6 +19,7 @@ from assaymark.bias.lm_masked import MaskedModel
 from assaymark.bias.lm_model import LanguageModel
 from assaymark.bias.lm_windows import NO_LIMIT, embeddings
 from assaymark.reports.errors import InputError, IntegrityError
+from assaymark.reports.model_configs import foreign_code
 from assaymark.reports.named_code import first_line
 
 Task = Literal["causal", "masked"]
@@ -277,10 +278,10 @@ def _config(place: Path, spec: str) -> dict[str, Any]:
             f"{spec} has quantized weights, which may fetch code to be read: name the model in full "
             "precision, or serve it and name its address"
         )
-    fetched = _implementations(config) - {"sdpa", "eager", "None"}
-    if fetched:  # transformers prefers these to what a caller says, and fetches them from a hub
+    fetched = foreign_code(config)
+    if fetched:
         raise InputError(
-            f"config.json of {spec} names the implementation {min(fetched)}, which may be code of a hub: "
+            f"config.json of {spec} names the implementation {fetched}, which may be code of a hub: "
             "take the key out"
         )
     if config.get("is_encoder_decoder"):
@@ -290,16 +291,6 @@ def _config(place: Path, spec: str) -> dict[str, Any]:
     if (place / "adapter_config.json").exists():
         raise InputError(f"{spec} is an adapter: merge it with its model (merge_and_unload) first")
     return config
-
-
-def _implementations(part: Any) -> set[str]:
-    """What a configuration, or a part of it, says about who computes its attention or experts."""
-    if isinstance(part, list):
-        return set[str]().union(*map(_implementations, part))
-    if not isinstance(part, dict):
-        return set()
-    named = {str(part[key]) for key in part if key.endswith(("_implementation", "_internal"))}
-    return named.union(*map(_implementations, part.values()))
 
 
 def _task(architectures: list[Any], name: str) -> Task:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from assaymark.reports.errors import InputError, nearest
+from assaymark.reports.model_configs import foreign_code
 from assaymark.reports.named_code import first_line
 from assaymark.robustness import formats
 from assaymark.robustness.saved_preprocessing import Piped, Pipeline, of_processor, of_timm
@@ -90,6 +91,12 @@ def _transformers(named: _Named, spec: str, folder: Path, normalized: bool) -> F
                 f"{spec} asks for {key} in its config.json, which runs code or fetches more: refused; "
                 "export the model with torch.export.save"
             )
+    fetched = foreign_code(config)
+    if fetched:
+        raise InputError(
+            f"{spec} names the implementation {fetched[:80]} in its config.json, which may be code of a hub: "
+            "take the key out"
+        )
     weights = _weights(place, spec)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

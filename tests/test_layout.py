@@ -14,12 +14,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PILLARS = ("robustness", "bias", "provenance")
-# What a pillar may know of reports: the finding, errors, intervals, files and named code, and no renderer.
+# What a pillar may know of reports: the finding, errors and what reads or writes files, and no renderer.
 SEEN_BY_PILLARS = {
     "reports.model",
     "reports.errors",
     "reports.intervals",
     "reports.files",
+    "reports.model_configs",
     "reports.named_code",
 }
 SOURCES = [

@@ -207,6 +207,7 @@ def test_classes_by_name(folder: Path) -> None:
     ("broken", "says"),
     [
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map .* refused"),
+        ({"_attn_implementation": "evil/kernel"}, "names the implementation evil/kernel"),
         ({"architectures": ["BertForMaskedLM"]}, "ForSequenceClassification"),
         ({"num_labels": 7, "id2label": {str(n): str(n) for n in range(7)}}, "lack|cannot be read"),
     ],

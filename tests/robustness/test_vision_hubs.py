@@ -146,6 +146,7 @@ def processor(place: Path, **changes: Any) -> None:
 
 WRONG: list[tuple[str, Any, str]] = [
     ("code", lambda p: edit(p, auto_map={"AutoModel": "evil.Model"}), "asks for auto_map"),
+    ("kernel", lambda p: edit(p, _attn_implementation="evil/kernel"), "names the implementation"),
     ("another kind", lambda p: edit(p, architectures=["BertModel"]), "is BertModel: expected"),
     ("unknown", lambda p: edit(p, model_type="vitt"), "cannot be read by transformers"),
     ("no JSON", lambda p: (p / "config.json").write_text("{"), "no readable config.json"),
