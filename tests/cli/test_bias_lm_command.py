@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_server import log_prob, serving
 
 from assaymark.cli.main import main
 
@@ -268,3 +269,52 @@ def test_the_page_says_what_it_is_and_shows_hostile_text_as_text(folder: Path) -
     assert "&lt;script&gt;alert(1)" in page
     for said in ("causal", "indicators", "SHA-256", "In house 1 the women cook"):
         assert said in page
+
+
+ENDPOINT = "--endpoint model=bigram --endpoint retries=0 --endpoint concurrency=2"
+
+
+def test_an_endpoint_is_asked_and_its_answers_are_kept(folder: Path) -> None:
+    with serving() as server:
+        command = f"{server.url} {ENDPOINT} --endpoint bos=<s> {SUITE} --examples 12"
+        assert run(f"{command} -o r.json") == 0
+        found = findings(folder / "r.json")
+        whole = found["crows_pairs_score", "CrowS-Pairs (causal): all"]
+        truth = [
+            log_prob("<s>", f"In house {row} the women cook every day.")
+            > log_prob("<s>", f"In house {row} the men cook every day.")
+            for row in rows_of(folder / "r.json")
+        ]
+        asked = server.requests
+        assert whole["n"] == 12
+        assert whole["value"] == pytest.approx(sum(truth) / 12)
+        assert run(f"{command} -o again.json") == 0
+        assert server.requests - asked < 12  # finding out what it offers, and nothing else
+    assert findings(folder / "again.json")["coverage", "CrowS-Pairs (causal): all"]["value"] == 1
+
+
+def rows_of(path: Path) -> list[int]:
+    """The rows that were drawn: those that the tables of examples name are all of a small sample."""
+    report = json.loads(path.read_text(encoding="utf-8"))["report"]
+    tables = [
+        item
+        for one in report["findings"]
+        for item in one["evidence"]
+        if "where the" in item["title"]
+    ]
+    return sorted({int(row[0]) for table in tables for row in table["rows"]})
+
+
+def test_an_endpoint_that_goes_away_is_never_fair(folder: Path) -> None:
+    with serving() as server:
+        url = server.url
+        command = (
+            f"{url} {ENDPOINT} --suite prompts --set prompts.slots=gender --set prompts.values=1"
+        )
+        limit = (
+            "--examples 4 --no-cache --set prompts.max_tokens=4 --max refusal_rate_difference=0.9"
+        )
+        assert run(f"{command} {limit} --endpoint max_requests=6 -o r.json") == 3
+    found = findings(folder / "r.json")
+    assert found["coverage", "Prompts (greedy): all"]["value"] < 0.95
+    assert found["refusal_rate_difference", "Prompts (greedy): en gender"]["value"] is None
