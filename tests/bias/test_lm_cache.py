@@ -26,7 +26,7 @@ from lm_server import log_prob, serving
 from assaymark.bias import lm_cache_file, lm_stream
 from assaymark.bias.lm_cache import cached, clear
 from assaymark.bias.lm_cache_file import NAME, Store
-from assaymark.bias.lm_codec import NUMBER, REPLY, SCORED, VECTOR
+from assaymark.bias.lm_codec import NUMBER, REPLY, SCORED, VECTOR, Codec
 from assaymark.bias.lm_endpoint import endpoint
 from assaymark.bias.lm_endpoint_options import EndpointOptions
 from assaymark.bias.lm_functions import of_function
@@ -200,26 +200,26 @@ def test_failures_are_asked_again_and_doubles_once(tmp_path: Path) -> None:
     assert model.facts["cache"] == "6 of 21 answers were known"
 
 
-@pytest.mark.parametrize(
-    ("codec", "answer"),
-    [
-        (SCORED, Scored(("a",), (math.nan,))),
-        (SCORED, Scored(("a",), (-math.inf,))),
-        (SCORED, Scored(("a",), (0.5,))),
-        (SCORED, Scored((), ())),
-        (SCORED, Scored(("a", "b"), (-1.0,))),
-        (SCORED, Failed("error", "x")),
-        (REPLY, Reply("a", "stop", (("b", math.nan),))),
-        (REPLY, None),
-        (NUMBER, math.nan),
-        (NUMBER, 0.1),
-        (NUMBER, Failed("error", "x")),
-        (VECTOR, numpy.array([1.0, math.nan])),
-        (VECTOR, None),
-    ],
-    ids=lambda value: type(value).__name__,  # without addresses: processes must agree on names
-)
-def test_what_is_no_answer_is_not_kept(codec: Any, answer: Any) -> None:
+NO_ANSWERS: dict[str, tuple[Codec[Any], Any]] = {
+    "NaN": (SCORED, Scored(("a",), (math.nan,))),
+    "impossible": (SCORED, Scored(("a",), (-math.inf,))),
+    "above 1": (SCORED, Scored(("a",), (0.5,))),
+    "no tokens": (SCORED, Scored((), ())),
+    "too few numbers": (SCORED, Scored(("a", "b"), (-1.0,))),
+    "failed": (SCORED, Failed("error", "x")),
+    "NaN of a first token": (REPLY, Reply("a", "stop", (("b", math.nan),))),
+    "no reply": (REPLY, None),
+    "NaN of a blank": (NUMBER, math.nan),
+    "a blank above 1": (NUMBER, 0.1),
+    "a blank that failed": (NUMBER, Failed("error", "x")),
+    "NaN in a vector": (VECTOR, numpy.array([1.0, math.nan])),
+    "no vector": (VECTOR, None),
+}
+
+
+@pytest.mark.parametrize("case", NO_ANSWERS)
+def test_what_is_no_answer_is_not_kept(case: str) -> None:
+    codec, answer = NO_ANSWERS[case]
     assert codec.encode(answer) is None
 
 
