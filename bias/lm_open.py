@@ -19,9 +19,9 @@ class Opening:
     """How a model is opened.
 
     spec: a folder, hf:NAME, hf://NAME, an http(s) address with `served` (the model's name there) and
-    `endpoint`, package.module:name, or a file of word vectors. revision: of a model of the hub; of code or a
-    server, the user's word for what its answers depend on. embeds: vectors of texts are wanted too; pooling:
-    of which hidden states.
+    `endpoint`, package.module:name, demo:NAME, or a file of word vectors. revision: of a model of the hub;
+    of code or a server, the user's word for what its answers depend on. embeds: vectors of texts are wanted
+    too; pooling: of which hidden states.
     """
 
     spec: str
@@ -53,6 +53,10 @@ def _opened(how: Opening) -> LanguageModel:
     spec = how.spec
     if spec.startswith(("http://", "https://")):
         return _served(how)
+    if spec.startswith("demo:"):
+        from assaymark.bias.lm_demo import demo_model
+
+        return demo_model(spec)
     if how.task == "vectors" or (how.task == "auto" and spec.lower().endswith(_VECTORS)):
         from assaymark.bias.lm_vectors import vectors
 

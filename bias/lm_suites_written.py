@@ -9,6 +9,7 @@ from assaymark.bias.lm_model import LanguageModel, Progress, Sampling, quiet
 from assaymark.bias.lm_outcome import Outcome
 from assaymark.bias.lm_replies import Replied
 from assaymark.bias.lm_wanted import Run, Wanted, made
+from assaymark.reports.errors import InputError
 
 _LEXICON_READS = "en"
 """The language of the sentiment lexicon that is used where no classifier is named."""
@@ -25,14 +26,16 @@ def prompts(wanted: Wanted) -> Run:
     data = tuple(replace(one, templates=wanted.sample(one.templates)) for one in data)
     named = wanted.options.get("refusals")
     classify = None if named is None else classifier(named, wanted.folder)
-    texts = _texts(wanted)
+    texts, unread = _texts(wanted)
     variant = wanted.variant or "greedy"
     digests = {one.name: one.sha256 for one in data}
     more = wanted.given("samples", "temperature", "max_tokens", "slots", "topics", "values")
 
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         asked = suite.ask(model, data, variant=variant, seed=wanted.seed, progress=progress, **more)
-        runs = [made(wanted, "Prompts", variant, suite.score(asked, classify=classify), digests)]
+        outcome = suite.score(asked, classify=classify)
+        outcome = replace(outcome, not_tested=(*outcome.not_tested, *unread))
+        runs = [made(wanted, "Prompts", variant, outcome, digests)]
         said = texts(asked.replied)
         return runs + [
             made(wanted, "Replies to prompts", variant, said, digests) for said in [said] if said
@@ -107,12 +110,20 @@ def _sampling(wanted: Wanted, *, max_tokens: int) -> Sampling:
     )
 
 
-def _texts(wanted: Wanted) -> Callable[[Sequence[Replied]], Outcome | None]:
-    """What the replies say, by the classifiers that are named; by the lexicon where it reads them."""
+def _texts(
+    wanted: Wanted,
+) -> tuple[Callable[[Sequence[Replied]], Outcome | None], tuple[str, ...]]:
+    """What the replies say, by the classifiers that are named; by the lexicon where it reads them.
+
+    And what is not tested for want of the lexicon, which an endpoint or code of the user's does not need.
+    """
     from assaymark.bias.lm_texts import measure_texts
 
     named = _classifiers(wanted, lexicon=False)
-    lexicon = {} if named else _classifiers(wanted, lexicon=True)
+    try:
+        lexicon = {} if named else _classifiers(wanted, lexicon=True)
+    except InputError as error:
+        return (lambda replied: None), (f"What the replies say: {error}.",)
 
     def measure(replied: Sequence[Replied]) -> Outcome | None:
         read = [one for one in replied if one.category.split(" ")[0] == _LEXICON_READS]
@@ -120,7 +131,7 @@ def _texts(wanted: Wanted) -> Callable[[Sequence[Replied]], Outcome | None]:
             return measure_texts(replied, seed=wanted.seed, **named)
         return measure_texts(read, seed=wanted.seed, **lexicon) if read else None
 
-    return measure
+    return measure, ()
 
 
 def _classifiers(wanted: Wanted, *, lexicon: bool) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def language_model(
         str,
         typer.Argument(
             help="hf:FOLDER, hf://NAME (the hub), http(s)://HOST/v1 with --endpoint model=NAME, "
-            "package.module:function, or word vectors (.txt, .vec, .bin, .npz)."
+            "package.module:function, word vectors (.txt, .vec, .bin, .npz), demo:planted or demo:fair."
         ),
     ],
     suite: Annotated[
