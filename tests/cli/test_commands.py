@@ -314,6 +314,14 @@ def test_demo_catches_the_tampered_copy_and_runs_again(cli: RunCli, tmp_path: Pa
     assert verdicts["tampered-copy", "broken_files"] == "fail"
     assert verdicts["digits", "robust_accuracy"] == "fail"
     assert verdicts["digits-hardened", "robust_accuracy"] == "pass"
+    planted = [
+        one for one in stored if one["check"] == "language-model" and one["verdict"] == "fail"
+    ]
+    assert {(one["measure"], one["target"].split(": ")[1]) for one in planted} == {
+        ("decision_discrimination", "gender = female"),
+        ("refusal_rate_difference", "en gender"),
+        ("stereotypical_association", "occupation"),
+    }
     assert not list(folder.rglob("*key*"))
     page = (folder / "report.html").read_text()
     assert page.count("difference ×") >= 12
