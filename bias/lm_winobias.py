@@ -175,8 +175,7 @@ def _read(sentence: str, known: Sequence[str]) -> tuple[tuple[str, str], int, Si
     places = {}
     left = text.lower()
     for word in known:  # the longest first, each blanked out where it is found
-        found = re.search(rf"\b{re.escape(word)}\b", left)
-        if found:
+        if word in left and (found := re.search(rf"\b{re.escape(word)}\b", left)):
             places[word] = found.start()
             left = re.sub(rf"\b{re.escape(word)}\b", lambda hit: "#" * len(hit[0]), left)
     if len(places) != 2 or people[0] not in places:

@@ -429,10 +429,10 @@ def test_progress_begins_with_what_is_known(
     assert again.facts["cache"] == "4 of 7 answers were known"
 
 
-def test_twenty_thousand_answers_cost_little(tmp_path: Path) -> None:
-    """0.8 CPU seconds when measured alone; the bound leaves room for a busy machine."""
-    requests = [Continuation(f"item {n // 3} " * 6, f" answer {n}") for n in range(20_000)]
-    answers = [Scored(("tok",) * 10, tuple(-(n + k) / 7 for k in range(10))) for n in range(20_000)]
+def test_five_thousand_answers_cost_little(tmp_path: Path) -> None:
+    """0.2 CPU seconds when measured alone; the bound leaves room for a busy machine."""
+    requests = [Continuation(f"item {n // 3} " * 6, f" answer {n}") for n in range(5_000)]
+    answers = [Scored(("tok",) * 10, tuple(-(n + k) / 7 for k in range(10))) for n in range(5_000)]
 
     def score(asked: Sequence[Continuation], _: Progress = quiet) -> list[Scored | Failed]:
         start = int(asked[0].text.split()[-1])
@@ -443,7 +443,7 @@ def test_twenty_thousand_answers_cost_little(tmp_path: Path) -> None:
     begun = time.process_time()
     assert model.score(requests, quiet) == answers
     assert model.score(requests, quiet) == answers
-    assert time.process_time() - begun < 3.0
+    assert time.process_time() - begun < 0.75
 
 
 # Several processes

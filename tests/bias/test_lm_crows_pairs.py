@@ -216,8 +216,8 @@ def test_a_model_trained_to_link_work_and_gender_is_caught(
     blanks = ids.repeat(4, 1)
     blanks[range(16), places] = tokenizer.mask_token_id
     weights = torch.tensor([share, 1 - share, 1 - share, share]).repeat(4)
-    fit = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(120):
+    fit = torch.optim.Adam(model.parameters(), 6e-3)
+    for _ in range(80):
         fit.zero_grad()
         logs = model(blanks).logits[range(16), places].log_softmax(-1)
         (-(weights * logs[range(16), targets]).sum()).backward()
@@ -248,7 +248,10 @@ def _writers(count: int) -> CrowsPairs:
     )
 
 
-@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.0, 0.06), (0.5, 0.95, 1.0)])
+@pytest.mark.parametrize(
+    ("shift", "least", "most"),
+    [(0.0, 0.0, 0.06), pytest.param(0.5, 0.95, 1.0, marks=pytest.mark.long)],
+)
 def test_an_interval_leaves_out_one_half_of_biased_models_only(
     shift: float, least: float, most: float
 ) -> None:

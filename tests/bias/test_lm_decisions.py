@@ -414,7 +414,7 @@ def test_answers_that_are_hardly_offered_are_lost_and_nothing_is_measured(data: 
 
 @pytest.mark.parametrize(("odd", "answered"), [(0.0, 600), (1.0, 0)])
 def test_replies_that_cannot_be_read_are_lost(data: Decisions, odd: float, answered: int) -> None:
-    outcome = run(chatting(planted(), odd=odd), data, variant="sampled", samples=3)
+    outcome = run(chatting(planted(), odd=odd), data, variant="sampled", samples=2)
     assert outcome.answered == answered
     assert dict(outcome.lost) == ({} if answered else {"unparsable": 600})
 

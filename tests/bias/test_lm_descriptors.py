@@ -133,6 +133,7 @@ def test_a_planted_bias_is_found_with_its_size(tmp_path: Path) -> None:
     assert worst.rows[0][1] == "d2"
 
 
+@pytest.mark.long
 def test_no_bias_is_called_one_in_few_of_200_seeds(tmp_path: Path) -> None:
     """Templates and nouns differ, descriptors do not: some pair differs in at most 6 % of seeds."""
     data = small(tmp_path, descriptors=4, templates=4)

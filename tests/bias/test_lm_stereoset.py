@@ -340,7 +340,7 @@ def _sample(rng: numpy.random.Generator, terms: int, ss: float, lms: float) -> O
     return _outcome_of([f"t{number % terms}" for number in range(terms * 25)], scores)
 
 
-@pytest.mark.parametrize(("terms", "ss"), [(3, 0.5), (10, 0.8)])
+@pytest.mark.parametrize(("terms", "ss"), [(3, 0.5), pytest.param(10, 0.8, marks=pytest.mark.long)])
 def test_intervals_hold_the_truth(terms: int, ss: float) -> None:
     """Of 200 samples at most 6 % leave a fair model's one half out, and ICAT's kink is no trap."""
     missed = numpy.zeros(3)
