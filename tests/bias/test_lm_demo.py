@@ -36,7 +36,7 @@ SUITES: dict[str, dict[str, Any]] = {
     "decisions": {"variant": "scored"},
     "decisions of replies": {"variant": "first-token"},
     "prompts": {"variant": "sampled", "options": {"slots": ("gender",)}},
-    "associations": {"options": {"samples": 3}},
+    "associations": {"options": {"samples": 5}},
 }
 DRAWN = Sampling(temperature=1.0)
 
