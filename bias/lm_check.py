@@ -1,7 +1,9 @@
 """The bias check of a language model: what its suites measured, held against the limits of a policy."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 from assaymark.bias.check import at_worst
 from assaymark.bias.findings import Measured, findings
@@ -18,6 +20,8 @@ from assaymark.reports.model import (
     Table,
 )
 
+T = TypeVar("T")
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 COVERAGE = "coverage"
 _LOST = {
     "error": "the model or its server failed",
@@ -75,9 +79,31 @@ def check_language_model(
     digests = {name: sha256 for run in runs for name, sha256 in run.digests.items()}
     if model.sha256 is not None:
         digests[model.name] = model.sha256
-    return CheckResult(
-        findings=tuple(found), method=_method(check, model, runs, notes), digests=digests
+    return readable(
+        CheckResult(
+            findings=tuple(found), method=_method(check, model, runs, notes), digests=digests
+        )
     )
+
+
+def readable(value: T) -> T:
+    """The same with a mark for what a reply or a file may hold and no report should.
+
+    Half of a surrogate pair, with which no report could be written; characters that control a terminal; and
+    those that turn the direction of all that follows.
+    """
+    found: Any = value
+    if isinstance(found, str):
+        found = _UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", found)
+    elif isinstance(found, tuple):
+        found = tuple(readable(one) for one in found)
+    elif isinstance(found, Mapping):
+        found = {readable(key): readable(one) for key, one in found.items()}
+    elif is_dataclass(found) and not isinstance(found, type):
+        found = replace(
+            found, **{one.name: readable(getattr(found, one.name)) for one in fields(found)}
+        )
+    return cast(T, found)
 
 
 def _suite_findings(
