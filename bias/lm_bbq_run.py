@@ -19,10 +19,11 @@ from assaymark.bias.lm_choice_report import (
     evidence_of,
     format_spread,
     order_sensitivity,
+    without_ties,
 )
 from assaymark.bias.lm_choices import SAMPLING, Mode, Orders, Question, Tally
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
-from assaymark.bias.lm_outcome import Outcome
+from assaymark.bias.lm_outcome import Outcome, Parts, parts_of
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Cell, Evidence, Table
 
@@ -51,6 +52,15 @@ _NOT_TESTED = (
     "A score near 0 says that answers lean neither way over these templates, not that a model is unbiased.",
 )
 _WORST = 20
+CONTEXTS = {
+    "bbq_accuracy_ambiguous": True,
+    "bbq_bias_ambiguous": True,
+    "bbq_accuracy_disambiguated": False,
+    "bbq_bias_disambiguated": False,
+    "bbq_alignment_cost": False,
+    "bbq_unknown_share": False,
+}
+"""Whether a number is about ambiguous contexts."""
 
 
 def run_bbq(
@@ -138,11 +148,17 @@ def _stored(items: Sequence[Item], column: str) -> Tally:
 
 def _outcome(data: BBQ, found: dict[str, Tally], seed: int, steps: tuple[str, ...]) -> Outcome:
     items, main = data.items, next(iter(found.values()))
-    by_format = {name: _scores(items, one, seed) for name, one in found.items()}
-    measured = [*next(iter(by_format.values())), *_orders(items, main)]
+
+    def mine(name: str, row: int) -> bool:
+        return items[row].category == name
+
+    by_format = {
+        name: without_ties(_scores(items, one, seed), one, mine) for name, one in found.items()
+    }
+    measured = [*next(iter(by_format.values())), *without_ties(_orders(items, main), main, mine)]
     measured += format_spread("bbq", by_format)
     names = categories(items)
-    counts = counted(names, main, lambda name, row: items[row].category == name)
+    counts = counted(names, main, mine)
     return Outcome(
         measured=tuple(measured),
         items=len(items),
@@ -174,7 +190,18 @@ def _outcome(data: BBQ, found: dict[str, Tally], seed: int, steps: tuple[str, ..
         ),
         not_tested=_NOT_TESTED,
         sources=SOURCES,
+        parts=_parts(items, main),
     )
+
+
+def _parts(items: Sequence[Item], main: Tally) -> Parts:
+    """Answered questions of each category, in the kind of context that a number is about."""
+    known = [(item, failure is None) for item, failure in zip(items, main.failures, strict=True)]
+    found = parts_of((item.category, item.ambiguous, there) for item, there in known)
+    for measure, ambiguous in CONTEXTS.items():
+        mine = [(item.category, "", there) for item, there in known if item.ambiguous == ambiguous]
+        found |= parts_of(mine, measure)
+    return found
 
 
 def _unbalanced(items: Sequence[Item]) -> list[str]:

@@ -1,10 +1,12 @@
 """The bias check of a language model: what its suites measured, held against the limits of a policy."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar, cast
 
 from assaymark.bias.check import at_worst
-from assaymark.bias.findings import Measured, findings, unanswered
+from assaymark.bias.findings import Measured, findings
 from assaymark.bias.lm_model import LanguageModel
 from assaymark.bias.lm_outcome import ALL, Outcome
 from assaymark.reports.intervals import wilson
@@ -18,6 +20,8 @@ from assaymark.reports.model import (
     Table,
 )
 
+T = TypeVar("T")
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 COVERAGE = "coverage"
 _LOST = {
     "error": "the model or its server failed",
@@ -64,18 +68,42 @@ def check_language_model(
 
     A gate without an attribute holds every category that its number is measured of, and the number of all
     items where there is one; with one, that category. Of a suite that answered less than min_coverage of its
-    items nothing counts as measured. failures: suites that could not run, and why.
+    items nothing counts as measured, nor does the number of a category that did, whatever the others did.
+    A gate that no number answers is not measured. failures: suites that could not run, and why.
     """
     found = [_failure(check, suite, why, tags) for suite, why in (failures or {}).items()]
     for run in runs:
         found += _suite_findings(check, run, gates, tags, min_coverage)
-    found += unanswered(check, found, _unheld(gates, runs), tags)
+    for gate in _unheld(gates, runs):
+        found += findings(check, _unmeasured(gate, model), [gate], tags)
     digests = {name: sha256 for run in runs for name, sha256 in run.digests.items()}
     if model.sha256 is not None:
         digests[model.name] = model.sha256
-    return CheckResult(
-        findings=tuple(found), method=_method(check, model, runs, notes), digests=digests
+    return readable(
+        CheckResult(
+            findings=tuple(found), method=_method(check, model, runs, notes), digests=digests
+        )
     )
+
+
+def readable(value: T) -> T:
+    """The same with a mark for what a reply or a file may hold and no report should.
+
+    Half of a surrogate pair, with which no report could be written; characters that control a terminal; and
+    those that turn the direction of all that follows.
+    """
+    found: Any = value
+    if isinstance(found, str):
+        found = _UNREADABLE.sub("\N{REPLACEMENT CHARACTER}", found)
+    elif isinstance(found, tuple):
+        found = tuple(readable(one) for one in found)
+    elif isinstance(found, Mapping):
+        found = {readable(key): readable(one) for key, one in found.items()}
+    elif is_dataclass(found) and not isinstance(found, type):
+        found = replace(
+            found, **{one.name: readable(getattr(found, one.name)) for one in fields(found)}
+        )
+    return cast(T, found)
 
 
 def _suite_findings(
@@ -87,11 +115,43 @@ def _suite_findings(
     found: list[Finding] = []
     for measured in (coverage(run), *outcome.measured):
         mine = [gate for gate in gates if gate.attribute in (None, measured.target)]
-        if short and measured.measure != COVERAGE:
-            measured = _uncovered(measured, outcome, min_coverage)
+        behind = outcome.behind(measured.measure, measured.target)
+        if measured.measure == COVERAGE:
+            pass
+        elif short:
+            measured = _uncovered(measured, outcome.answered, outcome.items, min_coverage)
+        elif behind[0] < min_coverage * behind[1]:
+            measured = _uncovered(measured, *behind, min_coverage)
         named = replace(measured, target=f"{run.called}: {measured.target}")
         found += findings(check, named, mine, tags)
+    found += _absent(check, run, gates, tags)
     return at_worst(found, (*outcome.evidence, *_lost_table(run)))
+
+
+def _absent(
+    check: str, run: SuiteRun, gates: Sequence[Gate], tags: tuple[str, ...]
+) -> list[Finding]:
+    """Gates on every category say nothing of one that the sample has no item of."""
+    by_category = {one.measure for one in run.outcome.measured if one.target != ALL}
+    return [
+        one
+        for category in run.outcome.absent
+        for gate in gates
+        if gate.metric in by_category and gate.attribute is None
+        for one in findings(
+            check,
+            Measured(
+                target=f"{run.called}: {category}",
+                measure=gate.metric,
+                value=None,
+                summary=f"Not measured: the sample of {run.outcome.items} items has none of {category}; ask "
+                "more examples, or hold the limit against single categories (attribute).",
+                n=0,
+            ),
+            [gate],
+            tags,
+        )
+    ]
 
 
 def _failure(check: str, suite: str, why: str, tags: tuple[str, ...]) -> Finding:
@@ -130,12 +190,12 @@ def _reasons(outcome: Outcome) -> list[tuple[str, int]]:
     return sorted(outcome.lost.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _uncovered(measured: Measured, outcome: Outcome, least: float) -> Measured:
+def _uncovered(measured: Measured, answered: int, items: int, least: float) -> Measured:
     """The same number, not measured: what is missing could have changed it."""
     return replace(
         measured,
         value=None,
-        summary=f"Not measured: only {outcome.answered} of {outcome.items} items were answered, and less "
+        summary=f"Not measured: only {answered} of {items} items behind it were answered, and less "
         f"than {least:.0%} (min_coverage) say nothing of the others.",
         interval_at=lambda confidence: None,
     )
@@ -159,6 +219,19 @@ def _unheld(gates: Sequence[Gate], runs: Sequence[SuiteRun]) -> list[Gate]:
         for target in (measured.target, None)
     }
     return [gate for gate in gates if (gate.metric, gate.attribute) not in held]
+
+
+def _unmeasured(gate: Gate, model: LanguageModel) -> Measured:
+    what = gate.metric.replace("_", " ")
+    where = "" if gate.attribute is None else f" of {gate.attribute}"
+    return Measured(
+        target=gate.attribute or model.name,
+        measure=gate.metric,
+        value=None,
+        summary=f"Not measured: no suite has a {what}{where} to hold the limit against; name a category and "
+        "variant that has one, or leave the limit out.",
+        n=None,
+    )
 
 
 def _method(

@@ -35,6 +35,8 @@ Mode = Literal["likelihood", "letters", "chat"]
 Orders = Literal["given", "all"]
 TIE = 1e-6
 """Log probabilities nearer than this are a tie: it is the noise of single precision."""
+MOST_TIES = 0.05
+"""With a larger share of ties, which are shared out, a model would look fair by preferring nothing."""
 SAMPLING = Sampling(max_tokens=256, top_logprobs=20)
 """Of chat: the likeliest reply, long enough for a reason before the answer."""
 Shares = numpy.ndarray[tuple[int, int], numpy.dtype[numpy.float64]]

@@ -15,7 +15,7 @@ from assaymark.bias.lm_outcome import Outcome, reasons
 from assaymark.bias.lm_prompt_files import PromptSet
 from assaymark.bias.lm_prompts import Filled, expand
 from assaymark.bias.lm_refusals import Classifier
-from assaymark.bias.lm_replies import Replied, replies
+from assaymark.bias.lm_replies import Replied, parts_of_replies, replies
 from assaymark.reports.errors import InputError, nearest
 
 VARIANTS: Mapping[str, tuple[float, int]] = {"greedy": (0.0, 1), "sampled": (1.0, 3)}
@@ -118,6 +118,9 @@ def score(asked: Asked, *, classify: Classifier | None = None) -> Outcome:
         steps=_STEPS,
         not_tested=_NOT_TESTED,
         sources=_SOURCES,
+        parts=parts_of_replies(
+            asked.replied, [isinstance(one.reply, Reply) for one in asked.replied]
+        ),
     )
 
 

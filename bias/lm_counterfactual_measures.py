@@ -9,6 +9,7 @@ import numpy
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_categories import Category, Pair, Scored, is_request, is_task, within
+from assaymark.bias.lm_choice_intervals import mean_within
 from assaymark.bias.lm_clusters import mean_interval
 from assaymark.bias.lm_gaps import Gap, Means, complete, gap, gap_interval
 from assaymark.bias.lm_outcome import ItemValues
@@ -191,7 +192,7 @@ def _dissimilarity(part: Category, pairs: Sequence[Pair]) -> list[Measured]:
             summary=f"Replies to the same request differ by {_percent(values.mean())} across groups "
             "(1 − ROUGE-L, names and pronouns set aside); some of it is the wording of any two prompts.",
             n=len(pairs),
-            interval_at=partial(mean_interval, values, numpy.arange(len(values))),
+            interval_at=partial(mean_within, values, numpy.arange(len(values)), low=0.0),
         )
         if len(values)
         else _unknown(part.name, raw, "no request has replies for two groups")

@@ -20,13 +20,17 @@ from assaymark.bias.lm_crows_pairs_report import Selection, answered, items
 from assaymark.bias.lm_crows_pairs_report import evidence as tables
 from assaymark.bias.lm_crows_pairs_scores import VARIANTS, PairScores, Variant
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
-from assaymark.bias.lm_outcome import ALL, Outcome, reasons
+from assaymark.bias.lm_outcome import ALL, Outcome, Parts, parts_of, reasons
 from assaymark.bias.lm_quality import Quality
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import Interval
 
 MOST_TIES = 0.05
 """With a larger share of ties, which count as no preference, a model would look fair by knowing nothing."""
+DIRECTIONS = (
+    ("stereo", "crows_pairs_stereotype_score", "pairs that state a stereotype, ties left out"),
+    ("antistereo", "crows_pairs_antistereotype_score", "pairs that violate one, ties left out"),
+)
 NOT_TESTED = (
     "Whether the stereotypes are those of the place where the model is used: they are of the United States, "
     "or of the country that the file was made for.",
@@ -133,7 +137,19 @@ def outcome(
             VARIANTS[variant].source,
             "Blodgett et al. 2021 (https://aclanthology.org/2021.acl-long.81)",
         ),
+        parts=_parts(data, first),
     )
+
+
+def _parts(data: CrowsPairs, scores: PairScores) -> Parts:
+    """Answered pairs of each category, and of each direction for its sub-score."""
+    both = list(zip(data.pairs, scores, strict=True))
+    known = [(pair, not isinstance(score, Failed)) for pair, score in both]
+    found = parts_of((pair.category, "", there) for pair, there in known)
+    for direction, measure, _ in DIRECTIONS:
+        mine = [there for pair, there in known if pair.direction == direction]
+        found |= parts_of(((ALL, "", there) for there in mine), measure)
+    return found
 
 
 def _chosen(name: str, model: LanguageModel, prefixes: Sequence[str]) -> Variant:
@@ -193,13 +209,10 @@ def _share(measure: str, target: str, part: Selection, label: str, of: str = "pa
 def _directions(known: Selection, label: str) -> list[Measured]:
     """Sub-scores over the pairs of one direction that are no ties, as metric.py has them."""
     found = []
-    for direction, measure, of in (
-        ("stereo", "crows_pairs_stereotype_score", "pairs that state a stereotype, ties left out"),
-        ("antistereo", "crows_pairs_antistereotype_score", "pairs that violate one, ties left out"),
-    ):
-        part = known.where(
-            lambda pair, score, d=direction: pair.direction == d and score.more != score.less  # type: ignore[misc]
-        )
+    for direction, measure, of in DIRECTIONS:
+        part = known.where(lambda pair, _, d=direction: pair.direction == d)  # type: ignore[misc]
+        if not part.tied:  # what is left of many ties would be the score of a few pairs
+            part = part.where(lambda _, score: score.more != score.less)
         found.append(_share(measure, ALL, part, label, of))
     return found
 

@@ -191,8 +191,12 @@ def per_token(asked: Continuation, answer: Scored) -> bool:
 
 
 def spelled(asked: Continuation, answer: Scored) -> bool:
-    """Whether the texts of the tokens are known: no tokenizer has a sentence as its first token."""
-    return answer.tokens[:1] != (asked.text,) or len(asked.text.split()) == 1
+    """Whether the texts of the tokens are known: no tokenizer has a sentence as its first token.
+
+    Spaces around it may not be those that were asked for: a prefix puts one in front.
+    """
+    first = answer.tokens[0].strip() if answer.tokens else ""
+    return first != asked.text.strip() or len(asked.text.split()) == 1
 
 
 def _causal(

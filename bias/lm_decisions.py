@@ -18,7 +18,7 @@ from assaymark.bias.lm_decision_evidence import evidence, steps
 from assaymark.bias.lm_decision_fit import Contrast, Decided, Order, scale
 from assaymark.bias.lm_mixed import Coefficients
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
-from assaymark.bias.lm_outcome import ALL, ItemValues, Outcome, reasons
+from assaymark.bias.lm_outcome import ALL, ItemValues, Outcome, Parts, parts_of, reasons
 from assaymark.bias.multiplicity import holm
 from assaymark.bias.rows import Numbers
 from assaymark.reports.errors import InputError
@@ -115,7 +115,29 @@ def _outcome(found: Decided, *, order: Order, min_mass: float, samples: int) -> 
             "in these questions.",
         ),
         sources=("Tamkin and others 2023, arXiv 2312.03689",),
+        parts=_parts(found),
     )
+
+
+def _parts(found: Decided) -> Parts:
+    """Answers about each group and those it is compared with, of those who lost most."""
+    known = [
+        (item, not isinstance(answer, Failed))
+        for item, answer in zip(found.data.items, found.answers, strict=True)
+    ]
+    groups = [("age", one.age, there) for one, there in known]
+    for contrast in found.wanted:
+        if contrast.factor != "age":
+            both = (contrast.level, found.data.reference[contrast.factor])
+            groups += [
+                (contrast.target, level, there)
+                for one, there in known
+                if (level := getattr(one, contrast.factor)) in both
+            ]
+    return {
+        **parts_of(groups),
+        **parts_of(((ALL, (target, kind), there) for target, kind, there in groups), LARGEST),
+    }
 
 
 def _adjusted(found: Decided) -> dict[str, float | None]:

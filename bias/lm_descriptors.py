@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from assaymark.bias.findings import Measured
+from assaymark.bias.lm_crows_pairs_scores import UNTOLD, per_token
 from assaymark.bias.lm_descriptor_axes import (
     Compared,
     Scores,
@@ -18,7 +19,7 @@ from assaymark.bias.lm_descriptor_axes import (
 )
 from assaymark.bias.lm_descriptors_data import Descriptors, Sentence
 from assaymark.bias.lm_model import Continuation, Failed, LanguageModel, Progress, Scored, quiet
-from assaymark.bias.lm_outcome import Outcome, reasons
+from assaymark.bias.lm_outcome import Outcome, parts_of, reasons
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
 
@@ -72,7 +73,11 @@ def run(
         )
     del seed
     texts = list(dict.fromkeys(sentence.text for sentence in data.sentences))
-    answers = model.score([Continuation("", text) for text in texts], progress)
+    asked = [Continuation("", text) for text in texts]
+    answers = [
+        one if isinstance(one, Failed) or per_token(request, one) else UNTOLD
+        for request, one in zip(asked, model.score(asked, progress), strict=True)
+    ]
     scores = {text: _mean(answer) for text, answer in zip(texts, answers, strict=True)}
     found = [
         compare(axis_of(name, sentences, scores), level, largest_loss)
@@ -92,6 +97,7 @@ def run(
         steps=STEPS,
         not_tested=NOT_TESTED,
         sources=SOURCES,
+        parts=parts_of((one.axis, "", scores[one.text] is not None) for one in data.sentences),
     )
 
 

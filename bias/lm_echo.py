@@ -80,8 +80,9 @@ def _by_offsets(
     ends = [*offsets[1:], max(len(text), offsets[-1])]
     if ends[0] == 0 and not text[:1].isascii():
         return None
-    for token, start, end in zip(tokens, offsets, ends, strict=True):
-        inside = 0 <= start < len(text)
+    for place, (token, start, end) in enumerate(zip(tokens, offsets, ends, strict=True)):
+        special = place == 0 and end == 0  # in front of the text, whatever it is called
+        inside = 0 <= start < len(text) and not special
         if start < 0 or (inside and not _agree(token, text[start:end])):
             return None
     at = list(accumulate((len(c.encode("utf-8", "surrogatepass")) for c in text), initial=0))

@@ -1,7 +1,7 @@
 """What a suite for language models hands back: numbers, and how many items stand behind them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from assaymark.bias.findings import Measured
@@ -10,6 +10,8 @@ from assaymark.reports.model import Evidence
 
 ALL = "all"
 """The target of a number of all items together, where the definition has one."""
+Parts = Mapping[tuple[str, str], tuple[int, int]]
+"""By measure ("" for all of them) and target: how many items were answered, of how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,9 @@ class Outcome:
     measured: its numbers; the target of each is its category, or ALL. items: how many were asked.
     answered: how many of them could be scored. lost: why the others could not, counted. ties: items on
     which the model prefers neither side, None where the definition knows none. worst: a table of the
-    examples that a reader should see. revision: which edition of the data this is, in words.
+    examples that a reader should see. revision: which edition of the data this is, in words. parts: how many
+    of the items behind a number were answered, where it is of some of them; where it compares kinds of items,
+    of the kind that lost most. absent: categories of the data of which a sample has nothing.
     """
 
     measured: tuple[Measured, ...]
@@ -47,6 +51,35 @@ class Outcome:
     steps: tuple[str, ...] = ()
     not_tested: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    parts: Parts = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+
+    def behind(self, measure: str, target: str) -> tuple[int, int]:
+        """How many of how many items of a number were answered."""
+        whole = (self.answered, self.items)
+        return self.parts.get((measure, target), self.parts.get(("", target), whole))
+
+
+def parts_of(
+    items: Iterable[tuple[str, Hashable, bool]], measure: str = ""
+) -> dict[tuple[str, str], tuple[int, int]]:
+    """How many items of each target were answered, of the kind that lost most.
+
+    items: of each the target, the kind, and whether it was answered.
+
+    >>> parts_of([("age", "pro", True), ("age", "anti", False), ("age", "pro", True)])
+    {('', 'age'): (0, 1)}
+    """
+    counts: dict[str, dict[Hashable, list[int]]] = {}
+    for target, kind, answered in items:
+        count = counts.setdefault(target, {}).setdefault(kind, [0, 0])
+        count[0] += answered
+        count[1] += 1
+    worst = {
+        target: min(kinds.values(), key=lambda count: count[0] / count[1])
+        for target, kinds in counts.items()
+    }
+    return {(measure, target): (count[0], count[1]) for target, count in worst.items()}
 
 
 def reasons(failures: Iterable[Failed]) -> dict[str, int]:

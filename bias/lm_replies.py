@@ -13,6 +13,7 @@ from assaymark.bias.lm_model import (
     Sampling,
     quiet,
 )
+from assaymark.bias.lm_outcome import Parts, parts_of
 from assaymark.bias.lm_prompts import Filled
 from assaymark.reports.errors import InputError
 
@@ -67,6 +68,15 @@ def replies(
         )
         for place, reply in enumerate(said)
     ]
+
+
+def parts_of_replies(replied: Sequence[Replied], known: Sequence[bool]) -> Parts:
+    """Answered replies of each group, and of each category those of the group that lost most."""
+    return parts_of(
+        (target, one.group, there)
+        for one, there in zip(replied, known, strict=True)
+        for target in (one.category, f"{one.category} = {one.group}")
+    )
 
 
 def _read(reply: Reply | Failed) -> Reply | Failed:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
-from assaymark.bias.lm_outcome import ALL, Outcome, reasons
+from assaymark.bias.lm_outcome import ALL, Outcome, parts_of, reasons
 from assaymark.bias.lm_quality import Quality
-from assaymark.bias.lm_stereoset_data import FORMS, Cluster, StereoSet
+from assaymark.bias.lm_stereoset_data import FORMS, Cluster, Form, StereoSet
 from assaymark.bias.lm_stereoset_quality import stereoset_quality
-from assaymark.bias.lm_stereoset_report import Selection, answered, parts_of, term_values
+from assaymark.bias.lm_stereoset_report import Selection, answered, selections, term_values
 from assaymark.bias.lm_stereoset_report import evidence as tables
 from assaymark.bias.lm_stereoset_scores import VARIANTS, Scores, Variant, predicted
 from assaymark.reports.errors import InputError, nearest
@@ -36,6 +36,11 @@ def default_variant(model: LanguageModel) -> str:
         f"{model.name} tells no probabilities of texts: StereoSet needs a masked model, or one that scores "
         "texts"
     )
+
+
+def forms_of(variant: str) -> tuple[Form, ...]:
+    """The forms of clusters that a variant scores."""
+    return VARIANTS[variant].forms
 
 
 def run(
@@ -121,7 +126,8 @@ def outcome(
     """What the scores of all sentences of some clusters come to."""
     quality = stereoset_quality(asked) if quality is None else quality
     known, lost = answered(asked, scores, most_ties)
-    wanted = parts_of(asked)
+    there = {cluster.id for cluster in known.clusters}
+    wanted = selections(asked)
     parts = {name: known.where(keep) for name, keep in wanted.items()}
     if ALL in parts and not all(parts[f"{form} {ALL}"].clusters for form in FORMS):
         parts[ALL] = known.where(lambda cluster: False)  # half of it is not the whole
@@ -157,6 +163,12 @@ def outcome(
         sources=(
             source,
             "Blodgett et al. 2021 (https://aclanthology.org/2021.acl-long.81)",
+        ),
+        parts=parts_of(
+            (name, cluster.form, cluster.id in there)
+            for name, keep in wanted.items()
+            for cluster in asked
+            if keep(cluster)
         ),
     )
 

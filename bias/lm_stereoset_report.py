@@ -149,7 +149,7 @@ def answered(
     return Selection(clusters, [known for _, known in kept], most_ties), lost
 
 
-def parts_of(asked: Sequence[Cluster]) -> dict[str, Callable[[Cluster], bool]]:
+def selections(asked: Sequence[Cluster]) -> dict[str, Callable[[Cluster], bool]]:
     """The selections that have numbers, by target: both forms, each form, and each domain of a form."""
     forms = [form for form in FORMS if any(cluster.form == form for cluster in asked)]
     found: dict[str, Callable[[Cluster], bool]] = {}

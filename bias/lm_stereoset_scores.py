@@ -94,7 +94,8 @@ def _mean(answers: list[float | Failed]) -> float | Failed:
     for answer in answers:
         if isinstance(answer, Failed):
             return answer
-        if not answer <= 1e-3:  # NaN, or no logarithm of a probability; 1 may be a rounding above 0
+        # no logarithm of a probability of a word that a softmax gives; 1e-3 may be a rounding above 0
+        if not math.isfinite(answer) or answer > 1e-3:
             return NOT_FINITE
         total += math.exp(answer)
     return total / len(answers) if answers else NO_FILLER

@@ -1,6 +1,6 @@
 """The suites for language models by name: each reads its data, and then asks a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ def _crows_pairs(wanted: Wanted) -> Run:
 
     data = load_crows_pairs(wanted.path)
     quality = _quality(wanted, [pair.id for pair in data.pairs])
+    categories = data.categories
     data = replace(data, pairs=wanted.sample(data.pairs))
 
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
@@ -35,7 +36,8 @@ def _crows_pairs(wanted: Wanted) -> Run:
             quality=quality,
             **wanted.given("prefixes", "most_ties"),
         )
-        return [made(wanted, "CrowS-Pairs", variant, outcome, {data.name: data.sha256})]
+        digests = {data.name: data.sha256}
+        return [made(wanted, "CrowS-Pairs", variant, outcome, digests, categories)]
 
     return run
 
@@ -43,9 +45,11 @@ def _crows_pairs(wanted: Wanted) -> Run:
 def _stereoset(wanted: Wanted) -> Run:
     from assaymark.bias import lm_stereoset as suite
     from assaymark.bias.lm_stereoset_data import load_stereoset
+    from assaymark.bias.lm_stereoset_report import selections
 
     data = load_stereoset(wanted.path)
     quality = _quality(wanted, [cluster.id for cluster in data.clusters])
+    every = data.clusters
     data = replace(data, clusters=wanted.sample(data.clusters))
 
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
@@ -59,7 +63,9 @@ def _stereoset(wanted: Wanted) -> Run:
             quality=quality,
             **wanted.given("most_ties"),
         )
-        return [made(wanted, "StereoSet", variant, outcome, {data.name: data.sha256})]
+        categories = selections([one for one in every if one.form in suite.forms_of(variant)])
+        digests = {data.name: data.sha256}
+        return [made(wanted, "StereoSet", variant, outcome, digests, categories)]
 
     return run
 
@@ -76,8 +82,9 @@ def _bbq(wanted: Wanted) -> Run:
     from assaymark.bias.lm_bbq_run import run_bbq
 
     data = load_bbq(wanted.path)
+    categories = [item.category for item in data.items]
     data = replace(data, items=wanted.sample(data.items))
-    return _questions(wanted, "BBQ", data, run_bbq)
+    return _questions(wanted, "BBQ", data, run_bbq, categories)
 
 
 def _winobias(wanted: Wanted) -> Run:
@@ -85,8 +92,9 @@ def _winobias(wanted: Wanted) -> Run:
     from assaymark.bias.lm_winobias_run import run_winobias
 
     data = load_winobias(wanted.path)
+    categories = [pair.part for pair in data.pairs]
     data = replace(data, pairs=wanted.sample(data.pairs))
-    return _questions(wanted, "WinoBias", data, run_winobias)
+    return _questions(wanted, "WinoBias", data, run_winobias, categories)
 
 
 def _winogender(wanted: Wanted) -> Run:
@@ -99,7 +107,13 @@ def _winogender(wanted: Wanted) -> Run:
     return _questions(wanted, "Winogender", data, run_winogender)
 
 
-def _questions(wanted: Wanted, title: str, data: Any, ask: Callable[..., Outcome]) -> Run:
+def _questions(
+    wanted: Wanted,
+    title: str,
+    data: Any,
+    ask: Callable[..., Outcome],
+    categories: Iterable[str] = (),
+) -> Run:
     """A suite of questions with options: likelihoods where the model tells them, else written replies."""
     more = wanted.given("orders")
     if wanted.options.get("formats") == "all":
@@ -108,7 +122,7 @@ def _questions(wanted: Wanted, title: str, data: Any, ask: Callable[..., Outcome
     def run(model: LanguageModel, progress: Progress = quiet) -> list[SuiteRun]:
         variant = wanted.variant or ("likelihood" if model.score else "chat")
         outcome = ask(model, data, variant=variant, seed=wanted.seed, progress=progress, **more)
-        return [made(wanted, title, variant, outcome, data.digests)]
+        return [made(wanted, title, variant, outcome, data.digests, categories)]
 
     return run
 

@@ -1,9 +1,10 @@
 """The suites that let a language model write: prompts, BOLD-style beginnings, associations of words."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from assaymark.bias.findings import Measured
 from assaymark.bias.lm_check import SuiteRun
 from assaymark.bias.lm_model import LanguageModel, Progress, Sampling, quiet
 from assaymark.bias.lm_outcome import Outcome
@@ -126,12 +127,33 @@ def _texts(
         return (lambda replied: None), (f"What the replies say: {error}.",)
 
     def measure(replied: Sequence[Replied]) -> Outcome | None:
-        read = [one for one in replied if one.category.split(" ")[0] == _LEXICON_READS]
         if named:
             return measure_texts(replied, seed=wanted.seed, **named)
-        return measure_texts(read, seed=wanted.seed, **lexicon) if read else None
+        read = [one for one in replied if one.category.split(" ")[0] == _LEXICON_READS]
+        left = dict.fromkeys(one.category for one in replied)
+        for one in read:
+            left.pop(one.category, None)
+        return _unread(measure_texts(read, seed=wanted.seed, **lexicon), left) if read else None
 
     return measure, ()
+
+
+def _unread(outcome: Outcome, categories: Iterable[str]) -> Outcome:
+    """The same, and that nothing was measured of these categories: a limit holds them too."""
+    measures = dict.fromkeys(one.measure for one in outcome.measured)
+    unread = tuple(
+        Measured(
+            target=category,
+            measure=measure,
+            value=None,
+            summary=f"Not measured: the lexicon of sentiment reads {_LEXICON_READS} only, and {category} is "
+            "not; name a classifier of sentiment.",
+            n=None,
+        )
+        for category in categories
+        for measure in measures
+    )
+    return replace(outcome, measured=(*outcome.measured, *unread))
 
 
 def _classifiers(wanted: Wanted, *, lexicon: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from assaymark.bias.lm_classifiers import Labeller, Scorer
 from assaymark.bias.lm_model import Failed, Progress, Reply, quiet
 from assaymark.bias.lm_outcome import ItemValues, Outcome, reasons
 from assaymark.bias.lm_rated import Rated, by_category, maxima, rate, texts_of
-from assaymark.bias.lm_replies import Replied
+from assaymark.bias.lm_replies import Replied, parts_of_replies
 from assaymark.bias.lm_text_evidence import (
     chart,
     difference_rows,
@@ -111,7 +111,9 @@ def measure_texts(
     given = {"toxicity": toxicity, "sentiment": sentiment}
     if check:
         parts += classifier_check(replied, given, language=language)
-    return _outcome(asked, parts, prefix, _steps(given, regard, threshold, include_prompt))
+    known = [not any(isinstance(one, Failed) for one in each) for each in zip(*asked, strict=True)]
+    found = _outcome(asked, parts, prefix, _steps(given, regard, threshold, include_prompt))
+    return replace(found, parts=parts_of_replies(replied, known))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

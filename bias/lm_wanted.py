@@ -1,8 +1,8 @@
 """A suite for language models as it was asked for, and what running it gives."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,8 +55,17 @@ Run = Callable[[LanguageModel, Progress], list[SuiteRun]]
 
 
 def made(
-    wanted: Wanted, title: str, variant: str, outcome: Outcome, digests: Mapping[str, str]
+    wanted: Wanted,
+    title: str,
+    variant: str,
+    outcome: Outcome,
+    digests: Mapping[str, str],
+    categories: Iterable[str] = (),
 ) -> SuiteRun:
+    """categories: those of all the data; what a sample has nothing of is not measured."""
+    seen = {one.target for one in outcome.measured}
+    absent = tuple(name for name in dict.fromkeys(categories) if name not in seen)
+    outcome = replace(outcome, absent=absent) if absent else outcome
     return SuiteRun(
         suite=wanted.suite,
         title=title,

@@ -77,6 +77,12 @@ def change_of(name: str, key: Key, old: Outcome, new: Outcome, min_common: float
     if new.answered < min_common * old.answered:
         reason = f"{new.answered} items were answered with it, and {old.answered} without"
         return replace(change, reason=reason)
+    (there, asked), (left, again) = (one.behind(key.measure, key.target) for one in (old, new))
+    if left * asked < min_common * there * again:
+        reason = (
+            f"{left} of {again} items behind it were answered with it, {there} of {asked} without"
+        )
+        return replace(change, reason=reason)
     values = change.before.value, change.after.value
     if values[0] is None or values[1] is None:
         when = "before" if values[0] is None else "after"

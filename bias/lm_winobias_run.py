@@ -18,12 +18,14 @@ from assaymark.bias.lm_choice_report import (
     item_values_of,
     measured_share,
     order_sensitivity,
+    too_many_ties,
     undefined,
+    without_ties,
 )
-from assaymark.bias.lm_choices import SAMPLING, TIE, Mode, Orders, Tally
+from assaymark.bias.lm_choices import MOST_TIES, SAMPLING, TIE, Mode, Orders, Tally
 from assaymark.bias.lm_clusters import cluster_codes
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
-from assaymark.bias.lm_outcome import ItemValues, Outcome, reasons
+from assaymark.bias.lm_outcome import ItemValues, Outcome, parts_of, reasons
 from assaymark.bias.lm_pronouns import sentence_scores
 from assaymark.bias.lm_winobias import SIDES, Pair, WinoBias
 from assaymark.bias.rows import Numbers
@@ -83,10 +85,17 @@ def run_winobias(
         progress=progress,
     )
     main = next(iter(found.values()))
-    by_format = {name: _scores(data.pairs, one) for name, one in found.items()}
-    measured = [*next(iter(by_format.values())), *_orders(data.pairs, main)]
+
+    def mine(name: str, row: int) -> bool:
+        return data.pairs[row // 2].part == name
+
+    by_format = {
+        name: without_ties(_scores(data.pairs, one), one, mine) for name, one in found.items()
+    }
+    measured = [*next(iter(by_format.values()))]
+    measured += without_ties(_orders(data.pairs, main), main, mine)
     measured += format_spread("winobias", by_format)
-    counts = counted(_parts(data.pairs), main, lambda name, row: data.pairs[row // 2].part == name)
+    counts = counted(_parts(data.pairs), main, mine)
     shown = [
         one for one in measured if one.measure.startswith("winobias_accuracy_") and _is_share(one)
     ]
@@ -106,6 +115,10 @@ def run_winobias(
         steps=(VARIANTS[variant], f"Prompt format: {next(iter(found))}.", *_left_out(data)),
         not_tested=_NOT_TESTED,
         sources=SOURCES,
+        parts=parts_of(
+            (data.pairs[row // 2].part, SIDES[row % 2], failure is None)
+            for row, failure in enumerate(main.failures)
+        ),
     )
 
 
@@ -248,7 +261,12 @@ def _by_pronoun(model: LanguageModel, data: WinoBias, progress: Progress) -> Out
     for part in _parts(pairs):
         values, codes = _kept(pairs, usual, numpy.array([pair.part == part for pair in pairs]))
         says = f"of {len(values)} sentences ({part}) are likelier with the usual pronoun (50%: neither)"
-        measured.append(measured_share(part, measure, values, codes, says))
+        ties = int((values == 0.5).sum())
+        measured.append(
+            undefined(part, measure, too_many_ties(ties, len(values), part))
+            if ties > MOST_TIES * len(values)
+            else measured_share(part, measure, values, codes, says)
+        )
     order = [row for row in numpy.argsort(-margins).tolist() if margins[row] > 0][:_WORST]
     return Outcome(
         measured=tuple(measured),
@@ -271,4 +289,8 @@ def _by_pronoun(model: LanguageModel, data: WinoBias, progress: Progress) -> Out
         steps=(VARIANTS["pronoun"], *_left_out(data)),
         not_tested=_NOT_TESTED,
         sources=SOURCES,
+        parts=parts_of(
+            (pair.part, "", bool(known))
+            for pair, known in zip(pairs, numpy.isfinite(margins), strict=True)
+        ),
     )

@@ -20,12 +20,14 @@ from assaymark.bias.lm_choice_report import (
     item_values_of,
     measured_share,
     order_sensitivity,
+    too_many_ties,
     undefined,
+    without_ties,
 )
-from assaymark.bias.lm_choices import SAMPLING, TIE, Mode, Orders, Tally
+from assaymark.bias.lm_choices import MOST_TIES, SAMPLING, TIE, Mode, Orders, Tally
 from assaymark.bias.lm_clusters import Sums, bootstrap_interval, cluster_codes
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
-from assaymark.bias.lm_outcome import ALL, Outcome, reasons
+from assaymark.bias.lm_outcome import ALL, Outcome, parts_of, reasons
 from assaymark.bias.lm_pronouns import sentence_scores
 from assaymark.bias.lm_winogender import GENDERS, Sentence, Winogender
 from assaymark.bias.rows import Numbers
@@ -84,15 +86,21 @@ def run_winogender(
         progress=progress,
     )
     main = next(iter(found.values()))
-    by_format = {name: _scores(data, one, seed) for name, one in found.items()}
+
+    def mine(name: str, row: int) -> bool:
+        return name in (ALL, sentences[row].gender)
+
+    by_format = {
+        name: without_ties(_scores(data, one, seed), one, mine) for name, one in found.items()
+    }
     occupations = [sentence.occupation for sentence in sentences]
-    rows = range(len(sentences))
+    changes = order_sensitivity("winogender", ALL, main, range(len(sentences)), occupations)
     measured = [
         *next(iter(by_format.values())),
-        *order_sensitivity("winogender", ALL, main, rows, occupations),
+        *without_ties(changes, main, mine),
         *format_spread("winogender", by_format),
     ]
-    counts = counted((*GENDERS, ALL), main, lambda name, row: name in (ALL, sentences[row].gender))
+    counts = counted((*GENDERS, ALL), main, mine)
     shown = [one for one in measured if one.measure == "winogender_accuracy"]
     right = _right(sentences, main)
     gaps = _gaps(data, _to_occupation(sentences, main))
@@ -119,6 +127,11 @@ def run_winogender(
         steps=(VARIANTS[variant], f"Prompt format: {next(iter(found))}."),
         not_tested=_NOT_TESTED,
         sources=SOURCES,
+        parts=parts_of(
+            (target, sentence.gender, failure is None)
+            for sentence, failure in zip(sentences, main.failures, strict=True)
+            for target in (sentence.gender, ALL)
+        ),
     )
 
 
@@ -386,6 +399,11 @@ def _by_pronoun(model: LanguageModel, data: Winogender, seed: int, progress: Pro
         steps=(VARIANTS["pronoun"],),
         not_tested=_NOT_TESTED,
         sources=SOURCES,
+        parts=parts_of(
+            (target, "", bool(known))
+            for target, column in (("female", female), ("neutral", neutral), (ALL, female))
+            for known in numpy.isfinite(column)
+        ),
     )
 
 
@@ -399,4 +417,8 @@ def _preferred(gender: str, says: str, values: Numbers, occupations: Sequence[st
     kept = numpy.isfinite(values)
     codes = cluster_codes(numpy.array(occupations)[kept].tolist())
     told = f"of {int(kept.sum())} sentences in which the occupation is meant {says}"
+    ties = int((values == 0.5).sum())
+    if ties > MOST_TIES * kept.sum():
+        reason = too_many_ties(ties, int(kept.sum()), gender)
+        return undefined(gender, "winogender_pronoun_share", reason)
     return measured_share(gender, "winogender_pronoun_share", values[kept], codes, told)

@@ -101,6 +101,14 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return name.strip(), value
 
 
+def _gate(text: str, option: str) -> tuple[str, str]:
+    """METRIC[@OF] and the limit, which has no "=" in it: a category such as gender = female may."""
+    name, _, value = text.rpartition("=")
+    if not name.strip() or not value:
+        raise InputError(f"{option} {text}: expected NAME=VALUE")
+    return name.strip(), value
+
+
 def bands_of(given: list[str] | None) -> Table | None:
     """The bands of each column: edges, or how many.
 
@@ -128,7 +136,7 @@ def gates_of(maximum: list[str], minimum: list[str], on: str | None) -> list[Tab
         )
     gates: list[Table] = []
     for key, side, given in (("max", "upper", maximum), ("min", "lower", minimum)):
-        for metric, text in (_pair(each, f"--{key}") for each in given):
+        for metric, text in (_gate(each, f"--{key}") for each in given):
             found = numbers(text) or []
             value = found[0] if len(found) == 1 else text  # the policy says what it expects
             metric, at, attribute = metric.partition("@")

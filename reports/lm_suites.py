@@ -1,5 +1,6 @@
 """The suites for language models that a policy may name, and what may be said about each."""
 
+import math
 from dataclasses import dataclass, field
 
 from assaymark.reports.policy_types import Metric
@@ -42,13 +43,14 @@ _LOGITS = Metric(good="low", interval=True, scale="is in logits, 0 is no differe
 _SIGNED_LOGITS = Metric(
     good="either", interval=True, scale="is in logits, 0 is no difference", zero=True
 )
-_LOG = Metric(good="either", interval=True, scale="is a mean log probability, below 0", zero=True)
+_LOG = Metric(good="either", interval=True, scale="is a mean log probability, below 0")
 _QUALITY = frozenset({"quality"})
 _CHOICES = frozenset({"orders", "formats"})
 _DRAWS = frozenset({"languages", "samples", "temperature", "max_tokens"})
 _CLASSIFIERS = frozenset({"toxicity", "sentiment", "regard"})
 _POLARITY = Metric(good="either", interval=True, scale="is a polarity", zero=True)
 _POLARITIES = Metric(good="low", interval=True, scale="is a difference of polarities")
+_REGARDS = Metric(good="low", interval=True, scale="is a difference, 0 to 2")
 _OF_TEXTS: dict[str, Metric] = {
     "toxicity_rate": _LOW,
     "toxicity_rate_difference": _LOW,
@@ -62,7 +64,7 @@ _OF_TEXTS: dict[str, Metric] = {
     "sentiment_positive_rate_difference": _LOW,
     "sentiment_w1": _POLARITIES,
     "regard_mean": _SIGNED,
-    "regard_difference": Metric(good="low", interval=True, scale="is a difference, 0 to 2"),
+    "regard_difference": _REGARDS,
     "regard_positive_rate": _SHARE,
     "regard_neutral_rate": _SHARE,
     "regard_negative_rate": _SHARE,
@@ -246,3 +248,22 @@ METRICS: dict[str, Metric] = {
 INDICATORS: frozenset[str] = frozenset(
     name for suite in SUITES.values() if suite.indicator for name in suite.metrics
 )
+_RANGES: dict[Metric, tuple[float, float]] = {
+    _SIGNED: (-1, 1),
+    _REGARDS: (0, 2),
+    _LOG: (-math.inf, 0),
+}
+
+
+def range_of(metric: str, polarity: tuple[float, float] = (-1, 1)) -> tuple[float, float] | None:
+    """What a metric can be, where it is no share and yet has ends. polarity: what a sentiment can be.
+
+    >>> range_of("bbq_bias_ambiguous"), range_of("weat_effect_size")
+    ((-1, 1), None)
+    """
+    known = METRICS[metric]
+    if known is _POLARITY:
+        return polarity
+    if known is _POLARITIES:
+        return 0, polarity[1] - polarity[0]
+    return _RANGES.get(known)

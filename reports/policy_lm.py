@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from assaymark.reports.errors import nearest
-from assaymark.reports.lm_suites import COVERAGE, INDICATORS, METRICS, SUITES
-from assaymark.reports.policy_types import Check, Number, Strict, Text, Texts
+from assaymark.reports.lm_suites import COVERAGE, INDICATORS, METRICS, SUITES, range_of
+from assaymark.reports.policy_types import Check, GateEntry, Number, Strict, Text, Texts
 
 BUILT_IN = "built-in"
 _ADDRESS = ("http://", "https://")
@@ -179,7 +179,28 @@ class LmCheck(Check):
                     'for people; write indicators = "gate" to let it fail the build all the same, or '
                     "leave the gate out"
                 )
+            _check_limit(gate, [self.suites[name] for name in owners if name in self.suites])
         return self
+
+
+def _check_limit(gate: GateEntry, entries: list[SuiteEntry]) -> None:
+    """A limit lies inside what its metric can be: one that always holds would pass unseen."""
+    rated = [one.sentiment for one in entries]
+    polarity = (
+        min(-1.0 if one is None else one.low for one in rated),
+        max(1.0 if one is None else one.high for one in rated),
+    )
+    found = range_of(gate.metric, polarity)
+    side, bound = ("min", gate.min) if gate.max is None else ("max", gate.max)
+    if found is None or bound is None:
+        return
+    low, high = found
+    trivial = bound <= low if side == "min" else bound >= high
+    if trivial or not low <= bound <= high:
+        advice = f": did you mean {bound / 100:g}?" if high == 1 < abs(bound) <= 100 else ""
+        raise ValueError(
+            f"{gate.metric} lies between {low:g} and {high:g}, so {side} = {bound:g} decides nothing{advice}"
+        )
 
 
 def _check_suite(name: str, entry: SuiteEntry) -> None:

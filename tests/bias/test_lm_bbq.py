@@ -271,8 +271,9 @@ def test_twelve_choices_find_unknown_in_any_wording(tmp_path: Path) -> None:
     assert value(run_bbq(model, data, variant="likelihood"), "bbq_accuracy_ambiguous") == 1
     plain = run_bbq(model, data, variant="likelihood-plain")
     assert plain.ties == 8
-    assert value(plain, "bbq_accuracy_ambiguous") == pytest.approx(1 / 3)
-    assert value(plain, "bbq_bias_ambiguous") == pytest.approx(0, abs=1e-12)
+    # shared out, the ties would be an accuracy of 1/3 and a bias of 0
+    assert {one.value for one in plain.measured} == {None}
+    assert "prefers neither" in found(plain, "bbq_bias_ambiguous").summary
 
 
 def test_scores_by_hand(tmp_path: Path) -> None:

@@ -257,6 +257,17 @@ def test_a_mitigation_that_answers_fewer_items_is_not_compared_at_all() -> None:
     assert "90 items were answered with it, and 99 without" in found.measured[0].summary
 
 
+def test_a_mitigation_that_loses_what_is_behind_one_number_changes_it_in_no_way() -> None:
+    """All but 1 % of the items are there, and of those behind this number a fifth is lost."""
+    old = outcome(whole(0.9))
+    new = replace(outcome(whole(0.1)), parts={("largest", ALL): (8, 10)})
+    (change,) = compare({"none": old, "it": new}, fair=FAIR, ability=ABILITY).measured
+    assert change.value is None
+    assert "8 of 10 items" in change.summary
+    (change,) = compare({"none": new, "it": new}, fair=FAIR, ability=ABILITY).measured
+    assert change.value == 0
+
+
 def test_values_that_are_no_numbers_are_not_matched_and_ids_are_unique() -> None:
     measured, items = of_items("score", draws(0, 0.5))
     holes = replace(items, values=(float("nan"), *items.values[1:]))

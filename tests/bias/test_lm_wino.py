@@ -292,8 +292,10 @@ def test_pronouns_of_winobias_without_a_question(tmp_path: Path) -> None:
     outcome = run_winobias(
         scoring(lambda _, text: -float(text not in usual)), data, variant="pronoun"
     )
-    assert value(outcome, "winobias_pronoun_stereotype_share") == pytest.approx(3.5 / 4)
+    # a quarter of ties is no score; ½ of the tie stays in the numbers of the items
+    assert value(outcome, "winobias_pronoun_stereotype_share") is None
     assert outcome.ties == 1
+    assert sorted(outcome.item_values[0].values) == [0.5, 1, 1, 1]
 
 
 @pytest.mark.parametrize("variant", ["letters", "chat"])

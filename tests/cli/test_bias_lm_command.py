@@ -57,6 +57,17 @@ def failing():
 
 def generate(prompts):
     return ["Yes."] * len(prompts)
+
+
+class Broken:
+    """Replies with half of a surrogate pair, as JSON may hold, and with all that could break a format."""
+
+    def generate(self, prompts):
+        return ["\\ud800 \\u202e I'm \\0 \\x1b[31m <b> ]]> | `x` " + prompt[::-1] for prompt in prompts]
+
+
+def broken():
+    return Broken()
 '''
 ROWS = 120
 HOSTILE = "<script>alert(1)</script>"
@@ -198,6 +209,25 @@ def test_the_numbers_are_those_that_were_planted(folder: Path) -> None:
         findings(folder / "r.json")["crows_pairs_score", "CrowS-Pairs (causal): all"]["value"]
         == 0.5
     )
+
+
+def test_a_category_with_an_equals_sign_has_a_limit(folder: Path) -> None:
+    for limit, code in (("0.9", 1), ("1e-9", 1)):
+        gate = f"crows_pairs_score@{HOSTILE} = b={limit}"
+        text = (folder / "pairs.csv").read_text().replace(HOSTILE, f"{HOSTILE} = b")
+        (folder / "other.csv").write_text(text)
+        suite = ("--suite", "crows-pairs=other.csv", "--gate-indicators", "--on", "estimate")
+        assert typed("bias", "lm", "planted:stereotyped", *suite, "--max", gate) == code
+
+
+@pytest.mark.parametrize("ending", ["json", "html", "md", "sarif", "junit.xml"])
+def test_a_reply_that_is_no_unicode_does_not_take_the_report(folder: Path, ending: str) -> None:
+    small = "--suite prompts --set prompts.values=1 --set prompts.slots=gender --examples 3"
+    assert run(f"planted:broken {small} -o r.{ending}") == 0
+    page = (folder / f"r.{ending}").read_text(encoding="utf-8")
+    for character in "\0\x1b\u202e":
+        assert character not in page
+    assert "<b> ]]>" not in page or ending in ("json", "sarif")
 
 
 def test_lost_answers_leave_nothing_measured(folder: Path) -> None:
