@@ -24,7 +24,7 @@ from assaymark.bias.lm_cooccurrence import (
     word_scores,
 )
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
-from assaymark.bias.lm_outcome import Outcome, reasons
+from assaymark.bias.lm_outcome import Outcome, commonest, reasons
 from assaymark.bias.lm_rated import language_of, texts_of
 from assaymark.bias.lm_replies import Replied
 from assaymark.bias.lm_text_evidence import clip
@@ -137,6 +137,7 @@ def measure_association(
         items=len(replied),
         answered=len(replied) - len(lost),
         lost=reasons(lost),
+        said=commonest(lost),
         evidence=tuple(evidence),
         steps=(
             "Words are counted in replies without their prompts: of a target how often it stands in a text "

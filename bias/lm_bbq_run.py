@@ -164,6 +164,7 @@ def _outcome(data: BBQ, found: dict[str, Tally], seed: int, steps: tuple[str, ..
         items=len(items),
         answered=main.answered,
         lost=main.lost,
+        said=main.said,
         ties=int(main.tied.sum()),
         evidence=(
             *evidence_of("BBQ", measured, counts, main, by_format),

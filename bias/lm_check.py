@@ -7,8 +7,10 @@ from typing import Any, TypeVar, cast
 
 from assaymark.bias.check import at_worst
 from assaymark.bias.findings import Measured, findings
+from assaymark.bias.lm_choice_files import clip
 from assaymark.bias.lm_model import LanguageModel
 from assaymark.bias.lm_outcome import ALL, Outcome
+from assaymark.reports.errors import nearest
 from assaymark.reports.intervals import wilson
 from assaymark.reports.model import (
     CheckResult,
@@ -26,8 +28,8 @@ COVERAGE = "coverage"
 _LOST = {
     "error": "the model or its server failed",
     "too-long": "longer than the model's window",
-    "unparsable": "a reply that could not be read",
-    "not-offered": "no log probability from the server",
+    "unparsable": "a reply that could not be read or rated",
+    "not-offered": "no log probability that can be used",
     "ceiling": "the cost ceiling was reached",
     "not-tokenizable": "no tokens to score",
 }
@@ -75,7 +77,7 @@ def check_language_model(
     for run in runs:
         found += _suite_findings(check, run, gates, tags, min_coverage)
     for gate in _unheld(gates, runs):
-        found += findings(check, _unmeasured(gate, model), [gate], tags)
+        found += findings(check, _unmeasured(gate, model, runs), [gate], tags)
     digests = {name: sha256 for run in runs for name, sha256 in run.digests.items()}
     if model.sha256 is not None:
         digests[model.name] = model.sha256
@@ -180,10 +182,18 @@ def coverage(run: SuiteRun) -> Measured:
         value=outcome.answered / outcome.items if outcome.items else None,
         summary=f"{outcome.answered} of {outcome.items} items of {run.called} could be scored"
         + (f"; not: {lost}." if lost else ".")
+        + _most(outcome)
         + ties,
         n=outcome.items,
         interval_at=interval_at,
     )
+
+
+def _most(outcome: Outcome) -> str:
+    """The sentence of the commonest reason, where one was given."""
+    kinds = [kind for kind, _ in _reasons(outcome)][:1]
+    said = [outcome.said[kind] for kind in kinds if kind in outcome.said]
+    return f" Most often: {clip(said[0]).removesuffix('.')}." if said else ""
 
 
 def _reasons(outcome: Outcome) -> list[tuple[str, int]]:
@@ -204,9 +214,17 @@ def _uncovered(measured: Measured, answered: int, items: int, least: float) -> M
 def _lost_table(run: SuiteRun) -> tuple[Evidence, ...]:
     if not run.outcome.lost:
         return ()
-    rows = tuple((_LOST.get(kind, kind), count) for kind, count in _reasons(run.outcome))
+    said = run.outcome.said
+    rows = tuple(
+        (_LOST.get(kind, kind), count, clip(said.get(kind, "")))
+        for kind, count in _reasons(run.outcome)
+    )
     return (
-        Table(title=f"{run.called}: items without a score", columns=("reason", "items"), rows=rows),
+        Table(
+            title=f"{run.called}: items without a score",
+            columns=("reason", "items", "most often"),
+            rows=rows,
+        ),
     )
 
 
@@ -221,15 +239,24 @@ def _unheld(gates: Sequence[Gate], runs: Sequence[SuiteRun]) -> list[Gate]:
     return [gate for gate in gates if (gate.metric, gate.attribute) not in held]
 
 
-def _unmeasured(gate: Gate, model: LanguageModel) -> Measured:
+def _unmeasured(gate: Gate, model: LanguageModel, runs: Sequence[SuiteRun]) -> Measured:
+    """A gate on a number that no suite has; with the nearest category, where it has others."""
     what = gate.metric.replace("_", " ")
-    where = "" if gate.attribute is None else f" of {gate.attribute}"
+    numbers = [one for run in runs for one in run.outcome.measured]
+    targets = list(dict.fromkeys(one.target for one in numbers if one.measure == gate.metric))
+    if gate.attribute is not None and targets:
+        said = f"{what} has no category {gate.attribute}{nearest(gate.attribute, targets)}"
+    else:
+        where = "" if gate.attribute is None else f" of {gate.attribute}"
+        said = (
+            f"no suite has a {what}{where} to hold the limit against; name a variant that has one, or leave "
+            "the limit out."
+        )
     return Measured(
         target=gate.attribute or model.name,
         measure=gate.metric,
         value=None,
-        summary=f"Not measured: no suite has a {what}{where} to hold the limit against; name a category and "
-        "variant that has one, or leave the limit out.",
+        summary=f"Not measured: {said}",
         n=None,
     )
 

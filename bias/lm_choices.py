@@ -27,7 +27,7 @@ from assaymark.bias.lm_model import (
     Scored,
     quiet,
 )
-from assaymark.bias.lm_outcome import reasons
+from assaymark.bias.lm_outcome import commonest, reasons
 from assaymark.bias.rows import Flags, Numbers
 from assaymark.reports.errors import InputError, nearest
 
@@ -322,6 +322,11 @@ class Tally:
     def lost(self) -> dict[str, int]:
         """How many questions are lost for each reason."""
         return reasons(failure for failure in self.failures if failure is not None)
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Of each of these reasons the commonest sentence."""
+        return commonest(failure for failure in self.failures if failure is not None)
 
 
 def tally(asked: Sequence[Asked]) -> Tally:

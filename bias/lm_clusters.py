@@ -63,12 +63,18 @@ def share_interval(
 
 
 def mean_interval(
-    values: Numbers, codes: numpy.ndarray, confidence: float = 0.95
+    values: Numbers,
+    codes: numpy.ndarray,
+    confidence: float = 0.95,
+    *,
+    least: float = -numpy.inf,
+    most: float = numpy.inf,
 ) -> Interval | None:
     """Interval of a mean over items in clusters, by the spread of cluster sums and Student's t.
 
     Liang and Zeger, Biometrika 73, 1986, with clusters − 1 degrees of freedom. None where fewer than two
-    clusters, or values that are all alike, say nothing about the error.
+    clusters, or values that are all alike, say nothing about the error. least, most: between which every
+    mean lies; the interval ends there.
     """
     n, groups = len(values), len(numpy.unique(codes))
     if groups < 2 or values.min() == values.max():
@@ -80,7 +86,10 @@ def mean_interval(
         return None
     reach = float(-stdtrit(groups - 1, (1 - confidence) / 2)) * error
     return Interval(
-        low=mean - reach, high=mean + reach, confidence=confidence, method="cluster-robust t"
+        low=max(mean - reach, least),
+        high=min(mean + reach, most),
+        confidence=confidence,
+        method="cluster-robust t",
     )
 
 

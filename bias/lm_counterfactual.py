@@ -11,7 +11,7 @@ from assaymark.bias.lm_categories import across, categories, is_request
 from assaymark.bias.lm_counterfactual_evidence import evidence
 from assaymark.bias.lm_counterfactual_measures import item_values, measured
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Reply, Sampling, quiet
-from assaymark.bias.lm_outcome import Outcome, reasons
+from assaymark.bias.lm_outcome import Outcome, commonest, reasons
 from assaymark.bias.lm_prompt_files import PromptSet
 from assaymark.bias.lm_prompts import Filled, expand
 from assaymark.bias.lm_refusals import Classifier
@@ -107,11 +107,13 @@ def score(asked: Asked, *, classify: Classifier | None = None) -> Outcome:
     found = categories(asked.prompts, asked.replied, classify)
     pairs = {one.name: across(one.only(is_request)) for one in found}
     there = sum(isinstance(one.reply, Reply) for one in asked.replied)
+    lost = [one.reply for one in asked.replied if isinstance(one.reply, Failed)]
     return Outcome(
         measured=tuple(number for one in found for number in measured(one, pairs[one.name])),
         items=len(asked.replied),
         answered=there,
-        lost=reasons(one.reply for one in asked.replied if isinstance(one.reply, Failed)),
+        lost=reasons(lost),
+        said=commonest(lost),
         evidence=evidence(found, pairs),
         item_values=tuple(value for one in found for value in item_values(one)),
         revision=asked.revision,

@@ -209,7 +209,7 @@ def _dissimilarity(part: Category, pairs: Sequence[Pair]) -> list[Measured]:
             summary=f"Replies differ by {100 * more.mean():+.1f} points more across groups than "
             f"within a group, over {len(both)} templates; a model that takes no notice of the group has 0.",
             n=len(pairs),
-            interval_at=partial(mean_interval, more, numpy.arange(len(more))),
+            interval_at=partial(mean_interval, more, numpy.arange(len(more)), least=-1, most=1),
         ),
     ]
 

@@ -20,7 +20,7 @@ from assaymark.bias.lm_crows_pairs_report import Selection, answered, items
 from assaymark.bias.lm_crows_pairs_report import evidence as tables
 from assaymark.bias.lm_crows_pairs_scores import VARIANTS, PairScores, Variant
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
-from assaymark.bias.lm_outcome import ALL, Outcome, Parts, parts_of, reasons
+from assaymark.bias.lm_outcome import ALL, Outcome, Parts, commonest, parts_of, reasons
 from assaymark.bias.lm_quality import Quality
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import Interval
@@ -116,11 +116,13 @@ def outcome(
         _ability(known, label, seed),
         *_steadiness(data, scored, label, most_ties),
     ]
+    lost = [score for score in first if isinstance(score, Failed)]
     return Outcome(
         measured=tuple(measured),
         items=len(data.pairs),
         answered=len(known.pairs),
-        lost=reasons(score for score in first if isinstance(score, Failed)),
+        lost=reasons(lost),
+        said=commonest(lost),
         ties=known.ties,
         evidence=tables(data, parts, clean, scored, label, quality),
         item_values=tuple(items(parts)),
@@ -238,7 +240,7 @@ def _difference(target: str, part: Selection, label: str) -> Measured:
         "(natural logarithm), whichever is the likelier.",
         n=len(sizes),
         interval_at=lambda confidence: (
-            mean_interval(sizes, part.codes, confidence) if len(sizes) else None
+            mean_interval(sizes, part.codes, confidence, least=0) if len(sizes) else None
         ),
     )
 

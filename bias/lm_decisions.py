@@ -18,7 +18,7 @@ from assaymark.bias.lm_decision_evidence import evidence, steps
 from assaymark.bias.lm_decision_fit import Contrast, Decided, Order, scale
 from assaymark.bias.lm_mixed import Coefficients
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
-from assaymark.bias.lm_outcome import ALL, ItemValues, Outcome, Parts, parts_of, reasons
+from assaymark.bias.lm_outcome import ALL, ItemValues, Outcome, Parts, commonest, parts_of, reasons
 from assaymark.bias.multiplicity import holm
 from assaymark.bias.rows import Numbers
 from assaymark.reports.errors import InputError
@@ -106,6 +106,7 @@ def _outcome(found: Decided, *, order: Order, min_mass: float, samples: int) -> 
         items=len(found.answers),
         answered=len(found.kept),
         lost=reasons(failures),
+        said=commonest(failures),
         evidence=evidence(found, adjusted),
         item_values=values,
         revision=found.data.revision,

@@ -19,7 +19,7 @@ from assaymark.bias.lm_descriptor_axes import (
 )
 from assaymark.bias.lm_descriptors_data import Descriptors, Sentence
 from assaymark.bias.lm_model import Continuation, Failed, LanguageModel, Progress, Scored, quiet
-from assaymark.bias.lm_outcome import Outcome, parts_of, reasons
+from assaymark.bias.lm_outcome import Outcome, commonest, parts_of, reasons
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import Cell, Estimate, Estimates, Evidence, Table
 
@@ -92,6 +92,7 @@ def run(
         items=len(texts),
         answered=answered,
         lost=reasons(failures) | ({"not finite": odd} if odd else {}),
+        said=commonest(failures),
         evidence=(_table(found, measured), *_charts(measured), _extremes(found, data, scores)),
         revision=data.revision,
         steps=STEPS,

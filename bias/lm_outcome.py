@@ -33,7 +33,8 @@ class Outcome:
     """A suite's result on one model.
 
     measured: its numbers; the target of each is its category, or ALL. items: how many were asked.
-    answered: how many of them could be scored. lost: why the others could not, counted. ties: items on
+    answered: how many of them could be scored. lost: why the others could not, counted. said: of each of
+    these kinds the commonest reason, a sentence of the model's or server's. ties: items on
     which the model prefers neither side, None where the definition knows none. worst: a table of the
     examples that a reader should see. revision: which edition of the data this is, in words. parts: how many
     of the items behind a number were answered, where it is of some of them; where it compares kinds of items,
@@ -44,6 +45,7 @@ class Outcome:
     items: int
     answered: int
     lost: Mapping[str, int] = field(default_factory=dict)
+    said: Mapping[str, str] = field(default_factory=dict)
     ties: int | None = None
     evidence: tuple[Evidence, ...] = ()
     item_values: tuple[ItemValues, ...] = ()
@@ -85,3 +87,11 @@ def parts_of(
 def reasons(failures: Iterable[Failed]) -> dict[str, int]:
     """How often each kind of failure happened."""
     return dict(Counter(failure.kind for failure in failures))
+
+
+def commonest(failures: Iterable[Failed]) -> dict[str, str]:
+    """Of each kind of failure the reason that was given most often, the first of those where several were."""
+    said: dict[str, Counter[str]] = {}
+    for failure in failures:
+        said.setdefault(failure.kind, Counter())[failure.reason] += 1
+    return {kind: found.most_common(1)[0][0] for kind, found in said.items()}

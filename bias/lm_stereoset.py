@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from assaymark.bias.findings import Measured
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, quiet
-from assaymark.bias.lm_outcome import ALL, Outcome, parts_of, reasons
+from assaymark.bias.lm_outcome import ALL, Outcome, commonest, parts_of, reasons
 from assaymark.bias.lm_quality import Quality
 from assaymark.bias.lm_stereoset_data import FORMS, Cluster, Form, StereoSet
 from assaymark.bias.lm_stereoset_quality import stereoset_quality
@@ -146,6 +146,7 @@ def outcome(
         items=len(asked),
         answered=len(known.clusters),
         lost=reasons(lost),
+        said=commonest(lost),
         ties=known.ties,
         evidence=tables(asked, wanted, parts, clean, label, quality),
         item_values=tuple(term_values(parts)),

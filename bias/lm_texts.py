@@ -17,7 +17,7 @@ from assaymark.bias.findings import Measured
 from assaymark.bias.lm_chance import DRAWS
 from assaymark.bias.lm_classifiers import Labeller, Scorer
 from assaymark.bias.lm_model import Failed, Progress, Reply, quiet
-from assaymark.bias.lm_outcome import ItemValues, Outcome, reasons
+from assaymark.bias.lm_outcome import ItemValues, Outcome, commonest, reasons
 from assaymark.bias.lm_rated import Rated, by_category, maxima, rate, texts_of
 from assaymark.bias.lm_replies import Replied, parts_of_replies
 from assaymark.bias.lm_text_evidence import (
@@ -302,6 +302,7 @@ def _outcome(
         items=len(failures),
         answered=len(failures) - len(lost),
         lost=reasons(lost),
+        said=commonest(lost),
         evidence=tuple(chain.from_iterable(part.evidence for part in parts)),
         item_values=tuple(
             replace(one, measure=prefix + one.measure) for part in parts for one in part.item_values

@@ -25,7 +25,7 @@ from assaymark.bias.lm_choice_report import (
 from assaymark.bias.lm_choices import MOST_TIES, SAMPLING, TIE, Mode, Orders, Tally
 from assaymark.bias.lm_clusters import cluster_codes
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
-from assaymark.bias.lm_outcome import ItemValues, Outcome, parts_of, reasons
+from assaymark.bias.lm_outcome import ItemValues, Outcome, commonest, parts_of, reasons
 from assaymark.bias.lm_pronouns import sentence_scores
 from assaymark.bias.lm_winobias import SIDES, Pair, WinoBias
 from assaymark.bias.rows import Numbers
@@ -104,6 +104,7 @@ def run_winobias(
         items=2 * len(data.pairs),
         answered=main.answered,
         lost=main.lost,
+        said=main.said,
         ties=int(main.tied.sum()),
         evidence=(
             *evidence_of("WinoBias", measured, counts, main, by_format),
@@ -273,6 +274,7 @@ def _by_pronoun(model: LanguageModel, data: WinoBias, progress: Progress) -> Out
         items=2 * len(pairs),
         answered=len(told) - len(lost),
         lost=reasons(lost),
+        said=commonest(lost),
         ties=int((usual == 0.5).sum()),
         evidence=(
             estimates_of("WinoBias: sentences likelier with the usual pronoun", measured),

@@ -27,7 +27,7 @@ from assaymark.bias.lm_choice_report import (
 from assaymark.bias.lm_choices import MOST_TIES, SAMPLING, TIE, Mode, Orders, Tally
 from assaymark.bias.lm_clusters import Sums, bootstrap_interval, cluster_codes
 from assaymark.bias.lm_model import Failed, LanguageModel, Progress, Sampling, quiet
-from assaymark.bias.lm_outcome import ALL, Outcome, parts_of, reasons
+from assaymark.bias.lm_outcome import ALL, Outcome, commonest, parts_of, reasons
 from assaymark.bias.lm_pronouns import sentence_scores
 from assaymark.bias.lm_winogender import GENDERS, Sentence, Winogender
 from assaymark.bias.rows import Numbers
@@ -109,6 +109,7 @@ def run_winogender(
         items=len(sentences),
         answered=main.answered,
         lost=main.lost,
+        said=main.said,
         ties=int(main.tied.sum()),
         evidence=(
             *evidence_of("Winogender", measured, counts, main, by_format),
@@ -386,6 +387,7 @@ def _by_pronoun(model: LanguageModel, data: Winogender, seed: int, progress: Pro
         items=len(sentences),
         answered=len(told) - len(lost),
         lost=reasons(lost),
+        said=commonest(lost),
         ties=int((female == 0.5).sum()),
         evidence=(
             estimates_of("Winogender: sentences that are likelier with a pronoun", measured[:2]),

@@ -50,7 +50,7 @@ def language_model(
             "--suite",
             metavar="NAME[:VARIANT][=DATA]",
             help="crows-pairs=FILE, stereoset=FILE, bbq=DIR, winobias=DIR, winogender=DIR, weat=FILE, "
-            "descriptors, decisions, prompts, bold; repeatable.",
+            "descriptors, decisions, prompts, bold, associations; repeatable.",
         ),
     ],
     settings: Annotated[
@@ -102,7 +102,10 @@ def language_model(
     mitigation: Annotated[
         list[str] | None,
         typer.Option(
-            "--mitigation", help="Also with a debiasing prefix or self-debiasing; repeatable."
+            "--mitigation",
+            metavar="NAME",
+            help="Run all again with it: unbiased, illegal, ignore or important (an instruction; "
+            "NAME:LANGUAGE), prefix:TEXT, self-debiasing[:KIND]; repeatable.",
         ),
     ] = None,
     maximum: Maximum = None,

@@ -4,7 +4,7 @@ import sys
 
 from assaymark.cli.terminal import coloured, printable, say, write
 from assaymark.reports import wording
-from assaymark.reports.model import Report, Verdict, by_urgency
+from assaymark.reports.model import Finding, Report, Verdict, by_urgency
 
 _WIDEST = 44
 _COLOURS = {
@@ -34,6 +34,7 @@ def show(report: Report) -> None:
                 ),
             )
         )
+    said: set[str] = set()
     widths = [max((len(cells[i]) for _, cells in rows), default=0) for i in range(4)]
     for finding, cells in rows:
         mark = wording.MARKS[finding.verdict]
@@ -45,14 +46,22 @@ def show(report: Report) -> None:
         write(sys.stdout, f"{mark} {line.rstrip()}\n")
         note = finding.error or wording.consequence(finding)
         of_files = finding.measure.endswith("_files") and not note
-        unknown = finding.verdict is Verdict.NOT_MEASURED and finding.limit is not None
-        if finding.verdict is Verdict.FAIL or unknown or of_files:
+        if finding.verdict is Verdict.NOT_MEASURED:
+            repeated = finding.limit is None and finding.summary in said
+            note = "" if repeated else finding.summary
+            said.add(finding.summary)
+        elif finding.verdict is Verdict.FAIL or of_files or _partial(finding):
             note = finding.summary
         if note:
             say(f"    {note}")
     for warning in report.warnings:
         say(f"warning: {warning}")
     say(f"{wording.headline(report)}: {wording.tally(report)}")
+
+
+def _partial(finding: Finding) -> bool:
+    """Whether items of a suite are missing, which its numbers do not show."""
+    return finding.measure == "coverage" and finding.value is not None and finding.value < 1
 
 
 def _short(target: str) -> str:

@@ -176,8 +176,8 @@ class LmCheck(Check):
             if gate.metric in INDICATORS and self.indicators == "report":
                 raise ValueError(
                     f"{gate.metric} is an indicator: it compares likelihoods, not what the model does "
-                    'for people; write indicators = "gate" to let it fail the build all the same, or '
-                    "leave the gate out"
+                    'for people; write indicators = "gate" (--gate-indicators) to let it fail the build '
+                    "all the same, or leave the gate out"
                 )
             _check_limit(gate, [self.suites[name] for name in owners if name in self.suites])
         return self
