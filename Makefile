@@ -11,7 +11,7 @@ demo: $(VENV)/.ready
 
 # One thread each: small tensors gain nothing from more, and the tests run side by side.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not long'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'not long' --durations=40
 
 long: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m long

@@ -307,6 +307,7 @@ def test_gaps_are_those_of_fairlearn_wherever_they_are_defined(cells: Any) -> No
             assert found.why[gap]
 
 
+@settings(max_examples=40)
 @given(counts, st.randoms())
 def test_the_order_of_rows_changes_nothing(cells: Any, random: Any) -> None:
     first = groups.by_group(rows(*(list(c) for c in zip(*cells, strict=True))), "group")
