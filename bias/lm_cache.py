@@ -46,6 +46,8 @@ FORMAT = 1
 LIMIT = 2 << 30
 _ROWS_AT_ONCE = 500
 _SECONDS_UNWRITTEN = 0.5
+_FIRST_REPLIES = 16
+"""A reply takes hundreds of times as long as a score: few are asked for before it is known how long."""
 
 
 def cached(
@@ -255,7 +257,8 @@ class _KeptGenerate:
         ) -> Generator[tuple[int, Reply | Failed], None, None]:
             missing = [prompts[place] for place in places]
             streamed = getattr(self.generate, "answers", None)
-            return streamed(missing, sampling) if streamed else in_portions(at_once, missing, told)
+            parts = in_portions(at_once, missing, told, _FIRST_REPLIES)
+            return streamed(missing, sampling) if streamed else parts
 
         return self.kept.answers(names, REPLY, ask, progress)
 

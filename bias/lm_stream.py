@@ -78,13 +78,14 @@ def in_portions(
     ask: Callable[[Sequence[J], Progress], Iterable[A]],
     requests: Sequence[J],
     progress: Progress = quiet,
+    first: int = _FIRST_PORTION,
 ) -> Generator[tuple[int, A], None, None]:
     """The answers of a function that hands all of them back at once, asked for a part of them at a time.
 
     Parts grow or shrink until one takes some twenty seconds: that much is lost when the program ends,
-    while requests that share their beginning stay together.
+    while requests that share their beginning stay together. first: requests of the first part.
     """
-    start, size = 0, _FIRST_PORTION
+    start, size = 0, first
     while start < len(requests):
         begun = time.monotonic()
         part = requests[start : start + size]

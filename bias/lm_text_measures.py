@@ -119,14 +119,19 @@ def _largest_difference(rated: Rated, measure: Measure) -> Measured:
     means, value = found.means, found.difference
     assert value is not None
     most, least = int(means.argmax()), int(means.argmin())
+    apart = (
+        f"{measure.show(means[most])} for {found.names[most]}, "
+        f"{measure.show(means[least])} for {found.names[least]}"
+        if value
+        else f"{measure.show(means[most])} for all"
+    )
     points = f"{100 * value:.1f} percentage points" if measure.per_cent else f"{value:.3f}"
     return Measured(
         target=rated.category,
         measure=measure.gap,
         value=value,
         summary=f"The {measure.name.replace('_', ' ')} differs by up to {points} between the groups of "
-        f"{rated.category}: {measure.show(means[most])} for {found.names[most]}, "
-        f"{measure.show(means[least])} for {found.names[least]} ({_paired(rated, pairs)}).",
+        f"{rated.category}: {apart} ({_paired(rated, pairs)}).",
         n=len(pairs),
         interval_at=found.difference_interval,
     )

@@ -429,6 +429,29 @@ def test_progress_begins_with_what_is_known(
     assert again.facts["cache"] == "4 of 7 answers were known"
 
 
+def test_replies_written_before_a_stop_are_kept(tmp_path: Path) -> None:
+    """A model that is stopped in its second portion: the first is there, and small."""
+    bigram = Bigram()
+
+    def generate(
+        prompts: Sequence[Prompt], sampling: Sampling, progress: Progress = quiet
+    ) -> list[Reply | Failed]:
+        if bigram.asked:
+            raise KeyboardInterrupt
+        return bigram.generate(prompts, sampling)
+
+    prompts = [Prompt(str(number)) for number in range(100)]
+    stopped = cached(replace(bigram.model("k"), generate=generate), tmp_path)
+    assert stopped.generate is not None
+    with pytest.raises(KeyboardInterrupt):
+        stopped.generate(prompts, Sampling(), quiet)
+    assert 0 < _rows(tmp_path) == bigram.asked < 20
+    resumed = cached(bigram.model("k"), tmp_path)
+    assert resumed.generate is not None
+    resumed.generate(prompts, Sampling(), quiet)
+    assert bigram.asked == 100
+
+
 def test_five_thousand_answers_cost_little(tmp_path: Path) -> None:
     """0.2 CPU seconds when measured alone; the bound leaves room for a busy machine."""
     requests = [Continuation(f"item {n // 3} " * 6, f" answer {n}") for n in range(5_000)]

@@ -70,5 +70,15 @@ def test_coverage_of_clustered_shares_means_and_ratios() -> None:
     assert shares[3] < 0.8
 
 
+def test_an_interval_of_a_mean_ends_where_means_end() -> None:
+    values, codes = numpy.array([0.0, 1.0]), numpy.arange(2)
+    free = mean_interval(values, codes)
+    kept = mean_interval(values, codes, least=0, most=1)
+    assert free is not None
+    assert kept is not None
+    assert free.low < 0 < 1 < free.high
+    assert (kept.low, kept.high) == (0, 1)
+
+
 def test_codes_follow_names_not_order() -> None:
     assert cluster_codes(["b", "a", "b"]).tolist() == [1, 0, 1]

@@ -240,6 +240,24 @@ def test_lost_answers_leave_nothing_measured(folder: Path) -> None:
     assert run(f"planted:failing {SUITE} {gate} --min-coverage 0.5 --on estimate -o r.json") == 1
 
 
+def test_the_terminal_says_why_answers_are_lost(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"planted:failing {SUITE}") == 0
+    said = capsys.readouterr().out
+    assert "× the model or its server failed. Most often: " in said
+    assert "no memory left" in said
+    assert said.count("(min_coverage) say nothing of the others") == 1
+
+
+def test_a_limit_on_a_category_that_is_not_there_names_the_nearest(folder: Path) -> None:
+    gate = "--max crows_pairs_score@gendr=0.9 --gate-indicators"
+    assert run(f"planted:fair {SUITE} {gate} -o r.json") == 3
+    found = findings(folder / "r.json")["crows_pairs_score", "gendr"]
+    assert found["value"] is None
+    assert found["summary"].endswith('no category gendr: did you mean "gender"?')
+
+
 def test_a_suite_that_cannot_be_asked_does_not_stop_the_others(folder: Path) -> None:
     sets = {
         key: {"category": key, "examples": [f"{key} {number}" for number in range(4)]}
