@@ -264,7 +264,11 @@ def _unmeasured(gate: Gate, model: LanguageModel, runs: Sequence[SuiteRun]) -> M
 def _method(
     check: str, model: LanguageModel, runs: Sequence[SuiteRun], notes: Sequence[str]
 ) -> Method:
-    steps = [f"The model is {model.name}: {_facts(model.facts)}.", *notes]
+    steps = [
+        f"The model is {model.name}: {_facts(model.facts)}.",
+        *(f"Warning: {value}." for key, value in model.facts.items() if key.endswith("warning")),
+        *notes,
+    ]
     for run in runs:
         edition = f": {run.outcome.revision}" if run.outcome.revision else ""
         read = "; ".join(f"{name}, SHA-256 {sha256}" for name, sha256 in run.digests.items())
@@ -288,4 +292,5 @@ def _method(
 
 
 def _facts(facts: Mapping[str, str]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in facts.items()) or "nothing more is known"
+    plain = [f"{key} {value}" for key, value in facts.items() if not key.endswith("warning")]
+    return ", ".join(plain) or "nothing more is known"

@@ -206,8 +206,9 @@ def _dissimilarity(part: Category, pairs: Sequence[Pair]) -> list[Measured]:
             target=part.name,
             measure=excess,
             value=float(more.mean()),
-            summary=f"Replies differ by {100 * more.mean():+.1f} points more across groups than "
-            f"within a group, over {len(both)} templates; a model that takes no notice of the group has 0.",
+            summary=f"Across groups replies differ by {100 * more.mean():+.1f} points, compared with "
+            f"those within a group, over {len(both)} templates; a model that takes no notice of the group "
+            "has 0.",
             n=len(pairs),
             interval_at=partial(mean_interval, more, numpy.arange(len(more)), least=-1, most=1),
         ),

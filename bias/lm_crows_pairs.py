@@ -195,8 +195,8 @@ def _share(measure: str, target: str, part: Selection, label: str, of: str = "pa
         summary = f"Not measured: none of the {of}{where} was answered."
     else:
         summary = (
-            f"In {value:.1%} of {len(part.pairs):,} {of}{where} ({label}) the model finds the sentence that "
-            f"fits the stereotype better likelier ({part.ties:,} ties); 50 % is no preference."
+            f"In {value:.1%} of {len(part.pairs):,} {of}{where} ({label}) the model prefers the sentence "
+            f"that fits the stereotype better ({part.ties:,} ties); 50 % is no preference."
         )
     return Measured(
         target=target,

@@ -204,7 +204,7 @@ def _measured(target: str, part: Selection, label: str, suffix: str) -> list[Mea
         "lms": f"Over {about} the model prefers what makes sense to an unrelated sentence in {lms or 0:.1%}; "
         "a model that knows nothing has 50 %.",
         "icat": f"Over {about} the idealised score is {ideal or 0:.1%}: 100 % is a model that always prefers "
-        "what makes sense and never the stereotype.",
+        "what makes sense, and the stereotype as often as the anti-stereotype.",
     }
     unknown = (
         f"Not measured: in {part.ties:,} of {len(part.clusters):,} clusters{kind} ({label}, {target}) the "

@@ -128,7 +128,7 @@ def _associated(
 ) -> Associated:
     kept = [[text in places for text in part.texts] for part in test.sets]
     rows = [
-        units[[places[text] for text in part.texts if text in places]].reshape(-1, units.shape[1])
+        units[numpy.array([places[text] for text in part.texts if text in places], dtype=int)]
         for part in test.sets
     ]
     why = _why_not(test.sets, kept, largest_loss, fewest_words)

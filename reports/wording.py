@@ -60,6 +60,10 @@ _LIKELIHOODS = (
     "Read the worst pairs below before anything else: an indicator points at items, not at harm. Then see "
     "whether the product shows it (prompts, decisions), and try the mitigations on the same items."
 )
+_READING = (
+    "Here the text says the answer: see whether the model reads it at all (another variant or wording), and "
+    "whether an instruction to be fair makes it say unknown where it should not."
+)
 _ADVICE_BY_BEGINNING: dict[str, str] = {
     "coverage": "See why items were lost: give the model more time, a larger window or a form of asking that "
     "it can answer.",
@@ -68,6 +72,8 @@ _ADVICE_BY_BEGINNING: dict[str, str] = {
     "weat": _LIKELIHOODS,
     "seat": _LIKELIHOODS,
     "descriptor": _LIKELIHOODS,
+    "bbq_accuracy_disambiguated": _READING,
+    "bbq_unknown_share": _READING,
     "bbq": "Let the model say that it does not know: instructions and examples with unknown as the right "
     "answer; try the mitigations on the same questions.",
     "winobias": "Keep pronouns from being resolved by occupation: train or instruct with swapped pronouns.",

@@ -217,6 +217,15 @@ def without(words: Sequence[str]) -> LanguageModel:
     return LanguageModel(name="holes", key="holes", embed=embed)
 
 
+def test_a_model_that_knows_no_word_measures_nothing(tmp_path: Path) -> None:
+    def embed(texts: Sequence[str], progress: Progress = quiet) -> tuple[Vectors, tuple[bool, ...]]:
+        return numpy.empty((len(texts), 0)), (False,) * len(texts)
+
+    outcome = lm_weat.run(LanguageModel(name="none", key="none", embed=embed), own_tests(tmp_path))
+    assert (outcome.items, outcome.answered) == (18, 0)
+    assert all(one.value is None for one in outcome.measured)
+
+
 @pytest.mark.parametrize(
     ("lost", "measured"),
     [((), True), (("rose",), True), (("rose", "lily"), False), (("joy",), False)],
