@@ -40,6 +40,7 @@ class SuiteRun:
     """A suite's outcome on a model, and what it was run on.
 
     data: the path of what was read, or "built-in". digests: SHA-256 of each of its files.
+    aside: measured beside what was asked for, so that a run without it is not incomplete.
     """
 
     suite: str
@@ -49,6 +50,7 @@ class SuiteRun:
     digests: Mapping[str, str]
     outcome: Outcome
     indicator: bool = False
+    aside: bool = False
 
     @property
     def called(self) -> str:
@@ -127,6 +129,8 @@ def _suite_findings(
         named = replace(measured, target=f"{run.called}: {measured.target}")
         found += findings(check, named, mine, tags)
     found += _absent(check, run, gates, tags)
+    if short and not run.aside:
+        found.append(_incomplete(check, run, min_coverage, tags))
     return at_worst(found, (*outcome.evidence, *_lost_table(run)))
 
 
@@ -163,6 +167,20 @@ def _failure(check: str, suite: str, why: str, tags: tuple[str, ...]) -> Finding
         measure="check",
         summary="The suite could not run.",
         error=why,
+        references=tags,
+    )
+
+
+def _incomplete(check: str, run: SuiteRun, min_coverage: float, tags: tuple[str, ...]) -> Finding:
+    """A suite that is not measured leaves the run incomplete, whether or not a limit asks for it."""
+    outcome = run.outcome
+    return Finding(
+        check=check,
+        target=run.called,
+        measure="check",
+        summary="The suite is not measured.",
+        error=f"{outcome.answered} of {outcome.items} items could be scored, below "
+        f"{min_coverage:.0%} (min_coverage) nothing counts as measured: see why under coverage",
         references=tags,
     )
 

@@ -12,6 +12,7 @@ from assaymark.bias.lm_replies import Replied
 from assaymark.bias.lm_wanted import Run, Wanted, made
 from assaymark.reports.errors import InputError
 
+_CLASSIFIERS = frozenset({"toxicity", "sentiment", "regard"})
 _LEXICON_READS = "en"
 """The language of the sentiment lexicon that is used where no classifier is named."""
 
@@ -38,9 +39,10 @@ def prompts(wanted: Wanted) -> Run:
         outcome = replace(outcome, not_tested=(*outcome.not_tested, *unread))
         runs = [made(wanted, "Prompts", variant, outcome, digests)]
         said = texts(asked.replied)
-        return runs + [
-            made(wanted, "Replies to prompts", variant, said, digests) for said in [said] if said
-        ]
+        if said is None:
+            return runs
+        rated = made(wanted, "Replies to prompts", variant, said, digests)
+        return [*runs, replace(rated, aside=not _CLASSIFIERS & set(wanted.options))]
 
     return run
 
