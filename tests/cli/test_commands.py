@@ -206,6 +206,7 @@ def test_attack_with_a_minimum(cli: RunCli) -> None:
     assert cli(*digits, "--min", "0.6", "--on", "estimate").returncode == 1
 
 
+@pytest.mark.long
 def test_bias_table(cli: RunCli, tmp_path: Path) -> None:
     pandas.DataFrame(
         {"y": [1, 0] * 20, "yhat": [1, 0, 1, 1] * 10, "sex": ["f", "f", "m", "m"] * 10, "race": "x"}

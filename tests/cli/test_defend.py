@@ -19,6 +19,7 @@ def numbers(path: Path) -> dict[tuple[str, str], float]:
     return {(f.target, f.measure): f.value for f in report.findings if f.value is not None}
 
 
+@pytest.mark.long
 def test_trained_weights_are_attacked_as_they_are(cli: Cli, tmp_path: Path) -> None:
     training = (
         "--method",

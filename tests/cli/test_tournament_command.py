@@ -48,6 +48,7 @@ def test_attacks_meet_defenses_of_every_kind(cli: RunCli, tmp_path: Path) -> Non
     assert {(f["target"], f["measure"]): f["value"] for f in findings} == values
 
 
+@pytest.mark.long
 def test_the_competition_is_played_on_surrogates(cli: RunCli, tmp_path: Path) -> None:
     arguments = (*USUAL, *BOTH, "-a", "mi-fgsm", "--scoring", "nips17")
     alone = cli(*arguments, "--surrogate", "demo:digits", "-o", "one.html")

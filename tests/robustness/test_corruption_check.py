@@ -315,6 +315,7 @@ def test_a_wrong_policy_is_explained(old: str, new: str, expected: str) -> None:
     assert expected in str(caught.value)
 
 
+@pytest.mark.long
 def test_the_command_measures_writes_and_exits(cli: RunCli, tmp_path: Path) -> None:
     few = ["--examples", "60", "-c", "contrast", "-s", "5", "--write", "out"]
     done = cli("corrupt", "demo:digits", "demo:digits", *few, "--min", "0.99", "-o", "r.html")

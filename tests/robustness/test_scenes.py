@@ -240,6 +240,7 @@ def test_images_that_do_not_suffice_are_explained() -> None:
         check_scenes("c", model, data, (("negative", {}),), training_examples=4)
 
 
+@pytest.mark.long
 def test_the_command_runs_scenes(cli: RunCli, tmp_path: Path) -> None:
     done = cli(
         "attack", "demo:digits", "demo:digits", "--attack", "rotation", "--examples", "60",

@@ -270,6 +270,7 @@ def test_resuming_depends_on_surrogates(tmp_path: Path) -> None:
         assert resume.resumable(policy.check[0]) is kept
 
 
+@pytest.mark.long
 def test_from_the_command_line(cli: Any, tmp_path: Path) -> None:
     """The demo's hardened digits over a real connection, with the plain ones as surrogate."""
     with serving() as state:
