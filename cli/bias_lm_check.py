@@ -22,11 +22,10 @@ def language_model(check: LmCheck, context: Context) -> CheckResult:
     """All suites on one model. A suite that this model cannot be asked becomes a finding that says why."""
     from assaymark.bias.lm_cache import cached
     from assaymark.bias.lm_check import check_language_model
-    from assaymark.bias.lm_mitigated import check_names, compared, mitigated
+    from assaymark.bias.lm_mitigated import compared, mitigated
     from assaymark.bias.lm_open import open_model
     from assaymark.bias.lm_suites import prepare
 
-    check_names(check.mitigations)
     suites = {name: prepare(_wanted(name, check, context)) for name in check.suites}
     opened = open_model(_opening(check, context))
     folder, revision = _cache(check, context), check.revision or ""

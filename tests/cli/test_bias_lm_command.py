@@ -164,6 +164,11 @@ CASES = {
         'did you mean "crows-pairs"?',
     ),
     "unknown variant": ("planted:fair --suite crows-pairs:mask=pairs.csv", 2, "known are masked"),
+    "unknown mitigation": (
+        f"planted:fair {SUITE} --mitigation unbiassed",
+        2,
+        'did you mean "unbiased"?',
+    ),
     "no data": ("planted:fair --suite crows-pairs", 2, "has no data of its own"),
     "no such file": ("planted:fair --suite crows-pairs=other.csv", 2, "other.csv"),
     "suite twice": (f"planted:fair {SUITE} {SUITE}", 2, "twice"),
