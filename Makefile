@@ -20,7 +20,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=tests/typecheck:tests:tests/bias:tests/reports:tests/robustness $(BIN)/mypy --no-explicit-package-bases $(wildcard tests/*.py tests/*/*.py)
+	MYPYPATH=tests/typecheck:tests:tests/bias:tests/provenance:tests/reports:tests/robustness $(BIN)/mypy --no-explicit-package-bases $(wildcard tests/*.py tests/*/*.py)
 
 check: test lint
 
