@@ -103,7 +103,7 @@ def verify(
 ) -> None:
     """Say who signed each file and whether it is unchanged since; 4 when a signature is broken."""
     from assaymark.cli.finish import run_and_exit
-    from assaymark.provenance.check import find_files
+    from assaymark.provenance.files import find_files
 
     find_files(tuple(files))
     if not trust_anchor:

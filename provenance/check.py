@@ -1,15 +1,13 @@
 """The provenance check: which of these files can show who made them, unchanged since."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Callable
 from pathlib import Path
 
+from assaymark.provenance.files import find_files
 from assaymark.provenance.keys import load_anchors
 from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import State, Verification, examine
-from assaymark.reports.errors import InputError
 from assaymark.reports.files import unicode
 from assaymark.reports.model import (
     CheckResult,
@@ -24,75 +22,6 @@ from assaymark.reports.model import (
 
 _SHOWN = 40
 ALL_TRUSTED = Gate(metric="trusted_files", limit=Limit(minimum=1.0), severity="critical")
-
-
-def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
-    """The files that names and glob patterns stand for, each once, sorted; folders are searched.
-
-    Raises InputError for a pattern that finds nothing: a missing file must not look like a good one.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = folder / pattern
-        try:
-            if os.path.lexists(path):
-                matches = _below(path)
-            else:
-                parts = path.relative_to(path.anchor).parts if path.is_absolute() else path.parts
-                start = Path(path.anchor) if path.is_absolute() else Path()
-                found_paths = sorted(set(_expand(start, parts)))
-                matches = [file for item in found_paths for file in _below(item)]
-        except OSError as error:
-            raise InputError(
-                f'cannot search "{pattern}": {error}; what cannot be read cannot be verified'
-            ) from error
-        if not matches:
-            raise InputError(
-                f'no file matches "{pattern}": expected at least one; correct the name, or take it '
-                "out"
-            )
-        found.update(dict.fromkeys(matches))
-    return list(found)
-
-
-def _expand(start: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-    """What a pattern stands for; unlike pathlib's glob it skips nothing that it cannot enter."""
-    if not parts:
-        yield start
-        return
-    head, rest = parts[0], parts[1:]
-    if head == "**":
-        yield from _expand(start, rest or ("*",))
-        for folder in _walk(start)[1]:
-            yield from _expand(folder, rest or ("*",))
-    elif any(sign in head for sign in "*?["):
-        for name in sorted(os.listdir(start)):
-            if fnmatchcase(name, head) and (not rest or (start / name).is_dir()):
-                yield from _expand(start / name, rest)
-    elif os.path.lexists(start / head):
-        yield from _expand(start / head, rest)
-
-
-def _below(path: Path) -> list[Path]:
-    """A file, or every file below a folder."""
-    return _walk(path)[0] if path.is_dir() else [path]
-
-
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files and folders below, linked ones included; what cannot be entered is an error."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    files, inner, seen = [], [], set()
-    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        seen.add(os.path.realpath(root))
-        folders[:] = sorted(
-            name for name in folders if os.path.realpath(Path(root, name)) not in seen
-        )
-        inner += [Path(root, name) for name in folders]
-        files += [Path(root, name) for name in names]
-    return sorted(files), inner
 
 
 def check_provenance(

@@ -11,8 +11,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from assaymark.provenance.check import check_provenance, find_files
+from assaymark.provenance.check import check_provenance
 from assaymark.provenance.claims import Claims
+from assaymark.provenance.files import find_files
 from assaymark.provenance.keys import (
     ALGORITHMS,
     Chain,

@@ -1,0 +1,120 @@
+"""Which file is signed to where: settled for all of them before the first is touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assaymark.provenance.files import walk
+from assaymark.reports.errors import InputError
+
+JOURNAL = ".assaymark-signed.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One file to be signed; where the two are the same, its manifest goes into a file beside it."""
+
+    source: Path
+    destination: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that is to be signed. folder: where the journal of the run lies; None for a single file."""
+
+    tasks: tuple[Task, ...]
+    hidden: int = 0
+    folder: Path | None = None
+
+
+def plan(paths: Sequence[Path], output: Path | None = None) -> Plan:
+    """Where each of these files and of those below these folders goes.
+
+    output: a folder, or a file where one file is signed. Without it a copy is named beside its
+    source: photo.jpg becomes photo.signed.jpg, the folder media becomes media.signed. Files whose
+    names begin with a dot are left out and counted; .c2pa files beside a file belong to it.
+    Raises InputError for a missing path, an empty folder and two sources of one destination.
+    """
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist: expected a file or a folder to sign")
+    if len(paths) == 1 and not paths[0].is_dir() and not _is_folder(output, paths[0]):
+        destination = output or _signed_name(paths[0])
+        return Plan(tasks=(Task(source=paths[0], destination=destination),))
+    if output is not None and output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file and several are signed: name a folder for them")
+    tasks: list[Task] = []
+    hidden = 0
+    for path in paths:
+        found, left_out = _below(path, output, alone=len(paths) == 1)
+        tasks += found
+        hidden += left_out
+    _no_clash(tasks)
+    if not tasks:
+        raise InputError(f"{', '.join(map(str, paths))}: no file is in it that could be signed")
+    folder = output if output is not None else _signed_name(paths[0]) if len(paths) == 1 else None
+    return Plan(tasks=tuple(tasks), hidden=hidden, folder=folder)
+
+
+def _below(path: Path, output: Path | None, *, alone: bool) -> tuple[list[Task], int]:
+    if not path.is_dir():
+        destination = output / path.name if output is not None else _signed_name(path)
+        return [Task(source=path, destination=destination)], 0
+    target = _signed_name(path) if output is None else output if alone else output / _name(path)
+    tasks, hidden = [], 0
+    try:
+        files, _ = walk(path)
+    except OSError as error:
+        raise InputError(f"cannot search {path}: {error}") from error
+    works = {file.parent / end for file in files if file.suffix != ".c2pa" for end in _ends(file)}
+    inside = target.resolve()
+    for file in files:
+        inner = file.relative_to(path)
+        if any(part.startswith(".") for part in inner.parts):
+            hidden += 1
+        elif not file.resolve().is_relative_to(inside) and not (
+            file.suffix == ".c2pa" and file.with_suffix("") in works
+        ):
+            tasks.append(Task(source=file, destination=target / inner))
+    return tasks, hidden
+
+
+def _ends(file: Path) -> tuple[str, str]:
+    """What a manifest beside this file may be called without its .c2pa."""
+    return file.name, file.stem
+
+
+def _no_clash(tasks: list[Task]) -> None:
+    seen: dict[Path, Path] = {}
+    for task in tasks:
+        other = seen.setdefault(task.destination, task.source)
+        if other != task.source:
+            raise InputError(
+                f"{other} and {task.source} would both become {task.destination}: sign them in "
+                "two runs, or rename one"
+            )
+    if len(seen) < len(tasks):
+        raise InputError("a file is named twice: name each once")
+
+
+def _signed_name(path: Path) -> Path:
+    """photo.jpg: photo.signed.jpg.
+
+    >>> _signed_name(Path("a/photo.jpg")).name
+    'photo.signed.jpg'
+    """
+    named = path if path.name not in ("", "..") else path.resolve()
+    if named.is_dir():
+        return named.with_name(f"{named.name}.signed")
+    return named.with_name(f"{named.stem}.signed{named.suffix}")
+
+
+def _name(path: Path) -> str:
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
+def _is_folder(output: Path | None, source: Path) -> bool:
+    """Whether the output of one file is meant as a folder: it is one, or has no ending."""
+    if output is None or output.is_dir():
+        return output is not None
+    return not output.exists() and not output.suffix and bool(source.suffix)
