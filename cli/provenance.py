@@ -75,7 +75,7 @@ def sign(
     if generated and captured:
         raise InputError("--generated and --captured exclude each other: say one, or neither")
     secret = _passphrase(passphrase_file) if _encrypted(key) else None
-    found = sign_file(
+    done = sign_file(
         source,
         output,
         load_credentials(chain, key, secret),
@@ -89,7 +89,8 @@ def sign(
         ),
         overwrite=force,
     )
-    say(f"wrote {output}, signed by {found.signer}")
+    assert done.found is not None
+    say(f"wrote {output}, signed by {done.found.signer}")
 
 
 def verify(

@@ -1,7 +1,11 @@
 """Sign a file with Content Credentials: the source is untouched, nothing half-done stays."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -12,19 +16,36 @@ from PIL import Image
 
 from assaymark.provenance.c2pa_context import reason, shared_context
 from assaymark.provenance.claims import NOTHING, Claims
-from assaymark.provenance.formats import HEAD, Format, recognise
+from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.job import Job
+from assaymark.provenance.journal import beside
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.routes import SIGNS
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
-from assaymark.reports.files import umask
 
 _SOURCE_TYPES = {
     "trainedAlgorithmicMedia": c2pa.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
     "digitalCapture": c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE,
 }
+_ROOM = ".assaymark."
 _PICTURES = ("JPEG", "PNG")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """A signed file. manifest: the file that carries the manifest; found: what was read back.
+
+    found: None where the caller did without. before, after: bytes of the source and of what is
+    shipped, a manifest beside it included.
+    """
+
+    source: Path
+    destination: Path
+    manifest: Path
+    before: int
+    after: int
+    found: Verification | None
 
 
 def sign(
@@ -34,40 +55,105 @@ def sign(
     claims: Claims = NOTHING,
     *,
     overwrite: bool = False,
-) -> Verification:
+    read_back: bool = True,
+) -> Signed:
     """Write a signed copy of `source` to `destination`, and read it back before it gets its name.
 
+    A file that cannot carry a manifest is copied with one beside it (NAME.c2pa); where the
+    destination is the source itself, only that is written, and the source is never changed.
     Credentials that the source already carries stay in the history as its parent. overwrite: an
     existing destination may be replaced. Raises InputError, and then there is no destination (or
     the old one).
     """
     kind = _kind(source)
     _check_destination(source, destination, kind, overwrite)
+    history = _history(source)
+    _check_picture(source, kind)
+    aside = kind.route is Route.SIDECAR
+    try:
+        with _room(destination) as folder:
+            target = folder / destination.name
+            written = beside(target) if aside else target
+            if aside:
+                _copy(source, target, link=source == destination)
+            written.touch()
+            _write(source, written, kind, credentials, claims, history)
+            found = _read_back(source, target) if read_back else None
+            after = written.stat().st_size
+            if aside:
+                after += target.stat().st_size
+                os.replace(written, beside(destination))
+            if not target.is_symlink():
+                os.replace(target, destination)
+    except c2pa.C2paError as error:
+        raise InputError(f"cannot sign {source}: {reason(error)}") from error
+    except OSError as error:
+        raise InputError(f"cannot write {destination}: {error.strerror or error}") from error
+    return Signed(
+        source=source,
+        destination=destination,
+        manifest=beside(destination) if aside else destination,
+        before=source.stat().st_size,
+        after=after,
+        found=replace(found, path=destination) if found else None,
+    )
+
+
+def _history(source: Path) -> bool:
+    """Whether the source carries credentials; raises InputError where they do not hold."""
     before = examine(source)
     if before.state not in (State.NO_MANIFEST, State.UNTRUSTED):
         raise InputError(
             f"{source} carries credentials that do not hold ({before.explanation}): a new signature "
             "would vouch for a changed file; get it from its source again"
         )
-    _check_picture(source, kind)
-    history = before.state is State.UNTRUSTED
-    target = _beside(destination)
-    try:
-        _write(source, target, kind, credentials, claims, history)
-        found = examine(target)
-        if found.state is not State.UNTRUSTED:
-            raise InputError(
-                f"{source} was signed, but the signature does not read back "
-                f"({found.explanation}): nothing was written"
-            )
-        os.replace(target, destination)
-    except c2pa.C2paError as error:
-        raise InputError(f"cannot sign {source}: {reason(error)}") from error
-    except OSError as error:
-        raise InputError(f"cannot write {destination}: {error.strerror or error}") from error
-    finally:
-        target.unlink(missing_ok=True)
+    return before.state is State.UNTRUSTED
+
+
+def _read_back(source: Path, target: Path) -> Verification:
+    found = examine(target)
+    if found.state is not State.UNTRUSTED:
+        raise InputError(
+            f"{source} was signed, but the signature does not read back ({found.explanation}): "
+            "nothing was written"
+        )
     return found
+
+
+@contextmanager
+def _room(destination: Path) -> Iterator[Path]:
+    """A folder of its own beside the destination, on the same disk, that leaves nothing behind."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(dir=destination.parent, prefix=f"{_ROOM}{os.getpid()}.")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left half-done in a folder."""
+    for path in folder.glob(f"{_ROOM}*") if folder.is_dir() else ():
+        process = path.name.removeprefix(_ROOM).partition(".")[0]
+        if process.isdecimal() and not _alive(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _copy(source: Path, target: Path, *, link: bool) -> None:
+    if link:
+        target.symlink_to(source.absolute())
+    else:
+        shutil.copyfile(source, target)
 
 
 def _write(
@@ -124,18 +210,6 @@ def _kind(source: Path) -> Format:
     return kind
 
 
-def _beside(destination: Path) -> Path:
-    """A name in the destination's folder that nobody uses."""
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=".assaymark.")
-    except OSError as error:
-        raise InputError(f"cannot write {destination}: {error.strerror or error}") from error
-    os.fchmod(handle, 0o666 & ~umask())
-    os.close(handle)
-    return Path(name)
-
-
 def _check_picture(source: Path, kind: Format) -> None:
     if kind.name not in _PICTURES:
         return
@@ -149,11 +223,13 @@ def _check_picture(source: Path, kind: Format) -> None:
 
 
 def _check_destination(source: Path, destination: Path, kind: Format, overwrite: bool) -> None:
-    if destination.suffix.lower() not in kind.endings:
+    if kind.route is Route.SIDECAR:
+        if source == destination:
+            destination = beside(destination)
+    elif destination.suffix.lower() not in kind.endings:
         raise InputError(
             f"{source} is {kind.media_type}, but {destination.name} ends in "
-            f"{destination.suffix or 'nothing'}: "
-            f"expected {' or '.join(kind.endings)}"
+            f"{destination.suffix or 'nothing'}: expected {' or '.join(kind.endings)}"
         )
     if os.path.lexists(destination):
         if destination.exists() and destination.samefile(source):

@@ -50,7 +50,8 @@ def signed(request: pytest.FixtureRequest, tmp_path: Path, chain: Chain) -> Path
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_algorithm_makes_a_chain_that_is_trusted(tmp_path: Path, algorithm: str) -> None:
     made = new_chain("Example Press", algorithm=algorithm)
-    found = sign(picture(tmp_path / "a.png"), tmp_path / "b.png", made.credentials)
+    found = sign(picture(tmp_path / "a.png"), tmp_path / "b.png", made.credentials).found
+    assert found is not None
     assert found.state is State.UNTRUSTED  # nobody is trusted until an anchor says so
     trusted = verify(tmp_path / "b.png", Trust(signers=made.trust_anchor_pem))
     assert trusted.signer == "Example Press"
@@ -408,6 +409,7 @@ def test_hostile_titles_come_back_as_text(shared: Path, tmp_path: Path, chain: C
     for line in lines:
         found = sign(
             source, tmp_path / "b.png", chain.credentials, Claims(title=line), overwrite=True
-        )
+        ).found
+        assert found is not None
         assert found.title == line
         assert printable(found.title).isprintable()
