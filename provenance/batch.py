@@ -10,7 +10,8 @@ from typing import Literal
 from assaymark.provenance.journal import Journal, manifest_of
 from assaymark.provenance.plan import Task
 from assaymark.provenance.pool import each
-from assaymark.provenance.sign import Signed, sweep
+from assaymark.provenance.room import sweep
+from assaymark.provenance.sign import Signed
 from assaymark.reports.errors import AssaymarkError
 
 State = Literal["signed", "kept", "failed", "not begun"]

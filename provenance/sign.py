@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +17,7 @@ from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.job import Job
 from assaymark.provenance.journal import beside
 from assaymark.provenance.keys import Credentials
+from assaymark.provenance.room import room
 from assaymark.provenance.routes import SIGNS
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
@@ -28,7 +26,6 @@ _SOURCE_TYPES = {
     "trainedAlgorithmicMedia": c2pa.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
     "digitalCapture": c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE,
 }
-_ROOM = ".assaymark."
 _PICTURES = ("JPEG", "PNG")
 
 
@@ -71,7 +68,7 @@ def sign(
     _check_picture(source, kind)
     aside = kind.route is Route.SIDECAR
     try:
-        with _room(destination) as folder:
+        with room(destination.parent) as folder:
             target = folder / destination.name
             written = beside(target) if aside else target
             if aside:
@@ -118,35 +115,6 @@ def _read_back(source: Path, target: Path) -> Verification:
             "nothing was written"
         )
     return found
-
-
-@contextmanager
-def _room(destination: Path) -> Iterator[Path]:
-    """A folder of its own beside the destination, on the same disk, that leaves nothing behind."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    folder = tempfile.mkdtemp(dir=destination.parent, prefix=f"{_ROOM}{os.getpid()}.")
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left half-done in a folder."""
-    for path in folder.glob(f"{_ROOM}*") if folder.is_dir() else ():
-        process = path.name.removeprefix(_ROOM).partition(".")[0]
-        if process.isdecimal() and not _alive(int(process)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def _copy(source: Path, target: Path, *, link: bool) -> None:
