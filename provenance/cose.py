@@ -5,6 +5,7 @@ itself is c2pa's to check.
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ def parse(cose: bytes) -> Signature:
     if not isinstance(protected, bytes) or not isinstance(signature, bytes):
         raise InputError("the claim's signature lacks its protected header or signature as bytes")
     inner = decode(protected) if protected else {}
-    if not isinstance(inner, dict) or not isinstance(unprotected, dict):
+    if not isinstance(inner, Mapping) or not isinstance(unprotected, Mapping):
         raise InputError("a header of the claim's signature is not a map: it cannot be read")
     version = 2 if "sigTst2" in unprotected else 1
     container = unprotected.get("sigTst2", unprotected.get("sigTst"))
@@ -120,7 +121,7 @@ def _plain(value: Any, immutable: bool) -> Any:
     return value
 
 
-def _chain(protected: dict[Any, Any], unprotected: dict[Any, Any]) -> tuple[bytes, ...]:
+def _chain(protected: Mapping[Any, Any], unprotected: Mapping[Any, Any]) -> tuple[bytes, ...]:
     """x5chain: one certificate or a list of them; the protected header goes first."""
     for header in (protected, unprotected):
         for name in _X5CHAIN:
@@ -134,17 +135,17 @@ def _tokens(container: Any) -> tuple[bytes, ...]:
     """tstContainer = { "tstTokens": [ { "val": bstr } ] } (C2PA 2.2, section 10.3.2.5)."""
     if container is None:
         return ()
-    tokens = container.get("tstTokens") if isinstance(container, dict) else None
+    tokens = container.get("tstTokens") if isinstance(container, Mapping) else None
     if not isinstance(tokens, (list, tuple)):
         raise InputError("the time stamps of the claim's signature are no list of tstTokens")
     return _all_bytes(
-        [item.get("val") if isinstance(item, dict) else None for item in tokens], "tstTokens"
+        [item.get("val") if isinstance(item, Mapping) else None for item in tokens], "tstTokens"
     )
 
 
 def _ocsp(values: Any) -> tuple[bytes, ...]:
     """rVals = { "ocspVals": [ bstr ] } (C2PA 2.2, section 10.3.2.6)."""
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         return ()
     return _all_bytes(values.get("ocspVals", ()), "ocspVals")
 
