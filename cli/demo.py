@@ -65,6 +65,7 @@ def prepare(folder: Path) -> str:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
+    from assaymark.provenance.claims import Claims
     from assaymark.provenance.keys import new_chain
     from assaymark.provenance.sign import sign
     from assaymark.reports.files import write_atomically
@@ -77,6 +78,7 @@ def prepare(folder: Path) -> str:
             )
         tell(f"writing into the earlier demo in {folder}")
     media = folder / "media"
+    taken = Claims(source_type="digitalCapture")
     try:
         media.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +88,7 @@ def prepare(folder: Path) -> str:
     for name, pixels in zip(("temple", "flower"), load_sample_images().images, strict=True):
         unsigned = folder / f"{name}-unsigned.jpg"
         Image.fromarray(pixels).save(unsigned, quality=88)
-        sign(unsigned, media / f"{name}.jpg", chain.credentials, made="captured", replace=True)
+        sign(unsigned, media / f"{name}.jpg", chain.credentials, taken, overwrite=True)
         unsigned.unlink()
     signed = bytearray((media / "flower.jpg").read_bytes())
     signed[-2000] ^= 0x01  # one bit of the picture

@@ -80,6 +80,7 @@ def _c2pa() -> str:
 
     from assaymark.provenance.keys import new_chain
     from assaymark.provenance.sign import sign
+    from assaymark.provenance.trust import Trust
     from assaymark.provenance.verify import State, examine
 
     chain = new_chain("assaymark doctor")
@@ -87,7 +88,7 @@ def _c2pa() -> str:
         source, signed = Path(folder, "a.png"), Path(folder, "b.png")
         Image.new("RGB", (8, 8)).save(source)
         sign(source, signed, chain.credentials)
-        if examine(signed, chain.trust_anchor_pem).state is not State.TRUSTED:
+        if examine(signed, Trust(signers=chain.trust_anchor_pem)).state is not State.TRUSTED:
             raise RuntimeError("a fresh signature does not verify")
     return f"{version('c2pa-python')}, signed and verified a picture"
 

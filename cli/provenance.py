@@ -68,6 +68,7 @@ def sign(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Sign a picture with Content Credentials (C2PA)."""
+    from assaymark.provenance.claims import Claims
     from assaymark.provenance.keys import load_credentials
     from assaymark.provenance.sign import sign as sign_file
 
@@ -78,9 +79,15 @@ def sign(
         source,
         output,
         load_credentials(chain, key, secret),
-        title=title,
-        made="generated" if generated else "captured" if captured else None,
-        replace=force,
+        Claims(
+            title=title,
+            source_type="trainedAlgorithmicMedia"
+            if generated
+            else "digitalCapture"
+            if captured
+            else None,
+        ),
+        overwrite=force,
     )
     say(f"wrote {output}, signed by {found.signer}")
 

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from assaymark.provenance.keys import load_anchors
+from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import unicode
@@ -108,11 +109,11 @@ def check_provenance(
 
     Without a gate, every file must be trusted. A broken file is an integrity failure.
     """
-    anchors = load_anchors([folder / anchor for anchor in trust_anchors])
+    trust = Trust(signers=load_anchors([folder / anchor for anchor in trust_anchors]))
     files = find_files(patterns, folder)
     checked = []
     for i, path in enumerate(files):
-        checked.append(examine(path, anchors))
+        checked.append(examine(path, trust))
         progress(i + 1, len(files))
     findings = findings_of(check, checked, gates or (ALL_TRUSTED,), tags, root=folder)
     return CheckResult(

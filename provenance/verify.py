@@ -4,8 +4,6 @@ The library calls any self-made certificate "Valid"; only a chain to a given tru
 "trusted" here. Nothing a file names is fetched.
 """
 
-import io
-import json
 import zlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,7 +12,11 @@ from typing import Any
 
 import c2pa
 
-from assaymark.provenance.c2pa_context import context, media_type, reason
+from assaymark.provenance.c2pa_context import reason, shared_context
+from assaymark.provenance.formats import HEAD, Format, recognise
+from assaymark.provenance.job import Reading
+from assaymark.provenance.routes import READS
+from assaymark.provenance.trust import NOBODY, Trust
 from assaymark.reports.errors import IntegrityError
 from assaymark.reports.model import Node
 
@@ -44,37 +46,23 @@ class Verification:
     title: str = ""
     signer: str = ""
     generator: str = ""
+    where: str = ""
     tree: Node | None = None
 
 
-def examine(path: Path, trust_anchors_pem: str = "") -> Verification:
-    """The state of one file; never raises for what the file holds.
-
-    trust_anchors_pem: certificates that a signer's chain may end in; without any, nobody is trusted.
-    """
+def examine(path: Path, trust: Trust = NOBODY) -> Verification:
+    """The state of one file; never raises for what the file holds."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(16)
-            if media_type(head) is None:
-                what = "its first bytes are neither JPEG nor PNG" if head else "the file is empty"
-                return _without(path, State.UNSUPPORTED, f"{what}: JPEG and PNG are verified")
-            data = head + stream.read()
+            head = stream.read(HEAD)
+        kind = recognise(path, head)
+        if kind is None:
+            what = "its first bytes are of no kind known here" if head else "the file is empty"
+            return _without(path, State.UNSUPPORTED, f"{what}, so it can carry no credentials")
+        found = _judge(path, READS[kind.route](path, kind, shared_context(trust)))
+        return _undamaged(found, kind)
     except (OSError, MemoryError) as error:
         return _without(path, State.UNREADABLE, f"cannot read the file: {error}")
-    return examine_bytes(data, path, trust_anchors_pem)
-
-
-def examine_bytes(data: bytes, path: Path, trust_anchors_pem: str = "") -> Verification:
-    """The state of a JPEG or PNG in memory; `path` is what it is called."""
-    kind = media_type(data[:16])
-    if kind is None:
-        return _without(path, State.UNSUPPORTED, "neither JPEG nor PNG")
-    try:
-        with (
-            context(trust_anchors_pem) as settings,
-            c2pa.Reader(kind, io.BytesIO(data), context=settings) as reader,
-        ):
-            document = json.loads(reader.json())
     except c2pa.C2paError.ManifestNotFound:
         return _without(path, State.NO_MANIFEST, "the file carries no Content Credentials")
     except c2pa.C2paError.NotSupported as error:
@@ -85,14 +73,18 @@ def examine_bytes(data: bytes, path: Path, trust_anchors_pem: str = "") -> Verif
             State.UNREADABLE,
             f"its Content Credentials cannot be read, so nothing vouches for it: {reason(error)}",
         )
-    found = _judge(path, document)
-    if kind == "image/png" and found.state is not State.INVALID and not _png_checksums_hold(data):
-        return replace(
-            found,
-            state=State.UNREADABLE,
-            explanation="a chunk of the PNG does not keep its checksum, so the file was damaged",
-        )
-    return found
+
+
+def _undamaged(found: Verification, kind: Format) -> Verification:
+    if kind.name != "PNG" or found.state is State.INVALID:
+        return found
+    if _png_checksums_hold(found.path.read_bytes()):
+        return found
+    return replace(
+        found,
+        state=State.UNREADABLE,
+        explanation="a chunk of the PNG does not keep its checksum, so the file was damaged",
+    )
 
 
 def _png_checksums_hold(data: bytes) -> bool:
@@ -109,9 +101,9 @@ def _png_checksums_hold(data: bytes) -> bool:
     return at == len(data)
 
 
-def verify(path: Path, trust_anchors_pem: str) -> Verification:
+def verify(path: Path, trust: Trust) -> Verification:
     """The verification of a file that is trusted; raises IntegrityError for any other state."""
-    found = examine(path, trust_anchors_pem)
+    found = examine(path, trust)
     if found.state is not State.TRUSTED:
         raise IntegrityError(f"{path} is {found.state}: {found.explanation}")
     return found
@@ -121,7 +113,8 @@ def _without(path: Path, state: State, explanation: str) -> Verification:
     return Verification(path=path, state=state, explanation=explanation)
 
 
-def _judge(path: Path, document: dict[str, Any]) -> Verification:
+def _judge(path: Path, reading: Reading) -> Verification:
+    document = reading.document
     results = document.get("validation_results", {})
     active = results.get("activeManifest", {})
     deltas = [delta.get("validationDeltas", {}) for delta in results.get("ingredientDeltas") or ()]
@@ -159,6 +152,7 @@ def _judge(path: Path, document: dict[str, Any]) -> Verification:
         title=str(manifest.get("title") or ""),
         signer=_signer(signature),
         generator=_generator(manifest),
+        where=reading.where,
         tree=_tree(document.get("manifests", {}), label),
     )
 

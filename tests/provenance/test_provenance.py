@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from assaymark.provenance.check import check_provenance, find_files
+from assaymark.provenance.claims import Claims
 from assaymark.provenance.keys import (
     ALGORITHMS,
     Chain,
@@ -20,6 +21,7 @@ from assaymark.provenance.keys import (
     new_chain,
 )
 from assaymark.provenance.sign import sign
+from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import State, examine, verify
 from assaymark.reports.errors import InputError, IntegrityError
 
@@ -35,7 +37,12 @@ def picture(path: Path) -> Path:
 def signed(request: pytest.FixtureRequest, tmp_path: Path, chain: Chain) -> Path:
     suffix = request.param
     source = picture(tmp_path / f"source.{suffix}")
-    sign(source, tmp_path / f"signed.{suffix}", chain.credentials, made="generated")
+    sign(
+        source,
+        tmp_path / f"signed.{suffix}",
+        chain.credentials,
+        Claims(source_type="trainedAlgorithmicMedia"),
+    )
     return tmp_path / f"signed.{suffix}"
 
 
@@ -44,7 +51,7 @@ def test_every_algorithm_makes_a_chain_that_is_trusted(tmp_path: Path, algorithm
     made = new_chain("Example Press", algorithm=algorithm)
     found = sign(picture(tmp_path / "a.png"), tmp_path / "b.png", made.credentials)
     assert found.state is State.UNTRUSTED  # nobody is trusted until an anchor says so
-    trusted = verify(tmp_path / "b.png", made.trust_anchor_pem)
+    trusted = verify(tmp_path / "b.png", Trust(signers=made.trust_anchor_pem))
     assert trusted.signer == "Example Press"
     assert "signingCredential.trusted" in trusted.codes
 
@@ -52,17 +59,17 @@ def test_every_algorithm_makes_a_chain_that_is_trusted(tmp_path: Path, algorithm
 def test_a_signed_file_is_trusted_by_its_anchor_only(
     signed: Path, chain: Chain, stranger: Chain
 ) -> None:
-    assert examine(signed, chain.trust_anchor_pem).state is State.TRUSTED
-    assert examine(signed, stranger.trust_anchor_pem).state is State.UNTRUSTED
+    assert examine(signed, Trust(signers=chain.trust_anchor_pem)).state is State.TRUSTED
+    assert examine(signed, Trust(signers=stranger.trust_anchor_pem)).state is State.UNTRUSTED
     assert examine(signed).state is State.UNTRUSTED
     both = chain.trust_anchor_pem + stranger.trust_anchor_pem
-    found = examine(signed, both)
+    found = examine(signed, Trust(signers=both))
     assert found.state is State.TRUSTED
     assert found.generator.startswith("assaymark")
     assert found.tree is not None
     assert "trainedAlgorithmicMedia" in found.tree.children[0].detail
     with pytest.raises(IntegrityError, match="valid-but-untrusted"):
-        verify(signed, stranger.trust_anchor_pem)
+        verify(signed, Trust(signers=stranger.trust_anchor_pem))
 
 
 def flip(position: float) -> Callable[[bytes], bytes]:
@@ -108,7 +115,7 @@ def test_no_tampered_file_is_trusted_and_none_raises(
     data = change(signed.read_bytes())
     assert data != signed.read_bytes()
     signed.write_bytes(data)
-    found = examine(signed, chain.trust_anchor_pem)
+    found = examine(signed, Trust(signers=chain.trust_anchor_pem))
     assert found.state in states
     assert found.explanation
 
@@ -123,7 +130,7 @@ def test_credentials_moved_to_another_picture_do_not_hold(tmp_path: Path, chain:
     Image.fromarray(PIXELS[::-1]).save(other)
     plain = other.read_bytes()
     other.write_bytes(plain[:start] + data[start : start + extra] + plain[start:])
-    assert examine(other, chain.trust_anchor_pem).state is State.INVALID
+    assert examine(other, Trust(signers=chain.trust_anchor_pem)).state is State.INVALID
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -140,16 +147,26 @@ def test_signing_leaves_the_source_alone(tmp_path: Path, chain: Chain, suffix: s
 
 
 def test_signing_again_keeps_the_history(tmp_path: Path, chain: Chain, stranger: Chain) -> None:
-    sign(picture(tmp_path / "a.png"), tmp_path / "b.png", chain.credentials, made="captured")
+    sign(
+        picture(tmp_path / "a.png"),
+        tmp_path / "b.png",
+        chain.credentials,
+        Claims(source_type="digitalCapture"),
+    )
     sign(tmp_path / "b.png", tmp_path / "c.png", stranger.credentials)
-    found = examine(tmp_path / "c.png", stranger.trust_anchor_pem)
+    found = examine(tmp_path / "c.png", Trust(signers=stranger.trust_anchor_pem))
     assert found.state is State.TRUSTED
     assert found.tree is not None
     parent = next(node for node in found.tree.children if node.label.startswith("ingredient"))
     assert parent.label == "ingredient: b.png"
     assert "signed by Example Press" in parent.children[0].detail
     with pytest.raises(InputError, match="already carries Content Credentials"):
-        sign(tmp_path / "b.png", tmp_path / "d.png", chain.credentials, made="generated")
+        sign(
+            tmp_path / "b.png",
+            tmp_path / "d.png",
+            chain.credentials,
+            Claims(source_type="trainedAlgorithmicMedia"),
+        )
     assert not (tmp_path / "d.png").exists()
 
 
@@ -168,7 +185,7 @@ def test_a_png_that_was_damaged_is_not_trusted(tmp_path: Path, chain: Chain) -> 
     start = data.index(b"caBX") - 4
     data[start + 8 + int.from_bytes(data[start : start + 4], "big")] ^= 1
     (tmp_path / "b.png").write_bytes(data)
-    found = examine(tmp_path / "b.png", chain.trust_anchor_pem)
+    found = examine(tmp_path / "b.png", Trust(signers=chain.trust_anchor_pem))
     assert found.state is State.UNREADABLE
     assert "checksum" in found.explanation
 
@@ -273,7 +290,7 @@ def test_a_failed_signature_leaves_nothing(tmp_path: Path, chain: Chain, strange
         assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
     os.link(source, tmp_path / "same.jpg")
     with pytest.raises(InputError, match="is the source itself"):
-        sign(source, tmp_path / "same.jpg", chain.credentials, replace=True)
+        sign(source, tmp_path / "same.jpg", chain.credentials, overwrite=True)
     assert source.read_bytes() == before["a.jpg"]
 
 
@@ -372,7 +389,7 @@ def test_official_files_have_their_expected_state(shared: Path, name: str) -> No
     valid but untrusted."""
     (path,) = (shared / "data" / "c2pa" / "public-testfiles").rglob(name)
     anchors = (shared / "data" / "c2pa" / "trust-list" / "C2PA-TRUST-LIST.pem").read_text()
-    found = examine(path, anchors)
+    found = examine(path, Trust(signers=anchors))
     expected = PUBLIC[name]
     assert found.state in (
         {State.TRUSTED, State.UNTRUSTED} if expected is State.TRUSTED else {expected}
@@ -388,6 +405,8 @@ def test_hostile_titles_come_back_as_text(shared: Path, tmp_path: Path, chain: C
     lines = [line for line in lines if line.strip()][:25]
     assert lines
     for line in lines:
-        found = sign(source, tmp_path / "b.png", chain.credentials, title=line, replace=True)
+        found = sign(
+            source, tmp_path / "b.png", chain.credentials, Claims(title=line), overwrite=True
+        )
         assert found.title == line
         assert printable(found.title).isprintable()
