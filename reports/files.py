@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".assaymark.")
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o666 & ~umask())
         os.replace(name, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
@@ -54,7 +54,8 @@ def unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The process's file mode creation mask."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
