@@ -82,7 +82,9 @@ _BRANDS = frozenset((*_HEIC, *_AVIF, *_HEIF, *_M4A, *_M4V, *_MOV, *_MP4))
 def _mp3(head: bytes) -> bool:
     """An ID3 tag, or a frame header of MPEG audio layer III (ISO/IEC 11172-3, section 2.4.1.3)."""
     if head.startswith(b"ID3"):
-        size = sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
+        size = sum(
+            (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False)
+        )
         return head[10 + size : 14 + size] != b"fLaC"
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[1] & 0x18 == 0x08:
         return False
