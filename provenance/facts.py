@@ -164,7 +164,9 @@ def ingredient_failures(ingredient: Mapping[str, Any]) -> tuple[str, ...]:
         *items(mapping(results.get("activeManifest")).get("failure")),
         *items(ingredient.get("validation_status")),  # how manifests before C2PA 2.1 recorded it
     ]
-    return tuple(code for code in codes(found) if not code.startswith("signingCredential.untrusted"))
+    return tuple(
+        code for code in codes(found) if not code.startswith("signingCredential.untrusted")
+    )
 
 
 def history(document: Document) -> tuple[str, ...]:
@@ -191,7 +193,9 @@ def _tree(document: Document, label: str, depth: int) -> Node | None:
     of = manifest(document, label)
     if not of:
         return None
-    children = [_assertion(str(a.get("label", "assertion")), a) for a in items(of.get("assertions"))]
+    children = [
+        _assertion(str(a.get("label", "assertion")), a) for a in items(of.get("assertions"))
+    ]
     children += [_ingredient(document, item, depth) for item in items(of.get("ingredients"))]
     info = mapping(of.get("signature_info"))
     parts = (

@@ -104,9 +104,7 @@ def _walked(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Ve
             notes=("the time stamp is by no trusted authority, so it does not save an expired "
                    "certificate",),
         )  # fmt: skip
-    return _Verdict(
-        state=State.UNTRUSTED, failures=(_UNTRUSTED, *failures), notes=(ending.reason,)
-    )
+    return _Verdict(state=State.UNTRUSTED, failures=(_UNTRUSTED, *failures), notes=(ending.reason,))
 
 
 def _time_stamp(document: facts.Document) -> Literal["trusted", "untrusted"] | None:
@@ -138,7 +136,9 @@ def _notes(found: Verification, trust: Trust) -> tuple[str, ...]:
             "stands behind it"
         )
     if found.time_stamp == "untrusted":
-        notes.append("the time stamp is by no trusted authority, so the time of signing is not known")
+        notes.append(
+            "the time stamp is by no trusted authority, so the time of signing is not known"
+        )
     return tuple(notes)
 
 

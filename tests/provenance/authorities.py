@@ -99,7 +99,9 @@ def authority(
         builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
     for extension, is_critical in extra:
         builder = builder.add_extension(extension, critical=is_critical)
-    algorithm = None if isinstance(signing, ed25519.Ed25519PrivateKey) else digest or hashes.SHA256()
+    algorithm = (
+        None if isinstance(signing, ed25519.Ed25519PrivateKey) else digest or hashes.SHA256()
+    )
     options = (
         {"rsa_padding": padding.PSS(padding.MGF1(hashes.SHA256()), 32)}
         if pss and isinstance(signing, rsa.RSAPrivateKey)
