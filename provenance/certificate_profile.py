@@ -86,6 +86,11 @@ def why_refused(
 def refused(chain: Chain, *, anchors: Chain = (), at: dt.datetime | None = None) -> tuple[str, ...]:
     """`why_refused` for certificates that are read already."""
     at = at or dt.datetime.now(dt.UTC)
+    if first := _misplaced_leaf(chain):
+        return (
+            f"the chain is out of order: it starts with the CA {subject_of(chain[0])}, expected "
+            f"{subject_of(first)} first, then its issuers",
+        )
     return tuple(
         [f"{_called(chain[0], 0)} {text}" for text in _leaf_faults(chain[0], at)]
         + [
@@ -108,6 +113,12 @@ def purposes_of(certificate: x509.Certificate) -> tuple[str, ...]:
     """The extended key usages by name; an object identifier where we know none."""
     usage = _extension(certificate, x509.ExtendedKeyUsage)
     return tuple(PURPOSES.get(item.dotted_string, item.dotted_string) for item in usage or ())
+
+
+def _misplaced_leaf(chain: Chain) -> x509.Certificate | None:
+    if not any(_try(_not_ca, chain[0])):
+        return None
+    return next((item for item in chain[1:] if not any(_try(_not_ca, item))), None)
 
 
 def _leaf_faults(leaf: x509.Certificate, at: dt.datetime) -> Iterator[str]:
@@ -241,7 +252,7 @@ def _critical(certificate: x509.Certificate) -> Iterator[str]:
 
 def _organization(certificate: x509.Certificate) -> Iterator[str]:
     if not certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME):
-        yield "names no Organization: verifiers show it as the signer"
+        yield "names no Organization: verifiers show that as the signer"
 
 
 def _is_ca(certificate: x509.Certificate) -> Iterator[str]:
@@ -272,7 +283,9 @@ def _critical_purposes(certificate: x509.Certificate) -> Iterator[str]:
 
 def _purpose_advice(certificate: x509.Certificate) -> Iterator[str]:
     names = purposes_of(certificate)
-    if names and "c2pa-kp-claimSigning" not in names:
+    if not set(names) & set(_SIGNING):
+        return  # refused anyway
+    if "c2pa-kp-claimSigning" not in names:
         yield f"is not for c2pa-kp-claimSigning, which the C2PA Trust List goes by: {_ASK}"
     if other := [name for name in names if name not in _SIGNING]:
         yield f"is also for {', '.join(other)}: a signing certificate should be for nothing else"
@@ -287,13 +300,12 @@ _LEAF_RULES: tuple[Rule, ...] = (
     _purposes,
     _authority_identifier,
     _critical,
-    _organization,
 )
 _ISSUER_RULES: tuple[Rule, ...] = (
     *_ANY, _is_ca, _authority_identifier, _subject_identifier, _critical
 )  # fmt: skip
 _ADVICE: tuple[Rule, ...] = (
-    _subject_identifier, _critical_key_usage, _critical_purposes, _purpose_advice
+    _organization, _subject_identifier, _critical_key_usage, _critical_purposes, _purpose_advice
 )  # fmt: skip
 
 
