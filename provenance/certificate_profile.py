@@ -287,6 +287,8 @@ def _purpose_advice(certificate: x509.Certificate) -> Iterator[str]:
         return  # refused anyway
     if "c2pa-kp-claimSigning" not in names:
         yield f"is not for c2pa-kp-claimSigning, which the C2PA Trust List goes by: {_ASK}"
+    if "emailProtection" not in names:
+        yield "is not for emailProtection: c2pa-rs 0.91 with its default settings calls it invalid"
     if other := [name for name in names if name not in _SIGNING]:
         yield f"is also for {', '.join(other)}: a signing certificate should be for nothing else"
 

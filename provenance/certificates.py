@@ -115,7 +115,8 @@ def issue(
     )
     for extension, critical in _extensions(what, key, issuer_key, ocsp_url):
         builder = builder.add_extension(extension, critical=critical)
-    return _sign(builder, issuer_key, digest)
+    # RSA keys sign certificates by PKCS #1 v1.5, which more verifiers know than PSS
+    return builder.sign(issuer_key, digest)  # type: ignore[arg-type]
 
 
 def _extensions(
@@ -151,15 +152,6 @@ def _key_usage(ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _sign(
-    builder: x509.CertificateBuilder, key: Key, digest: hashes.HashAlgorithm | None
-) -> x509.Certificate:
-    if isinstance(key, rsa.RSAPrivateKey):
-        assert isinstance(digest, hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
-        return builder.sign(key, digest, rsa_padding=pss(digest))
-    return builder.sign(key, digest)  # type: ignore[arg-type]
 
 
 def pss(digest: hashes.HashAlgorithm) -> padding.PSS:

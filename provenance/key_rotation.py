@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -22,7 +22,6 @@ from assaymark.provenance.certificates import (
     new_key,
     pem,
     private_pem,
-    pss,
     public_der,
     serial_of,
     subject_name,
@@ -179,11 +178,7 @@ def _crl(index: Index, issuer: Authority) -> str:
         if pair is None or pair.own:
             builder = builder.add_revoked_certificate(_entry(item))
     digest = issuer.certificate.signature_hash_algorithm
-    if isinstance(issuer.key, rsa.RSAPrivateKey):
-        assert isinstance(digest, hashes.SHA256 | hashes.SHA384 | hashes.SHA512)
-        signed = builder.sign(issuer.key, digest, rsa_padding=pss(digest))
-    else:
-        signed = builder.sign(issuer.key, digest)  # type: ignore[arg-type]
+    signed = builder.sign(issuer.key, digest)  # type: ignore[arg-type]
     return signed.public_bytes(Encoding.PEM).decode()
 
 

@@ -3,15 +3,34 @@
 import functools
 import io
 import json
+import warnings
 
 import c2pa
 from PIL import Image
 
-from assaymark.provenance.c2pa_context import context
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.signers import open_signer
 
 MANIFEST = {"title": "test", "claim_generator_info": [{"name": "assaymark test", "version": "1"}]}
+
+
+PURPOSES = ("1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1")
+
+
+def context(anchors_pem: str = "", purposes: tuple[str, ...] = PURPOSES) -> c2pa.Context:
+    """purposes: the EKUs that C2PA names; without them c2pa-rs 0.91 asks for emailProtection."""
+    trust = {"trust_config": "\n".join(purposes)} if purposes else {}
+    if anchors_pem:
+        trust["trust_anchors"] = anchors_pem
+    settings = {
+        "version": 1,
+        "trust": trust,
+        "verify": {"verify_trust": True, "remote_manifest_fetch": False, "ocsp_fetch": False},
+        "builder": {"thumbnail": {"enabled": False}},
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return c2pa.Context.from_dict(settings)
 
 
 @functools.cache
@@ -35,10 +54,10 @@ def signed(credentials: Credentials, tsa_url: str | None = None) -> bytes:
         return sign_with(signer)
 
 
-def read(data: bytes, anchors_pem: str) -> str:
-    """"Trusted", "Valid" or "Invalid", as c2pa-rs says."""
+def read(data: bytes, anchors_pem: str, purposes: tuple[str, ...] = PURPOSES) -> str:
+    """ "Trusted", "Valid" or "Invalid", as c2pa-rs says."""
     with (
-        context(anchors_pem) as settings,
+        context(anchors_pem, purposes) as settings,
         c2pa.Reader("image/jpeg", io.BytesIO(data), context=settings) as reader,
     ):
         return str(json.loads(reader.json())["validation_state"])
