@@ -8,6 +8,7 @@ import base64
 import binascii
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,15 +70,15 @@ def read_certificates(
 def parse_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
     """Certificates in PEM, DER or PKCS #7; empty when there are none, ValueError for a broken one."""
     blocks = _blocks(data)
-    if any(kind == b"PKCS7" for kind, _ in blocks):
-        return tuple(pkcs7.load_pem_pkcs7_certificates(_normal(data)))
+    if store := next((body for kind, body in blocks if kind == b"PKCS7"), None):
+        return tuple(_from_pkcs7(_decode(store)))
     if blocks or data[:1] != b"\x30":
         return tuple(
             x509.load_der_x509_certificate(_decode(body))
             for kind, body in blocks
             if kind in _CERTIFICATES
         )
-    for load in (_one, pkcs7.load_der_pkcs7_certificates):
+    for load in (_one, _from_pkcs7):
         try:
             return tuple(load(data))
         except (ValueError, UnsupportedAlgorithm):
@@ -87,6 +88,12 @@ def parse_certificates(data: bytes) -> tuple[x509.Certificate, ...]:
 
 def _one(data: bytes) -> list[x509.Certificate]:
     return [x509.load_der_x509_certificate(data)]
+
+
+def _from_pkcs7(data: bytes) -> list[x509.Certificate]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # OpenSSL does not sort them as DER asks
+        return pkcs7.load_der_pkcs7_certificates(data)
 
 
 def read_private_key(path: Path, passphrase: bytes | None) -> object:
