@@ -22,7 +22,6 @@ from typing import Any
 from assaymark.provenance.certificates import serial_of
 from assaymark.provenance.key_files import read_certificates, read_limited, write_new
 from assaymark.reports.errors import InputError
-from assaymark.reports.files import write_atomically
 
 INDEX = "keys.json"
 ARCHIVE = "archive"
@@ -151,9 +150,24 @@ def open_folder(folder: Path) -> Index:
     index = read_index(folder)
     if index is None:
         index = _first_index(folder)
-        write_atomically(folder / INDEX, index_text(index))
+        save_index(folder, index)
     _finish(folder, index.current)
     return index
+
+
+def save_index(folder: Path, index: Index) -> None:
+    """Replace `keys.json` in one step; needs the lock. Raises InputError."""
+    with writing(folder):
+        place(folder / INDEX, index_text(index))
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the system says against writing, as an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write in {folder}: {error.strerror or error}") from error
 
 
 def _first_index(folder: Path) -> Index:
@@ -187,17 +201,15 @@ def switch(folder: Path, index: Index, chain_pem: str, key_pem: str, pair: Pair)
         revoked=index.revoked,
         crl_number=index.crl_number,
     )
-    try:
+    with writing(folder):
         (folder / ARCHIVE).mkdir(mode=0o700, exist_ok=True)
         for name in ("chain.pem", "key.pem"):
             kept = folder / ARCHIVE / f"{index.current}.{name}"
             place(kept, (folder / name).read_text(encoding="utf-8"), private=name == "key.pem")
         place(staged_name(folder / "chain.pem", pair.serial), chain_pem)
         place(staged_name(folder / "key.pem", pair.serial), key_pem, private=True)
-        write_atomically(folder / INDEX, index_text(after))  # from here on the new pair signs
+        place(folder / INDEX, index_text(after))  # from here on the new pair signs
         _finish(folder, pair.serial)
-    except OSError as error:
-        raise InputError(f"cannot write in {folder}: {error.strerror or error}") from error
 
 
 def _finish(folder: Path, current: str) -> None:
@@ -210,7 +222,7 @@ def _finish(folder: Path, current: str) -> None:
 
 
 def place(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a file in one step, private ones for their owner only; raises OSError."""
+    """Replace a file in one step, private ones for their owner only; raises OSError."""
     part = path.with_name(f".part-{path.name}")
     part.unlink(missing_ok=True)
     write_new(part, text, private=private)

@@ -34,20 +34,19 @@ from assaymark.provenance.key_files import (
     read_private_key,
 )
 from assaymark.provenance.key_folder import (
-    INDEX,
     Index,
     Pair,
     Revocation,
-    index_text,
     locked,
     open_folder,
     place,
+    save_index,
     stamp,
     switch,
+    writing,
 )
 from assaymark.provenance.keys import check_passphrase
 from assaymark.reports.errors import InputError, nearest
-from assaymark.reports.files import write_atomically
 
 CRL = "crl.pem"
 CRL_DAYS = 30
@@ -139,8 +138,9 @@ def revoke(
         others = tuple(item for item in index.revoked if item.serial != wanted)
         index = replace(index, revoked=(*others, found), crl_number=index.crl_number + 1)
         # first for ourselves: if this is the last thing we do, nobody signs with it here
-        write_atomically(folder / INDEX, index_text(index))
-        write_atomically(folder / CRL, _crl(index, issuer))
+        save_index(folder, index)
+        with writing(folder):
+            place(folder / CRL, _crl(index, issuer))
         pair = index.pair(wanted)
     return Revoked(revocation=found, crl=folder / CRL if pair is None or pair.own else None)
 
@@ -227,12 +227,10 @@ def new_request(
         purposes = x509.ExtendedKeyUsage(ROLES["signing"].purposes)
         builder = builder.add_extension(purposes, critical=False)
         text = builder.sign(key, HASHES[kind]).public_bytes(Encoding.PEM).decode()  # type: ignore[arg-type]
-        try:
+        with writing(folder):
             request.unlink(missing_ok=True)
             place(waiting, private_pem(key, passphrase), private=True)
             place(request, text)
-        except OSError as error:
-            raise InputError(f"cannot write in {folder}: {error.strerror or error}") from error
         return text
 
 
