@@ -5,7 +5,9 @@ signature, once per process, and again in a child process: PKCS #11 sessions do 
 """
 
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -152,12 +154,19 @@ def _check_library() -> None:
         ) from error
 
 
+class _NoToken(InputError):
+    """No token fits, or several do."""
+
+
+_WAITS = (0.02, 0.05, 0.1, 0.2, 0.4)  # seconds
+
 # What is open in this process. PKCS #11 allows one operation at a time in a session.
 _LOCK = threading.RLock()
 _OPEN: dict[Pkcs11Key, tuple[Any, Any]] = {}
 _INHERITED: list[dict[Pkcs11Key, tuple[Any, Any]]] = []
 _LOADED: set[str] = set()
 _STALE: set[str] = set()
+_WRONG_PINS: dict[tuple[Pkcs11Key, str | None], str] = {}
 
 
 def _after_fork() -> None:
@@ -174,11 +183,32 @@ if hasattr(os, "register_at_fork"):
 
 
 def _private_key(key: Pkcs11Key) -> Any:
+    if (key, key.pin) in _WRONG_PINS:
+        raise InputError(_WRONG_PINS[key, key.pin])
     if key not in _OPEN:
         with _explained(key):
-            session = _session(_token(key), key.pin)
-            _OPEN[key] = session, _find(session, key)
+            _OPEN[key] = _opened(key)
     return _OPEN[key][1]
+
+
+def _opened(key: Pkcs11Key) -> tuple[Any, Any]:
+    """A session and the key in it; tries again for a while.
+
+    SoftHSM 2.6 shows no tokens, or a general error, while another process starts to use them.
+    """
+    import pkcs11
+
+    for wait in (*_WAITS, 0.0):
+        try:
+            session = _session(_token(key), key.pin)
+            return session, _find(session, key)
+        except (pkcs11.GeneralError, _NoToken):
+            others = any(other.module == key.module for other in _OPEN)
+            if not wait or others:  # starting again would end the others' sessions
+                raise
+            _STALE.add(key.module)
+            time.sleep(wait * random.uniform(0.5, 1.5))
+    raise AssertionError
 
 
 def _session(token: Any, pin: str | None) -> Any:
@@ -212,13 +242,16 @@ def _token(key: Pkcs11Key) -> Any:
     library = pkcs11.lib(key.module)
     _LOADED.add(key.module)
     if key.module in _STALE:
-        library.reinitialize()  # PKCS #11 3.1, section 5.4.1: a child process starts again
+        # PKCS #11 3.1, section 5.4.1: a child process starts again; some modules know that it is one
+        with suppress(pkcs11.PKCS11Error):
+            library.finalize()
+        library.initialize()
         _STALE.discard(key.module)
     wanted = dict(key.token)
     found = [item for item in library.get_tokens() if _matches(item, wanted)]
     if len(found) != 1:
         names = ", ".join(sorted({item.label for item in library.get_tokens() if item.label}))
-        raise InputError(
+        raise _NoToken(
             f"{len(found) or 'no'} token{'s' * (len(found) > 1)} fit {key}; "
             f"there {'are ' + names if names else 'is none in ' + key.module}: name one by token="
         )
@@ -245,7 +278,9 @@ def _explained(key: Pkcs11Key) -> Iterator[None]:
     try:
         yield
     except (pkcs11.PinIncorrect, pkcs11.PinLenRange, pkcs11.PinInvalid) as error:
-        raise InputError(f"the PIN does not open {key}: check it before the token locks") from error
+        # tokens lock after a few wrong PINs, so one is not tried again for the next file
+        _WRONG_PINS[key, key.pin] = f"the PIN does not open {key}: check it before the token locks"
+        raise InputError(_WRONG_PINS[key, key.pin]) from error
     except pkcs11.UserNotLoggedIn as error:
         raise InputError(_needs_pin(key)) from error
     except pkcs11.NoSuchKey as error:
@@ -255,8 +290,6 @@ def _explained(key: Pkcs11Key) -> Iterator[None]:
         raise InputError(f"several private keys fit {key}: add id=%… to name one") from error
     except pkcs11.PKCS11Error as error:
         raise InputError(f"cannot open {key} with {key.module}: {_say(error)}") from error
-    except (RuntimeError, OSError) as error:
-        raise InputError(f"cannot load the PKCS #11 module {key.module}: {_say(error)}") from error
 
 
 def _needs_pin(key: Pkcs11Key) -> str:
