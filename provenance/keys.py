@@ -1,124 +1,171 @@
 """Certificate chains and private keys for Content Credentials.
 
 `new_chain` makes root → intermediate → leaf for one of C2PA's signature algorithms (C2PA 2.2,
-section 13.2) with the extensions that its certificate profile asks for (section 14.5.1).
+section 13.2), with what a time-stamping authority and an OCSP responder need beside it;
+`load_credentials` takes those, or a key of any common kind from a file, a token or a function.
 """
 
-import datetime as dt
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
-from itertools import pairwise
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
+
+from assaymark.provenance.certificate_profile import refused, warnings_about
+from assaymark.provenance.certificates import (
+    ALGORITHMS,
+    CLAIM_SIGNING,
+    DOCUMENT_SIGNING,
+    HASHES,
+    Authority,
+    Key,
+    check_algorithm,
+    check_days,
+    issue,
+    new_key,
+    pem,
+    private_pem,
+    public_der,
+    serial_of,
+    shortened,
+    subject_name,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from assaymark.provenance.describe_keys import algorithm_of
+from assaymark.provenance.key_files import (
+    needs_passphrase,
+    read_certificates,
+    read_private_key,
+    write_new,
+)
+from assaymark.provenance.key_folder import (
+    INDEX,
+    Index,
+    Pair,
+    index_beside,
+    index_text,
+    locked,
+    settled,
+    stamp,
+)
+from assaymark.provenance.pkcs11_keys import SCHEME, has_pin, pkcs11_key
+from assaymark.provenance.remote_keys import FunctionKey, RemoteKey, is_function
+from assaymark.reports.errors import InputError
 
-from assaymark.reports.errors import InputError, nearest
+__all__ = [
+    "ALGORITHMS",
+    "CLAIM_SIGNING",
+    "DOCUMENT_SIGNING",
+    "Authority",
+    "Chain",
+    "Credentials",
+    "check_passphrase",
+    "load_anchors",
+    "load_credentials",
+    "new_chain",
+    "passphrase_wanted",
+    "write_chain",
+]
 
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-
-CLAIM_SIGNING = ObjectIdentifier("1.3.6.1.4.1.62558.2.1")
-DOCUMENT_SIGNING = ObjectIdentifier("1.3.6.1.5.5.7.3.36")
-_HASHES: dict[str, hashes.HashAlgorithm | None] = {
-    "es256": hashes.SHA256(),
-    "es384": hashes.SHA384(),
-    "es512": hashes.SHA512(),
-    "ps256": hashes.SHA256(),
-    "ps384": hashes.SHA384(),
-    "ps512": hashes.SHA512(),
-    "ed25519": None,
-}
-ALGORITHMS = tuple(_HASHES)
-_CURVES: dict[str, type[ec.EllipticCurve]] = {
-    "es256": ec.SECP256R1,
-    "es384": ec.SECP384R1,
-    "es512": ec.SECP521R1,
-}
-_RSA_BITS = 3072
 _PASSPHRASE_LIMIT = 1023  # OpenSSL's
-_NAME_LIMIT = 64  # ub-organization-name and ub-common-name, RFC 5280 appendix A
-
-
-@dataclass(frozen=True, kw_only=True)
-class Authority:
-    """A certificate and the key that belongs to it."""
-
-    certificate: x509.Certificate
-    key: Key
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """A trust anchor, an issuing intermediate and a signing leaf."""
+    """A trust anchor, an issuing intermediate, and what it issued: the leaf that signs claims, a
+    time-stamping authority and an OCSP responder."""
 
     algorithm: str
     root: Authority
     intermediate: Authority
     leaf: Authority
+    tsa: Authority
+    ocsp: Authority
 
     @property
     def credentials(self) -> "Credentials":
         return Credentials(
             algorithm=self.algorithm,
-            chain_pem=_pem(self.leaf.certificate) + _pem(self.intermediate.certificate),
-            key_pem=_private_pem(self.leaf.key, None),
+            chain_pem=pem(self.leaf.certificate, self.intermediate.certificate),
+            key_pem=private_pem(self.leaf.key, None),
         )
 
     @property
     def trust_anchor_pem(self) -> str:
-        return _pem(self.root.certificate)
+        return pem(self.root.certificate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What a signer holds: the leaf's chain, and its private key as PKCS #8 PEM in memory."""
+    """What a signer holds: the leaf's chain, and its private key.
+
+    key_pem: as PKCS #8 in memory; empty for a `remote` key, which never leaves its token or
+    service. warnings: what some verifiers may object to.
+    """
 
     algorithm: str
     chain_pem: str
-    key_pem: str
+    key_pem: str = ""
+    remote: RemoteKey | None = None
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
-        return f"Credentials(algorithm={self.algorithm!r}, key_pem=<private>)"
+        key = "key_pem=<private>" if self.remote is None else f"remote={self.remote!r}"
+        return f"Credentials(algorithm={self.algorithm!r}, {key})"
 
 
 def new_chain(
-    organization: str, *, algorithm: str = "es256", name: str | None = None, days: int = 365
+    organization: str,
+    *,
+    algorithm: str = "es256",
+    name: str | None = None,
+    days: int = 365,
+    ocsp_url: str | None = None,
 ) -> Chain:
-    """Make three fresh keys and certificates; the leaf is valid for `days` from now.
+    """Make fresh keys and certificates; the leaf is valid for `days` from now.
 
-    organization: the subject that a verifier shows as the signer; 1 to 64 characters.
-    Raises InputError for an unknown algorithm or a name that a certificate cannot hold.
+    organization: the subject that a verifier shows as the signer; 1 to 64 characters. ocsp_url:
+    where verifiers may ask whether the leaf is revoked. Raises InputError for an unknown algorithm
+    or a name that a certificate cannot hold.
     """
-    if algorithm not in _HASHES:
-        raise InputError(f'unknown algorithm "{algorithm}"{nearest(algorithm, ALGORITHMS)}')
-    name = name or f"{organization} content signing"[:_NAME_LIMIT]
-    for what, text in (("organization", organization), ("name", name)):
-        if not 1 <= len(text) <= _NAME_LIMIT or not text.isprintable():
-            raise InputError(
-                f"{what} has {len(text)} characters: a certificate holds 1 to {_NAME_LIMIT} "
-                "printable ones"
-            )
-    if not 1 <= days <= 3650:
-        raise InputError(f"a certificate is valid for 1 to 3650 days, got {days}")
-    root = _authority(organization, f"{organization} root"[:_NAME_LIMIT], algorithm, days + 3650)
-    intermediate = _authority(
-        organization, f"{organization} CA"[:_NAME_LIMIT], algorithm, days + 1825, issuer=root
+    check_algorithm(algorithm)
+    check_days(days)
+    if ocsp_url is not None and not ocsp_url.startswith(("http://", "https://")):
+        raise InputError(f"the OCSP URL is {ocsp_url}: expected http:// or https://")
+    name = name or shortened(f"{organization} content signing")
+    subject_name(organization, name)
+
+    def make(
+        role: str, name: str, days: int, *, issuer: Authority | None = None, kind: str = algorithm
+    ) -> Authority:
+        key = new_key(kind)
+        certificate = issue(
+            subject_name(organization, shortened(name)),
+            key.public_key(),
+            role,
+            issuer=issuer.certificate if issuer else None,
+            issuer_key=issuer.key if issuer else key,
+            days=days,
+            digest=HASHES[algorithm],
+            ocsp_url=ocsp_url if role == "signing" else None,
+        )
+        return Authority(certificate=certificate, key=key)
+
+    root = make("root", f"{organization} root", days + 3650)
+    ours = make("intermediate", f"{organization} CA", days + 1825, issuer=root)
+    # P-256 for both services: every verifier knows it, and RSA keys take long to make
+    return Chain(
+        algorithm=algorithm,
+        root=root,
+        intermediate=ours,
+        leaf=make("signing", name, days, issuer=ours),
+        tsa=make(
+            "time stamping", f"{organization} time stamps", days + 1825, issuer=ours, kind="es256"
+        ),
+        ocsp=make("OCSP", f"{organization} OCSP responder", days + 1825, issuer=ours, kind="es256"),
     )
-    leaf = _authority(organization, name, algorithm, days, issuer=intermediate, leaf=True)
-    return Chain(algorithm=algorithm, root=root, intermediate=intermediate, leaf=leaf)
 
 
 def write_chain(chain: Chain, folder: Path, passphrase: bytes) -> dict[str, Path]:
@@ -126,22 +173,10 @@ def write_chain(chain: Chain, folder: Path, passphrase: bytes) -> dict[str, Path
 
     Raises InputError when the folder exists: keys are never overwritten.
     """
-    if len(passphrase) > _PASSPHRASE_LIMIT:
-        raise InputError(
-            f"the passphrase has {len(passphrase)} bytes, expected at most {_PASSPHRASE_LIMIT}"
-        )
-    if not passphrase:
-        raise InputError("an empty passphrase would leave the private keys open: give one")
+    check_passphrase(passphrase)
     if folder.exists():
         raise InputError(f"{folder} exists already: keys are never overwritten, name a new folder")
-    contents = {
-        "root.pem": chain.trust_anchor_pem,
-        "root.key.pem": _private_pem(chain.root.key, passphrase),
-        "intermediate.pem": _pem(chain.intermediate.certificate),
-        "intermediate.key.pem": _private_pem(chain.intermediate.key, passphrase),
-        "chain.pem": chain.credentials.chain_pem,
-        "key.pem": _private_pem(chain.leaf.key, passphrase),
-    }
+    contents = _contents(chain, passphrase)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -149,10 +184,7 @@ def write_chain(chain: Chain, folder: Path, passphrase: bytes) -> dict[str, Path
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     try:
         for file, text in contents.items():
-            mode = 0o600 if file.endswith("key.pem") else 0o644
-            handle = os.open(made / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(handle, "w") as stream:
-                stream.write(text)
+            write_new(made / file, text, private=file.endswith("key.pem"))
         os.rename(made, folder)
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -161,184 +193,118 @@ def write_chain(chain: Chain, folder: Path, passphrase: bytes) -> dict[str, Path
     return {file: folder / file for file in contents}
 
 
-def load_credentials(chain: Path, key: Path, passphrase: bytes | None) -> Credentials:
+def _contents(chain: Chain, passphrase: bytes) -> dict[str, str]:
+    issuer = pem(chain.intermediate.certificate)
+    pair = Pair(
+        serial=serial_of(chain.leaf.certificate), algorithm=chain.algorithm, created=stamp()
+    )
+    keys = {
+        "root.key.pem": chain.root.key,
+        "intermediate.key.pem": chain.intermediate.key,
+        "key.pem": chain.leaf.key,
+        "tsa.key.pem": chain.tsa.key,
+        "ocsp.key.pem": chain.ocsp.key,
+    }
+    return {
+        "root.pem": chain.trust_anchor_pem,
+        "intermediate.pem": issuer,
+        "chain.pem": chain.credentials.chain_pem,
+        "tsa.pem": pem(chain.tsa.certificate),
+        "tsa-chain.pem": pem(chain.tsa.certificate) + issuer,
+        "ocsp.pem": pem(chain.ocsp.certificate),
+        INDEX: index_text(Index(current=pair.serial, pairs=(pair,))),
+    } | {file: private_pem(key, passphrase) for file, key in keys.items()}
+
+
+def check_passphrase(passphrase: bytes) -> None:
+    """Raise InputError for a passphrase that does not protect, or that OpenSSL cannot take."""
+    if len(passphrase) > _PASSPHRASE_LIMIT:
+        raise InputError(
+            f"the passphrase has {len(passphrase)} bytes, expected at most {_PASSPHRASE_LIMIT}"
+        )
+    if not passphrase:
+        raise InputError("an empty passphrase would leave the private keys open: give one")
+
+
+def load_credentials(chain: Path, key: Path | str, passphrase: bytes | None) -> Credentials:
     """Read a certificate chain and its private key, encrypted or not.
 
-    Raises InputError when either is unreadable, the passphrase is missing or wrong, the key is not
-    the leaf's, or the leaf is not valid today.
+    key: a file; `pkcs11:…` (RFC 7512) for a key in a token; or `package.module:function` for one
+    behind a service, called as function(data, algorithm) → signature. Raises InputError when either
+    is unreadable, the passphrase is missing or wrong, the key is not the leaf's, or the leaf is
+    revoked or may not sign (C2PA 2.2, section 14.5.1).
     """
-    passphrase = passphrase or None
-    chain_bytes, key_bytes = _read(chain, "certificate chain"), _read(key, "private key")
-    try:
-        certificates = x509.load_pem_x509_certificates(chain_bytes)
-    except ValueError as error:
-        raise InputError(
-            f"{chain} is not a PEM certificate chain: expected the leaf first, then its issuers"
-        ) from error
-    try:
-        private = load_pem_private_key(key_bytes, passphrase)
-    except TypeError as error:
-        if passphrase is None:
-            raise InputError(
-                f"{key} is encrypted: give its passphrase with --passphrase-file or in "
-                "ASSAYMARK_PASSPHRASE"
-            ) from error
-        private = load_pem_private_key(
-            key_bytes, None
-        )  # a passphrase for an open key is not needed
-    except (ValueError, UnsupportedAlgorithm) as error:
-        wrong = b"ENCRYPTED" in key_bytes and passphrase is not None
-        raise InputError(
-            f"the passphrase does not open {key}: check it and try again"
-            if wrong
-            else f"{key} is not a PEM private key: expected -----BEGIN … PRIVATE KEY-----"
-        ) from error
-    if not certificates:
-        raise InputError(f"{chain} holds no certificate: expected the leaf first, then its issuers")
-    leaf = certificates[0]
-    if _public(leaf.public_key()) != _public(private.public_key()):
+    managed = (chain.parent / INDEX).exists()
+    with locked(chain.parent, exclusive=False) if managed else nullcontext():
+        certificates = read_certificates(settled(chain), passphrase=passphrase)
+        leaf, index = certificates[0], index_beside(chain)
+        remote = _remote(str(key), leaf, chain, index, passphrase)
+        private = None if remote else _private(Path(key), chain, leaf, passphrase)
+    _check(chain, certificates, index)
+    serial = serial_of(leaf)
+    rotated = index is not None and index.pair(serial) is not None and index.current != serial
+    warning = (f"{chain} is a pair that was replaced by a newer one",) if rotated else ()
+    return Credentials(
+        algorithm=_algorithm(leaf, chain, index),
+        chain_pem=pem(*certificates),
+        key_pem="" if private is None else private_pem(private, None),
+        remote=remote,
+        warnings=warning + warnings_about(certificates),
+    )
+
+
+def _remote(
+    key: str, leaf: x509.Certificate, chain: Path, index: Index | None, passphrase: bytes | None
+) -> RemoteKey | None:
+    token, function = key.startswith(SCHEME), is_function(key)
+    if not token and not function:
+        return None
+    algorithm, public = _algorithm(leaf, chain, index), public_der(leaf.public_key())
+    if token:
+        return pkcs11_key(key, algorithm=algorithm, public_key=public, passphrase=passphrase)
+    return FunctionKey(target=key, algorithm=algorithm, public_key=public, folder=Path.cwd())
+
+
+def _private(key: Path, chain: Path, leaf: x509.Certificate, passphrase: bytes | None) -> Key:
+    private = read_private_key(settled(key), passphrase)
+    if public_der(leaf.public_key()) != public_der(private.public_key()):  # type: ignore[attr-defined]
         raise InputError(
             f"{key} is not the key of the first certificate in {chain}: expected the leaf's own key"
         )
-    now = dt.datetime.now(dt.UTC)
-    if not leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc:
+    return private  # type: ignore[return-value]
+
+
+def _check(chain: Path, certificates: tuple[x509.Certificate, ...], index: Index | None) -> None:
+    serial = serial_of(certificates[0])
+    if index and (revoked := index.revocation(serial)):
         raise InputError(
-            f"the certificate in {chain} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to "
-            f"{leaf.not_valid_after_utc:%Y-%m-%d}, today is {now:%Y-%m-%d}: make or request a new one"
+            f"the certificate {serial} in {chain} was revoked on {revoked.at[:10]} "
+            f"({revoked.reason}): make a new one with assaymark keys rotate"
         )
-    for issued, issuer in pairwise(certificates):
-        try:
-            issued.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise InputError(
-                f"{chain} is not a chain: {_subject(issued)} was not issued by {_subject(issuer)}; "
-                "expected the leaf first, then its issuers in order"
-            ) from error
-    return Credentials(
-        algorithm=_algorithm(private, leaf, key),
-        chain_pem="".join(map(_pem, certificates)),
-        key_pem=_private_pem(private, None),  # type: ignore[arg-type]
-    )
+    if reasons := refused(certificates):
+        more = f" (and {len(reasons) - 1} more: assaymark keys show {chain})"
+        raise InputError(f"{chain}: {reasons[0]}{more if len(reasons) > 1 else ''}")
+
+
+def _algorithm(leaf: x509.Certificate, chain: Path, index: Index | None) -> str:
+    pair = index.pair(serial_of(leaf)) if index else None
+    algorithm = pair.algorithm if pair else algorithm_of(leaf)
+    if not algorithm:
+        raise InputError(
+            f"{chain} has a key of a kind that C2PA does not allow: expected EC P-256/384/521, "
+            "Ed25519 or RSA of at least 2048 bits"
+        )
+    return algorithm
+
+
+def passphrase_wanted(key: Path | str) -> bool:
+    """Whether a key needs a passphrase or PIN that has to be asked for."""
+    text = str(key)
+    if text.startswith(SCHEME):
+        return not has_pin(text)
+    return not is_function(text) and needs_passphrase(Path(key))
 
 
 def load_anchors(paths: list[Path] | tuple[Path, ...]) -> str:
     """Trust anchors as one PEM text; raises InputError when one is not a certificate."""
-    parts = []
-    for path in paths:
-        try:
-            parts += [
-                _pem(item) for item in x509.load_pem_x509_certificates(_read(path, "trust anchor"))
-            ]
-        except ValueError as error:
-            raise InputError(f"{path} is not a PEM certificate: expected a trust anchor") from error
-    return "".join(parts)
-
-
-def _authority(
-    organization: str,
-    name: str,
-    algorithm: str,
-    days: int,
-    *,
-    issuer: Authority | None = None,
-    leaf: bool = False,
-) -> Authority:
-    key = _new_key(algorithm)
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-            x509.NameAttribute(NameOID.COMMON_NAME, name),
-        ]
-    )
-    signing_key = issuer.key if issuer else key
-    now = dt.datetime.now(dt.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(minutes=10))  # clocks differ
-        .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(
-            x509.BasicConstraints(ca=not leaf, path_length=0 if issuer and not leaf else None),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()),
-            critical=False,
-        )
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=leaf,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=not leaf,
-                crl_sign=not leaf,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-    )
-    if leaf:
-        # emailProtection for verifiers from before C2PA had a purpose of its own
-        purposes = [CLAIM_SIGNING, DOCUMENT_SIGNING, ExtendedKeyUsageOID.EMAIL_PROTECTION]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-    digest = _HASHES[algorithm]
-    if isinstance(signing_key, rsa.RSAPrivateKey):
-        assert digest is not None
-        pss = padding.PSS(mgf=padding.MGF1(digest), salt_length=digest.digest_size)
-        return Authority(certificate=builder.sign(signing_key, digest, rsa_padding=pss), key=key)  # type: ignore[arg-type]
-    return Authority(certificate=builder.sign(signing_key, digest), key=key)  # type: ignore[arg-type]
-
-
-def _new_key(algorithm: str) -> Key:
-    if algorithm in _CURVES:
-        return ec.generate_private_key(_CURVES[algorithm]())
-    if algorithm == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(65537, _RSA_BITS)
-
-
-def _algorithm(private: object, leaf: x509.Certificate, path: Path) -> str:
-    if isinstance(private, ec.EllipticCurvePrivateKey):
-        for algorithm, curve in _CURVES.items():
-            if isinstance(private.curve, curve):
-                return algorithm
-    if isinstance(private, ed25519.Ed25519PrivateKey):
-        return "ed25519"
-    if isinstance(private, rsa.RSAPrivateKey) and private.key_size >= 2048:
-        size = leaf.signature_hash_algorithm.digest_size if leaf.signature_hash_algorithm else 32
-        return {48: "ps384", 64: "ps512"}.get(size, "ps256")
-    raise InputError(
-        f"{path} is a key of a kind that C2PA does not allow: expected EC P-256/384/521, Ed25519 or "
-        "RSA of at least 2048 bits"
-    )
-
-
-def _subject(certificate: x509.Certificate) -> str:
-    return certificate.subject.rfc4514_string() or "a certificate without a name"
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the {what} {path}: {error.strerror or error}") from error
-
-
-def _public(key: object) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode()
-
-
-def _private_pem(key: Key, passphrase: bytes | None) -> str:
-    how = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how).decode()
+    return "".join(pem(*read_certificates(path, "trust anchor")) for path in paths)
