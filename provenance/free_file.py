@@ -172,7 +172,7 @@ def _boxes(data: bytes, pieces: tuple[Piece, ...], hashed: Mapping[str, Any]) ->
     deep = sorted(path for path in paths if path.count("/") > 1)
     unknown = (f"the excluded boxes {', '.join(deep)} are not looked at",) if deep else ()
     ranges: list[FreeRange] = []
-    for kind, start, content, end in _top_level(data):
+    for kind, _, content, end in _top_level(data):
         name = kind.decode("latin-1")
         if kind == b"uuid" and data[content : content + 16] == _C2PA_UUID:
             ranges += _c2pa_box(data, content + 16, end, pieces)
