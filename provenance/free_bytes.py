@@ -26,8 +26,9 @@ _NAMES = {
     "c2vc": ("c2pa.credentials",),
     "c2db": ("c2pa.databoxes",),
 }
-# Entries of the unprotected header that are signed by somebody themselves, or must be zero.
-_SELF_PROVING = ("sigTst", "sigTst2", "rVals")
+# Entries of the unprotected header that are signed themselves, or must be zero. Certificates stood
+# there before C2PA 2.
+_SELF_PROVING = ("sigTst", "sigTst2", "rVals", "x5chain", "33")
 _PADDING = ("pad", "pad2")
 _PAYLOAD = ""
 _TOGGLES = 0b11  # requestable, with a label
