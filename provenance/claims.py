@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class Ingredient:
             )
             raise InputError(f'unknown relationship "{self.relationship}"{hint}')
         check_text("the title of an ingredient", self.title or "")
+        _check_path(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +123,12 @@ class Claims:
     source: SourceType | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            if item.init and (value := getattr(self, item.name)) is not None:
+                check_field(item.name, value)
         found = None if self.source_type is None else source_type(self.source_type)
         object.__setattr__(self, "source", found)  # looked up once, where it is checked
-        for what, text in self.texts():
-            check_text(what, text)
-        _check_words(self)
-        _check_sizes(self)
         _check_sense(self)
-        for label, value in (self.assertions or {}).items():
-            check_assertion(label, value)
         _check_once(self)
 
     def texts(self) -> list[tuple[str, str]]:
@@ -182,17 +180,34 @@ def strange_texts(claims: Claims) -> tuple[str, ...]:
     )
 
 
-def _check_words(claims: Claims) -> None:
-    for action in claims.actions:
+def check_field(name: str, value: Any) -> None:
+    """Raise InputError for a value that one field of Claims cannot have, whatever the others say."""
+    if isinstance(value, str):
+        check_text(name, value)
+    if name in _CHECKS:
+        _CHECKS[name](value)
+
+
+def _check_path(path: Path) -> None:
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} is no file name: it holds a NUL character")
+
+
+def _check_actions(actions: Sequence[str]) -> None:
+    for action in actions:
         if full_action(action) not in ACTIONS:
             raise InputError(f'unknown action "{action}"{nearest(full_action(action), ACTIONS)}')
-    if claims.oversight is not None and claims.oversight not in OVERSIGHT:
-        raise InputError(
-            f'unknown human oversight "{claims.oversight}"{nearest(claims.oversight, OVERSIGHT)}'
-        )
-    for use, word in (claims.training or {}).items():
+
+
+def _check_oversight(word: str) -> None:
+    if word not in OVERSIGHT:
+        raise InputError(f'unknown human oversight "{word}"{nearest(word, OVERSIGHT)}')
+
+
+def _check_training(training: Mapping[str, str]) -> None:
+    for use, word in training.items():
         _check_use(full_use(use), word)
-    if len(claims.uses) != len(claims.training or {}):
+    if len(set(map(full_use, training))) != len(training):
         raise InputError("one use is named twice under training, with its prefix and without")
 
 
@@ -203,21 +218,40 @@ def _check_use(use: str, word: str) -> None:
         raise InputError(f'"{word}" is no permission for {use}{nearest(word, PERMISSIONS)}')
 
 
-def _check_sizes(claims: Claims) -> None:
-    digest = claims.prompt_sha256
-    if digest is not None and not _SHA256.fullmatch(digest):
+def _check_digest(digest: str) -> None:
+    if not _SHA256.fullmatch(digest):
         raise InputError(
             f'"{digest[:80]}" is no SHA-256 digest: expected 64 hexadecimal digits '
             "(sha256sum prompt.txt)"
         )
-    if not 0 <= claims.thumbnail <= MAX_THUMBNAIL:
-        raise InputError(
-            f"thumbnail of {claims.thumbnail} pixels: expected 0 (none) to {MAX_THUMBNAIL}"
-        )
-    if len(claims.ingredients) > MAX_INGREDIENTS:
-        raise InputError(
-            f"{len(claims.ingredients)} ingredients, expected at most {MAX_INGREDIENTS}"
-        )
+
+
+def _check_thumbnail(pixels: int) -> None:
+    if not 0 <= pixels <= MAX_THUMBNAIL:
+        raise InputError(f"thumbnail of {pixels} pixels: expected 0 (none) to {MAX_THUMBNAIL}")
+
+
+def _check_ingredients(found: Sequence[Ingredient]) -> None:
+    if len(found) > MAX_INGREDIENTS:
+        raise InputError(f"{len(found)} ingredients, expected at most {MAX_INGREDIENTS}")
+
+
+def _check_assertions(assertions: Mapping[str, Any]) -> None:
+    for label, value in assertions.items():
+        check_assertion(label, value)
+
+
+_CHECKS: Mapping[str, Callable[[Any], object]] = {
+    "source_type": source_type,
+    "actions": _check_actions,
+    "parent": _check_path,
+    "oversight": _check_oversight,
+    "training": _check_training,
+    "prompt_sha256": _check_digest,
+    "thumbnail": _check_thumbnail,
+    "ingredients": _check_ingredients,
+    "assertions": _check_assertions,
+}
 
 
 def _check_sense(claims: Claims) -> None:
