@@ -99,8 +99,9 @@ def claims_for(
             said |= table
     fill = _filler(file, today or dt.datetime.now(dt.UTC).date())
     try:
+        row = _row(template, relative)
         filled = {key: _filled(key, value, fill, template.folder) for key, value in said.items()}
-        return Claims(**filled | _row(template, relative))
+        return Claims(**filled | row)
     except InputError as error:
         raise InputError(f"{template.name}, for {relative}: {error}") from error
 
@@ -215,9 +216,8 @@ def _check_value(key: str, value: Any) -> None:
     if key == "ingredients":
         for item in value:
             _check_ingredient(item)
-    elif key != "parent":
-        # a placeholder stands for text, and no vocabulary has words with braces
-        check_field(key, value)
+    else:  # a placeholder stands for text, and no vocabulary has words with braces
+        check_field(key, Path(value) if key == "parent" else value)
 
 
 def _check_hole(hole: re.Match[str]) -> None:
