@@ -15,10 +15,10 @@ import c2pa
 
 from assaymark.provenance.assertion_labels import is_metadata
 from assaymark.provenance.c2pa_context import shared_context
+from assaymark.provenance.claim_thumbnail import thumbnail
 from assaymark.provenance.claims import Claims, full_action
 from assaymark.provenance.formats import Format
 from assaymark.provenance.ingredients import Part, add_parts, other_work, own_past, prompt_part
-from assaymark.provenance.thumbnail import thumbnail
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import unicode
 

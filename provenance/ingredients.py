@@ -14,7 +14,7 @@ from typing import Any
 
 import c2pa
 
-from assaymark.provenance.c2pa_context import shared_context
+from assaymark.provenance.c2pa_context import reason, shared_context
 from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.routes import READS
 from assaymark.provenance.verify import State, examine
@@ -100,13 +100,25 @@ def digest_uri(digest: bytes) -> str:
 
 
 def add_parts(builder: c2pa.Builder, parts: tuple[Part, ...]) -> None:
-    """Hand over what stands in files; all other parts are in the definition already."""
+    """Hand over what stands in files; all other parts are in the definition already.
+
+    Raises InputError for a file that the library cannot take up.
+    """
     for part in parts:
         if part.stream is not None:
-            with part.stream.open("rb") as stream:
-                builder.add_ingredient(part.entry, part.entry["format"], stream)
+            _add_file(builder, part.entry, part.stream)
         elif part.store is not None:
             builder.add_resource(_resource(part.label), io.BytesIO(part.store))
+
+
+def _add_file(builder: c2pa.Builder, entry: dict[str, Any], path: Path) -> None:
+    try:
+        with path.open("rb") as stream:
+            builder.add_ingredient(entry, entry["format"], stream)
+    except c2pa.C2paError as error:
+        raise InputError(f"{path} cannot be an ingredient: {reason(error)}") from error
+    except OSError as error:
+        raise InputError(f"cannot read ingredient {path}: {error.strerror or error}") from error
 
 
 def _entry(

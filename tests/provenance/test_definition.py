@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from assaymark.provenance.c2pa_context import context, shared_context
+from assaymark.provenance.claim_thumbnail import LIMIT, thumbnail
 from assaymark.provenance.claims import OPT_OUT, Claims, Ingredient
 from assaymark.provenance.definition import Standing, new_builder, standing
 from assaymark.provenance.formats import SIDECAR, Format, Route
@@ -25,7 +26,6 @@ from assaymark.provenance.job import Reading
 from assaymark.provenance.keys import Chain, new_chain
 from assaymark.provenance.routes import READS
 from assaymark.provenance.source_types import SOURCE_TYPES
-from assaymark.provenance.thumbnail import LIMIT, thumbnail
 from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import examine
 from assaymark.reports.errors import InputError
@@ -362,13 +362,13 @@ def test_an_update_manifest_has_no_hash_of_the_work(
 def test_ingredients_are_placed_or_taken_as_input(
     photo: Path, signed_photo: Path, signer: c2pa.Signer, maker: Chain, tmp_path: Path
 ) -> None:
-    notes = tmp_path / "notes.txt"
-    notes.write_text("a fox")
+    sketch = tmp_path / "sketch.gif"
+    Image.fromarray(PIXELS).save(sketch)
     claims = Claims(
         source_type="generated",
         ingredients=(
             Ingredient(path=signed_photo, title="the original"),
-            Ingredient(path=notes, relationship="inputTo"),
+            Ingredient(path=sketch, relationship="inputTo"),
         ),
     )
     data = signed(photo, claims, signer)
@@ -376,14 +376,14 @@ def test_ingredients_are_placed_or_taken_as_input(
     assert report["state"] == by_encypher(data, maker)["state"] == "Trusted"
     created, placed = assertion(report, "c2pa.actions.v2")["actions"]
     by_title = {item["title"]: item for item in report["ingredients"]}
-    component, given = by_title["the original"], by_title["notes.txt"]
+    component, given = by_title["the original"], by_title["sketch.gif"]
     for action, item in ((placed, component), (created, given)):
         (reference,) = action["parameters"]["ingredients"]
         assert reference["url"].endswith(f"/{item['label']}")
     assert component["relationship"] == "componentOf"
     assert component["active_manifest"] in report["manifests"]
     assert given["relationship"] == "inputTo"
-    assert given["instance_id"] == openssl_digest(b"a fox")
+    assert given["instance_id"] == openssl_digest(sketch.read_bytes())
     assert report["boxes"][given["label"]].get("validationResults") is None
 
 
