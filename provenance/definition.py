@@ -242,9 +242,9 @@ def _assertion(label: str, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata(claims: Claims) -> dict[str, Any]:
-    """CAWG metadata 1.1: XMP properties as JSON-LD (ISO 16684-3: an ordered array is a @list)."""
+    """CAWG metadata 1.1: XMP properties as JSON-LD, in the plain arrays that readers expect."""
     properties: dict[str, Any] = {
-        "dc:creator": claims.author and {"@list": [claims.author]},
+        "dc:creator": claims.author and [claims.author],
         "dc:publisher": claims.organization and [claims.organization],
         "dc:rights": claims.copyright,
         "dc:description": claims.description,

@@ -39,7 +39,10 @@ def identity_signer(
 ) -> c2pa.Signer:
     """One signer that signs the claim and, as the named actor, an identity assertion in it.
 
-    Both signers are taken over and must not be used again; the caller closes the one returned.
+    Both signers are taken over and must not be used again; the caller closes the one returned. The
+    claim's time stamp covers both: an actor's signer with a time-stamping authority of its own is
+    never asked for one, and only wastes 10 KB a file. Files are signed by the library's own way or
+    by placeholder and sign_embeddable; the data-hashed functions refuse an identity.
     roles: of ROLES, the prefix may be left out. referenced: labels of assertions that the actor
     answers for (`said_by_actor`), beside the hard binding, which always is. A label that the
     manifest does not hold is left out by the library. Raises InputError for an unknown role or
