@@ -9,6 +9,7 @@ import base64
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,14 @@ def _kind(path: Path) -> Format | None:
 
 def _sha256(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
+        now = path.stat()
+        return _digest(path, now.st_ino, now.st_size, now.st_mtime_ns)
     except OSError as error:
         raise InputError(f"cannot read ingredient {path}: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, *state: int) -> bytes:
+    """One model may be the input of a thousand works; it is read again when its state changes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

@@ -385,6 +385,11 @@ def test_ingredients_are_placed_or_taken_as_input(
     assert given["relationship"] == "inputTo"
     assert given["instance_id"] == openssl_digest(sketch.read_bytes())
     assert report["boxes"][given["label"]].get("validationResults") is None
+    Image.fromarray(PIXELS[::-1]).save(sketch)  # a changed file is read again
+    report = by_c2pa(signed(photo, claims, signer), maker)
+    assert openssl_digest(sketch.read_bytes()) in {
+        i.get("instance_id") for i in report["ingredients"]
+    }
 
 
 def test_broken_ingredients_are_refused_or_recorded(
