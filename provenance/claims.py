@@ -89,7 +89,8 @@ class Claims:
     prompt_sha256: hexadecimal digest of the UTF-8 prompt, so that the prompt itself stays private;
     prompt: the prompt itself, shown to everybody; prompt_writer: who wrote it.
     training: uses that are allowed or not ({"ai_training": "notAllowed"}, see USES, PERMISSIONS);
-    training_terms: what "constrained" means. parent: the work as it was before the edit.
+    training_terms: what "constrained" means; old_readers: say it a second time as C2PA 1.4 did, for
+    readers from before CAWG, at 0.3 KB. parent: the work as it was before the edit.
     update: only what is said changes, not the work (C2PA update manifest).
     assertions: further ones by label, as JSON objects.
     thumbnail: longest edge in pixels of a small picture in the manifest, 0 (none) to 1024.
@@ -115,6 +116,7 @@ class Claims:
     prompt_writer: str | None = None
     training: Mapping[str, str] | None = None
     training_terms: str | None = None
+    old_readers: bool = False
     parent: Path | None = None
     ingredients: tuple[Ingredient, ...] = ()
     update: bool = False
@@ -276,6 +278,8 @@ def _check_sense(claims: Claims) -> None:
         )
     if claims.training_terms and "constrained" not in claims.uses.values():
         raise InputError('training_terms explain a use that is "constrained": name one')
+    if claims.old_readers and not set(claims.uses) & set(USES):
+        raise InputError("old_readers repeats what is said under training: name a use there")
     of_versions = ("source_type", "actions", "parent", "ingredients", "thumbnail")
     said = next((name for name in of_versions if getattr(claims, name)), None)
     if claims.update and said:

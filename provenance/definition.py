@@ -16,13 +16,14 @@ import c2pa
 from assaymark.provenance.assertion_labels import is_metadata
 from assaymark.provenance.c2pa_context import shared_context
 from assaymark.provenance.claim_thumbnail import thumbnail
-from assaymark.provenance.claims import Claims, full_action
-from assaymark.provenance.formats import Format
+from assaymark.provenance.claims import USES, Claims, full_action
+from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.ingredients import Part, add_parts, other_work, own_past, prompt_part
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import unicode
 
 _THUMBNAIL = "thumbnail.jpg"
+_UPDATABLE = (Route.JPEG, Route.PNG, Route.BMFF)
 _NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
@@ -129,6 +130,8 @@ def new_builder(
     for what the library refuses.
     """
     stands = standing(claims, source, history=history)
+    if stands is Standing.UPDATE:
+        _check_updatable(source, kind)
     parts = _parts(claims, stands, source, kind, history=history, broken=broken_ingredients)
     picture = thumbnail(source, claims.thumbnail) if claims.thumbnail else None
     made = definition(
@@ -152,6 +155,16 @@ def new_builder(
         builder.close()
         raise
     return builder
+
+
+def _check_updatable(source: Path, kind: Format) -> None:
+    # In WebP, TIFF and WAV the library's own reader finds the hash of the work broken after an
+    # update, in SVG another engine does; only what two engines accept is written.
+    if kind.route not in _UPDATABLE and kind.name != "GIF":
+        raise InputError(
+            f"{source} cannot be updated: an update of {kind.name} does not verify; sign it without "
+            "update, its history is kept all the same"
+        )
 
 
 def _parts(
@@ -229,6 +242,7 @@ def assertions(
     made = {
         "cawg.metadata": metadata(claims),
         "cawg.training-mining": training(claims),
+        "c2pa.training-mining": _old_training(claims),
         "c2pa.ai-disclosure": ai_disclosure(claims),
         **(claims.assertions or {}),
     }
@@ -260,13 +274,21 @@ def metadata(claims: Claims) -> dict[str, Any]:
 
 
 def training(claims: Claims) -> dict[str, Any]:
-    """CAWG training and data mining 1.1. The c2pa.training-mining of C2PA 1 was taken out in 2.0."""
+    """CAWG training and data mining 1.1."""
     entries = {}
     for use, word in claims.uses.items():
         entries[use] = {"use": word}
         if word == "constrained" and claims.training_terms:
             entries[use]["constraint_info"] = claims.training_terms
     return {"entries": entries} if entries else {}
+
+
+def _old_training(claims: Claims) -> dict[str, Any]:
+    """C2PA 1.4, section 19.23: the same entries under other names; C2PA 2.0 took them out."""
+    if not claims.old_readers:
+        return {}
+    known = {use: entry for use, entry in training(claims)["entries"].items() if use in USES}
+    return {"entries": {use.replace("cawg.", "c2pa."): entry for use, entry in known.items()}}
 
 
 def ai_disclosure(claims: Claims) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _KIND_OF: Mapping[str, tuple[type, str]] = {
     "training": (dict, 'a table of uses ({ai_training = "notAllowed"})'),
     "ingredients": (list, "a list of files"),
     "update": (bool, "true or false"),
+    "old_readers": (bool, "true or false"),
     "assertions": (dict, "a table of assertions by label"),
     "thumbnail": (int, "a number of pixels"),
 }

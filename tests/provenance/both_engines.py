@@ -11,7 +11,7 @@ import encypher_c2pa
 from assaymark.provenance.c2pa_context import shared_context
 from assaymark.provenance.claims import Claims
 from assaymark.provenance.definition import new_builder
-from assaymark.provenance.formats import FORMATS
+from assaymark.provenance.formats import FORMATS, Format
 from assaymark.provenance.keys import Chain, Credentials
 from assaymark.provenance.trust import Trust
 
@@ -30,21 +30,23 @@ def open_signer(credentials: Credentials) -> c2pa.Signer:
 
 
 def signed(source: Path, claims: Claims, signer: c2pa.Signer, **options: Any) -> bytes:
-    """The signed copy of a JPEG."""
+    """The signed copy of a file; a JPEG where no other kind is given."""
     target = io.BytesIO()
-    history = options.pop("history", False)
+    kind, history = options.pop("kind", JPEG), options.pop("history", False)
     with (
-        new_builder(claims, source, JPEG, history=history, **options) as builder,
+        new_builder(claims, source, kind, history=history, **options) as builder,
         source.open("rb") as stream,
     ):
-        builder.sign(signer, JPEG.media_type, stream, target)
+        builder.sign(signer, kind.media_type, stream, target)
     return target.getvalue()
 
 
-def by_c2pa(data: bytes, chain: Chain, identities: str = "") -> dict[str, Any]:
+def by_c2pa(
+    data: bytes, chain: Chain, identities: str = "", *, kind: Format = JPEG
+) -> dict[str, Any]:
     """The library's report; `boxes` has the assertions as they are stored."""
     trust = Trust(signers=chain.trust_anchor_pem, identities=identities)
-    with c2pa.Reader(JPEG.media_type, io.BytesIO(data), context=shared_context(trust)) as reader:
+    with c2pa.Reader(kind.media_type, io.BytesIO(data), context=shared_context(trust)) as reader:
         found: dict[str, Any] = json.loads(reader.json())
         detailed = json.loads(reader.detailed_json())
     label = found["active_manifest"]
@@ -58,11 +60,13 @@ def by_c2pa(data: bytes, chain: Chain, identities: str = "") -> dict[str, Any]:
     }
 
 
-def by_encypher(data: bytes, chain: Chain, identities: str | None = None) -> dict[str, Any]:
+def by_encypher(
+    data: bytes, chain: Chain, identities: str | None = None, *, kind: Format = JPEG
+) -> dict[str, Any]:
     """The second engine's report, without its trust lists, network and telemetry."""
     found = encypher_c2pa.verify(
         data,
-        JPEG.media_type,
+        kind.media_type,
         trust_pem=chain.trust_anchor_pem,
         cawg_trust_pem=identities,
         no_default_trust=True,

@@ -99,6 +99,7 @@ def test_other_words_are_refused_with_the_nearest(text: str, advice: str) -> Non
         ({"training": {"ai_training": "no"}}, "no permission"),
         ({"training": {"ai_training": "allowed", "cawg.ai_training": "notAllowed"}}, "twice"),
         ({"training_terms": "ask us"}, "constrained"),
+        ({"old_readers": True}, "repeats what is said"),
         ({"prompt_sha256": "12"}, "64 hexadecimal"),
         ({"prompt_sha256": "ab" * 32}, "generative AI"),
         ({"model": "m", "source_type": "captured"}, "generative AI"),

@@ -20,7 +20,7 @@ from assaymark.provenance.c2pa_context import context, shared_context
 from assaymark.provenance.claim_thumbnail import LIMIT, thumbnail
 from assaymark.provenance.claims import OPT_OUT, Claims, Ingredient
 from assaymark.provenance.definition import Standing, new_builder, standing
-from assaymark.provenance.formats import SIDECAR, Format, Route
+from assaymark.provenance.formats import FORMATS, SIDECAR, Format, Route
 from assaymark.provenance.ingredients import own_past
 from assaymark.provenance.job import Reading
 from assaymark.provenance.keys import Chain, new_chain
@@ -153,6 +153,9 @@ SAID: dict[str, Claims] = {
         training={"data_mining": "constrained", "com.example.sale": "allowed"},
         training_terms="https://example.com/licence",
     ),
+    "old readers": Claims(
+        training={"data_mining": "notAllowed", "com.example.x": "allowed"}, old_readers=True
+    ),
     "model": Claims(source_type="generated", model="pkg:x/y@1", oversight="prompt_guided"),
     "prompt digest": Claims(source_type="generated", prompt_sha256="ab" * 32),
     "prompt": Claims(source_type="generated", prompt="a red fox", prompt_writer="Jane Example"),
@@ -181,6 +184,9 @@ EXPECTED: dict[str, list[tuple[str, tuple[str | int, ...], Any]]] = {
         "cawg.data_mining": {"use": "constrained",
                              "constraint_info": "https://example.com/licence"},
         "com.example.sale": {"use": "allowed"}})],
+    "old readers": [("cawg.training-mining", ("entries",), {
+        "cawg.data_mining": {"use": "notAllowed"}, "com.example.x": {"use": "allowed"}}),
+        ("c2pa.training-mining", ("entries",), {"c2pa.data_mining": {"use": "notAllowed"}})],
     "model": [("c2pa.ai-disclosure", (), {
         "modelType": "c2pa.types.model", "modelIdentifier": "pkg:x/y@1",
         "contentProfile": {"humanOversightLevel": "prompt_guided"}})],
@@ -238,8 +244,9 @@ def test_a_prompt_is_known_by_its_digest(photo: Path, signer: c2pa.Signer, maker
     }
 
 
+@pytest.mark.parametrize("old_readers", [False, True])
 def test_growth_of_a_disclosed_file_is_below_4_kb(
-    photo: Path, signer: c2pa.Signer, maker: Chain
+    old_readers: bool, photo: Path, signer: c2pa.Signer, maker: Chain
 ) -> None:
     claims = Claims(
         source_type="generated",
@@ -248,6 +255,7 @@ def test_growth_of_a_disclosed_file_is_below_4_kb(
         author="Jane Example",
         organization="Example Press",
         training=OPT_OUT,
+        old_readers=old_readers,
     )
     data = signed(photo, claims, signer)
     assert by_encypher(data, maker)["state"] == "Trusted"
@@ -357,6 +365,27 @@ def test_an_update_manifest_has_no_hash_of_the_work(
         signed(
             signed_photo, Claims(update=True, author="J"), signer, history=True, watermarked=True
         )
+
+
+KINDS = {kind.name: kind for kind in FORMATS}
+
+
+@pytest.mark.parametrize("name", ["PNG", "GIF", "WebP", "TIFF"])
+def test_only_what_two_engines_accept_is_updated(
+    name: str, tmp_path: Path, signer: c2pa.Signer, maker: Chain
+) -> None:
+    """The library also updates WebP and TIFF, and then does not accept its own work."""
+    kind, path = KINDS[name], tmp_path / "work"
+    Image.fromarray(PIXELS).save(path, name)
+    path.write_bytes(signed(path, GENERATED, signer, kind=kind))
+    update = Claims(update=True, author="Jane")
+    if name in ("WebP", "TIFF"):
+        with pytest.raises(InputError, match=f"an update of {name} does not verify"):
+            signed(path, update, signer, kind=kind, history=True)
+        return
+    data = signed(path, update, signer, kind=kind, history=True)
+    first, second = by_c2pa(data, maker, kind=kind), by_encypher(data, maker, kind=kind)
+    assert first["state"] == second["state"] == "Trusted"
 
 
 def test_ingredients_are_placed_or_taken_as_input(
