@@ -18,16 +18,15 @@ _VALUES_LIMIT = 10_000
 TEXT_LIMIT = 65_536  # characters of one text; the whole manifest is read into memory by everybody
 
 # Labels of C2PA 2.4, chapter 18, that say something about the work which only the user knows.
-# All others under c2pa. are made by the engine, or have a field of their own in Claims.
+# All others under c2pa. and cawg. are made by the engine, or have a field of their own in Claims;
+# c2pa.metadata may hold only what annex B lists, and cawg.metadata may hold the same and more.
 FREE_LABELS = (
     "c2pa.asset-ref",
     "c2pa.asset-type.v2",
     "c2pa.depthmap.GDepth",
     "c2pa.environmental-sustainability",
     "c2pa.external-reference",
-    "c2pa.metadata",
     "cawg.metadata",
-    "cawg.training-mining",
     "font.info",
 )
 _RESERVED = ("c2pa.", "cawg.")

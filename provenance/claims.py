@@ -1,6 +1,7 @@
 """What a manifest says about a work: how it was made, by whom, from what, and what is allowed."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,7 +17,8 @@ from assaymark.provenance.source_types import SourceType, source_type
 from assaymark.reports.errors import InputError, nearest
 
 RELATIONSHIPS = ("componentOf", "inputTo")  # C2PA 2.4, table 10; a parent has a field of its own
-# Actions on an earlier work (C2PA 2.4, table 8); the engine adds created, opened and placed itself.
+# Actions on an earlier work (C2PA 2.4, table 8) that need no parameters, as c2pa.translated does; the
+# engine adds created, opened and placed itself.
 ACTIONS = (
     "c2pa.addedText",
     "c2pa.adjustedColor",
@@ -39,7 +41,6 @@ ACTIONS = (
     "c2pa.resized",
     "c2pa.resized.proportional",
     "c2pa.transcoded",
-    "c2pa.translated",
     "c2pa.trimmed",
     "c2pa.unknown",
     "c2pa.watermarked.unbound",
@@ -51,6 +52,7 @@ PERMISSIONS = ("allowed", "constrained", "notAllowed")
 OPT_OUT: Mapping[str, str] = {use: "notAllowed" for use in USES if use != "cawg.ai_inference"}
 OVERSIGHT = ("fully_autonomous", "human_validated", "prompt_guided")  # C2PA 2.4, section 18.28
 MAX_INGREDIENTS = 100
+MAX_ASSERTIONS = 1 << 20  # bytes of JSON
 MAX_THUMBNAIL = 1024  # pixels
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -146,7 +148,7 @@ class Claims:
     @property
     def prompt_digest(self) -> bytes | None:
         """SHA-256 of the prompt where it is known."""
-        if self.prompt is not None:
+        if self.prompt:
             return hashlib.sha256(self.prompt.encode()).digest()
         return None if self.prompt_sha256 is None else bytes.fromhex(self.prompt_sha256)
 
@@ -241,6 +243,11 @@ def _check_ingredients(found: Sequence[Ingredient]) -> None:
 def _check_assertions(assertions: Mapping[str, Any]) -> None:
     for label, value in assertions.items():
         check_assertion(label, value)
+    if (size := len(json.dumps(assertions, default=dict))) > MAX_ASSERTIONS:
+        raise InputError(
+            f"the assertions have {size} bytes as JSON, expected at most {MAX_ASSERTIONS}: every "
+            "copy of the work carries them"
+        )
 
 
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
@@ -290,18 +297,13 @@ def _check_sense(claims: Claims) -> None:
 
 
 def _check_once(claims: Claims) -> None:
-    labels = claims.assertions or {}
-    taken = {
-        "cawg.metadata": ("author", "organization", "copyright", "usage_terms", "description",
-                          "prompt", "prompt_writer"),
-        "cawg.training-mining": ("training",),
-    }  # fmt: skip
-    for label, names in taken.items():
-        both = next((name for name in names if getattr(claims, name)), None)
-        if label in labels and both:
-            raise InputError(
-                f'"{label}" is written from {both} already: say it there, or in the assertion'
-            )
+    names = ("author", "organization", "copyright", "usage_terms", "description", "prompt",
+             "prompt_writer")  # fmt: skip
+    both = next((name for name in names if getattr(claims, name)), None)
+    if both and "cawg.metadata" in (claims.assertions or {}):
+        raise InputError(
+            f'"cawg.metadata" is written from {both} already: say it there, or in the assertion'
+        )
 
 
 NOTHING = Claims()

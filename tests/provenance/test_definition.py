@@ -18,7 +18,7 @@ from PIL import Image
 
 from assaymark.provenance.c2pa_context import context, shared_context
 from assaymark.provenance.claim_thumbnail import LIMIT, thumbnail
-from assaymark.provenance.claims import OPT_OUT, Claims, Ingredient
+from assaymark.provenance.claims import ACTIONS, OPT_OUT, Claims, Ingredient
 from assaymark.provenance.definition import Standing, new_builder, standing
 from assaymark.provenance.formats import FORMATS, SIDECAR, Format, Route
 from assaymark.provenance.ingredients import own_past
@@ -329,6 +329,18 @@ def test_an_edit_with_ai_keeps_the_signed_original(
     assert parent["title"] == "signed.jpg"
     assert "claimSignature.validated" in codes(parent["validation_results"], "success")
     assert fits(SHAPES["c2pa.ingredient.v3"], report["boxes"]["c2pa.ingredient.v3"])
+
+
+def test_every_action_is_accepted_by_both_engines(
+    photo: Path, signed_photo: Path, signer: c2pa.Signer, maker: Chain
+) -> None:
+    claims = Claims(source_type="humanEdits", actions=ACTIONS, parent=signed_photo)
+    data = signed(photo, claims, signer)
+    for report in (by_c2pa(data, maker), by_encypher(data, maker)):
+        assert report["state"] == "Trusted"
+        assert codes(report["results"], "failure") == []
+        done = [item["action"] for item in assertion(report, "c2pa.actions.v2")["actions"]]
+        assert done == ["c2pa.opened", "c2pa.edited", *ACTIONS]
 
 
 def test_signing_again_keeps_every_signature(
