@@ -13,6 +13,7 @@ from asn1crypto import x509 as asn1
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from assaymark.provenance.certificates import CLAIM_SIGNING, CURVES, DOCUMENT_SIGNING
@@ -364,8 +365,6 @@ def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None
 
 
 def _asn1(certificate: x509.Certificate) -> asn1.Certificate:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return asn1.Certificate.load(certificate.public_bytes(Encoding.DER))
 
 

@@ -201,6 +201,22 @@ def check_days(days: int) -> None:
         raise InputError(f"a certificate is valid for 1 to {MAX_DAYS} days, got {days}")
 
 
+def algorithm_of(leaf: x509.Certificate) -> str | None:
+    """C2PA's name of the algorithm that a certificate's key signs with; None for one it lacks.
+
+    RSA keys fit three: the hash of the certificate's own signature decides.
+    """
+    key = leaf.public_key()
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return next((name for name, curve in CURVES.items() if isinstance(key.curve, curve)), None)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
+        digest = leaf.signature_hash_algorithm
+        return {48: "ps384", 64: "ps512"}.get(digest.digest_size if digest else 32, "ps256")
+    return None
+
+
 def pem(*certificates: x509.Certificate) -> str:
     """Certificates as PEM, one after the other."""
     return "".join(item.public_bytes(Encoding.PEM).decode() for item in certificates)

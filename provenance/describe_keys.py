@@ -7,7 +7,6 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from assaymark.provenance.certificate_profile import (
@@ -16,7 +15,7 @@ from assaymark.provenance.certificate_profile import (
     subject_of,
     warnings_about,
 )
-from assaymark.provenance.certificates import CURVES, serial_of
+from assaymark.provenance.certificates import algorithm_of, serial_of
 from assaymark.provenance.key_files import read_certificates
 from assaymark.provenance.key_folder import (
     Index,
@@ -107,22 +106,6 @@ def _status(leaf: x509.Certificate, serial: str, index: Index | None, at: dt.dat
     if index is None or index.pair(serial) is None:
         return "unmanaged"
     return "current" if index.current == serial else "rotated"
-
-
-def algorithm_of(leaf: x509.Certificate) -> str | None:
-    """C2PA's name of the algorithm that a certificate's key signs with; None for one it lacks.
-
-    RSA keys fit three: the hash of the certificate's own signature decides.
-    """
-    key = leaf.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return next((name for name, curve in CURVES.items() if isinstance(key.curve, curve)), None)
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return "ed25519"
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
-        digest = leaf.signature_hash_algorithm
-        return {48: "ps384", 64: "ps512"}.get(digest.digest_size if digest else 32, "ps256")
-    return None
 
 
 def ocsp_url(certificate: x509.Certificate) -> str | None:

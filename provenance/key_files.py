@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from assaymark.provenance.certificates import public_der
 from assaymark.reports.errors import InputError
 
 _LIMIT = 1 << 20  # no chain or key is longer
@@ -202,8 +203,6 @@ def order_chain(certificates: tuple[x509.Certificate, ...], leaf: bytes) -> list
 
     Empty when none has that key. leaf: SubjectPublicKeyInfo in DER.
     """
-    from assaymark.provenance.certificates import public_der
-
     first = next((item for item in certificates if public_der(item.public_key()) == leaf), None)
     if first is None:
         return []

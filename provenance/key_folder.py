@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from assaymark.provenance.certificates import serial_of
+from assaymark.provenance.certificate_profile import issued_by
+from assaymark.provenance.certificates import algorithm_of, serial_of
 from assaymark.provenance.key_files import read_certificates, read_limited, write_new
 from assaymark.reports.errors import InputError
 
@@ -171,9 +172,6 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _first_index(folder: Path) -> Index:
-    from assaymark.provenance.certificate_profile import issued_by
-    from assaymark.provenance.describe_keys import algorithm_of
-
     leaf = read_certificates(folder / "chain.pem")[0]
     own = folder / "intermediate.pem"
     pair = Pair(

@@ -16,6 +16,7 @@ from assaymark.provenance.certificates import (
     ROLES,
     Authority,
     Key,
+    algorithm_of,
     check_algorithm,
     check_days,
     issue,
@@ -26,11 +27,12 @@ from assaymark.provenance.certificates import (
     serial_of,
     subject_name,
 )
-from assaymark.provenance.describe_keys import Description, algorithm_of, describe, ocsp_url
+from assaymark.provenance.describe_keys import Description, describe, ocsp_url
 from assaymark.provenance.key_files import (
     order_chain,
     parse_certificates,
     read_certificates,
+    read_limited,
     read_private_key,
 )
 from assaymark.provenance.key_folder import (
@@ -212,13 +214,15 @@ def new_request(
     with locked(folder, exclusive=True):
         index = open_folder(folder)
         request, waiting = folder / REQUEST, folder / REQUEST_KEY
-        if request.exists() and waiting.exists() and not again:
-            read_private_key(waiting, passphrase)  # one that no longer opens is no use
+        leaf = read_certificates(folder / "chain.pem")[0]
+        pending = None if again else _pending(folder)
+        # one that was answered may lie there still, if installing it was interrupted
+        if pending and not _same_key(pending, leaf):
+            read_private_key(waiting, passphrase)  # raises for another passphrase
             return request.read_text(encoding="utf-8")
         kind = algorithm or _current(index).algorithm
         check_algorithm(kind)
-        subject = read_certificates(folder / "chain.pem")[0].subject
-        key = new_key(kind)
+        key, subject = new_key(kind), leaf.subject
         named = subject_name(
             organization or _attribute(subject, NameOID.ORGANIZATION_NAME),
             name or _attribute(subject, NameOID.COMMON_NAME),
@@ -242,9 +246,9 @@ def install(folder: Path, chain_pem: str | bytes) -> Description:
     """
     with locked(folder, exclusive=True):
         index = open_folder(folder)
-        if not (folder / REQUEST).exists() or not (folder / REQUEST_KEY).exists():
+        request = _pending(folder)
+        if request is None:
             raise InputError(f"no request waits in {folder}: make one with assaymark keys request")
-        request = x509.load_pem_x509_csr((folder / REQUEST).read_bytes())
         chain = _answer(chain_pem, request)
         if reasons := refused(chain):
             raise InputError(f"the CA's answer cannot sign claims: {'; '.join(reasons)}")
@@ -261,6 +265,21 @@ def install(folder: Path, chain_pem: str | bytes) -> Description:
         for used in (REQUEST, REQUEST_KEY):
             (folder / used).unlink()
     return describe(folder)
+
+
+def _pending(folder: Path) -> x509.CertificateSigningRequest | None:
+    if not (folder / REQUEST).exists() or not (folder / REQUEST_KEY).exists():
+        return None
+    try:
+        return x509.load_pem_x509_csr(read_limited(folder / REQUEST, "request"))
+    except ValueError as error:
+        raise InputError(
+            f"{folder / REQUEST} is no certificate request: make a new one with --again"
+        ) from error
+
+
+def _same_key(request: x509.CertificateSigningRequest, leaf: x509.Certificate) -> bool:
+    return public_der(request.public_key()) == public_der(leaf.public_key())
 
 
 def _answer(

@@ -22,6 +22,7 @@ from assaymark.provenance.certificates import (
     HASHES,
     Authority,
     Key,
+    algorithm_of,
     check_algorithm,
     check_days,
     issue,
@@ -33,7 +34,6 @@ from assaymark.provenance.certificates import (
     shortened,
     subject_name,
 )
-from assaymark.provenance.describe_keys import algorithm_of
 from assaymark.provenance.key_files import (
     needs_passphrase,
     read_certificates,

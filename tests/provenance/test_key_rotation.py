@@ -133,7 +133,7 @@ def authority(folder: Path, tmp_path: Path) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Reply) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
@@ -507,6 +507,20 @@ def test_an_answer_that_cannot_sign_is_not_installed(
         with pytest.raises(InputError, match=reason):
             install(folder, text)
     assert load(folder) == first
+
+
+def test_an_answered_request_is_not_made_again(folder: Path) -> None:
+    ca, request = Line(), new_request(folder, SECRET)
+    left = {path: path.read_bytes() for path in folder.glob("request*")}
+    assert len(left) == 2
+    install(folder, pem(answer(request, ca), ca.issuer))
+    for path, data in left.items():  # as if the process had died before it removed them
+        path.write_bytes(data)
+    assert new_request(folder, SECRET) != request
+    (folder / "request.pem").write_text("broken")
+    with pytest.raises(InputError, match="is no certificate request"):
+        new_request(folder, SECRET)
+    assert "CERTIFICATE REQUEST" in new_request(folder, SECRET, again=True)
 
 
 def test_an_answer_without_a_request(folder: Path) -> None:
