@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
-from assaymark.provenance.certificates import CLAIM_SIGNING, CURVES, DOCUMENT_SIGNING
+from assaymark.provenance.certificates import CLAIM_SIGNING, CURVES, DOCUMENT_SIGNING, named
 from assaymark.provenance.key_files import parse_certificates
 
 PURPOSES = {
@@ -43,6 +43,7 @@ _SIGNATURES = {
     "1.3.101.112",  # Ed25519
 }
 _PSS = "1.2.840.113549.1.1.10"
+_LONGEST = 10  # certificates; those of public CAs have 2 to 4
 _DIGESTS = ("sha256", "sha384", "sha512")
 _ASK = "ask for c2pa-kp-claimSigning (1.3.6.1.4.1.62558.2.1)"
 # those that c2pa-rs and RFC 5280 verifiers handle: another critical one must be refused
@@ -87,10 +88,12 @@ def why_refused(
 def refused(chain: Chain, *, anchors: Chain = (), at: dt.datetime | None = None) -> tuple[str, ...]:
     """`why_refused` for certificates that are read already."""
     at = at or dt.datetime.now(dt.UTC)
+    if len(chain) > _LONGEST:
+        return (f"the chain has {len(chain)} certificates: expected at most {_LONGEST}",)
     if first := _misplaced_leaf(chain):
         return (
-            f"the chain is out of order: it starts with the CA {subject_of(chain[0])}, expected "
-            f"{subject_of(first)} first, then its issuers",
+            f"the chain is out of order: it starts with the CA {named(chain[0].subject)}, expected "
+            f"{named(first.subject)} first, then its issuers",
         )
     return tuple(
         [f"{_called(chain[0], 0)} {text}" for text in _leaf_faults(chain[0], at)]
@@ -193,7 +196,10 @@ def _pss_parameters(certificate: x509.Certificate) -> Iterator[str]:
 def _key(certificate: x509.Certificate) -> Iterator[str]:
     key = certificate.public_key()
     if isinstance(key, ec.EllipticCurvePublicKey):
-        if not isinstance(key.curve, tuple(CURVES.values())):
+        parameters = _asn1(certificate)["tbs_certificate"]["subject_public_key_info"]["algorithm"]
+        if parameters["parameters"].name != "named":
+            yield "spells its curve out: expected the name of P-256, P-384 or P-521"
+        elif not isinstance(key.curve, tuple(CURVES.values())):
             yield f"has a key on the curve {key.curve.name}: expected P-256, P-384 or P-521"
     elif isinstance(key, rsa.RSAPublicKey):
         if key.key_size < 2048:
@@ -323,13 +329,13 @@ def _link_faults(chain: Chain, anchors: Chain) -> Iterator[str]:
             else "its signature is of another key"
         )
         yield (
-            f"{_called(issued, place)} was not issued by {subject_of(issuer)} ({reason}): expected the "
+            f"{_called(issued, place)} was not issued by {named(issuer.subject)} ({reason}): expected the "
             "leaf first, then its issuers in order"
         )
     last = chain[-1]
     if anchors and not any(last == item or issued_by(last, item) for item in anchors):
         yield (
-            f"{_called(last, len(chain) - 1)} was issued by {last.issuer.rfc4514_string()}, which "
+            f"{_called(last, len(chain) - 1)} was issued by {named(last.issuer)}, which "
             "is neither in the chain nor a trust anchor: add the missing intermediate"
         )
 
@@ -338,12 +344,12 @@ def _chain_advice(chain: Chain) -> Iterator[str]:
     last = chain[-1]
     if len(chain) > 1 and last.subject == last.issuer:
         yield (
-            f"the chain includes the root {subject_of(last)}: verifiers bring their own, it only makes "
+            f"the chain includes the root {named(last.subject)}: verifiers bring their own, it only makes "
             "files longer"
         )
     if len(chain) == 1 and last.subject != last.issuer:
         yield (
-            f"the chain holds the signing certificate only: unless {last.issuer.rfc4514_string()} is "
+            f"the chain holds the signing certificate only: unless {named(last.issuer)} is "
             "itself a trust anchor, add the intermediate certificates"
         )
 
@@ -368,10 +374,7 @@ def _asn1(certificate: x509.Certificate) -> asn1.Certificate:
     return asn1.Certificate.load(certificate.public_bytes(Encoding.DER))
 
 
-def subject_of(certificate: x509.Certificate) -> str:
-    """The subject in RFC 4514's form."""
-    return certificate.subject.rfc4514_string() or "a certificate without a name"
-
-
 def _called(certificate: x509.Certificate, place: int) -> str:
-    return f"{'the signing certificate' if place == 0 else 'the issuer'} {subject_of(certificate)}"
+    return (
+        f"{'the signing certificate' if place == 0 else 'the issuer'} {named(certificate.subject)}"
+    )

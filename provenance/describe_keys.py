@@ -12,10 +12,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 from assaymark.provenance.certificate_profile import (
     purposes_of,
     refused,
-    subject_of,
     warnings_about,
 )
-from assaymark.provenance.certificates import algorithm_of, serial_of
+from assaymark.provenance.certificates import algorithm_of, named, serial_of
 from assaymark.provenance.key_files import read_certificates
 from assaymark.provenance.key_folder import (
     Index,
@@ -79,9 +78,9 @@ def _describe(path: Path, at: dt.datetime) -> Description:
     names = leaf.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return Description(
         path=path,
-        subject=subject_of(leaf),
+        subject=named(leaf.subject),
         organization=str(names[0].value) if names else "",
-        issuer=leaf.issuer.rfc4514_string(),
+        issuer=named(leaf.issuer),
         algorithm=pair.algorithm if pair else algorithm_of(leaf) or "not allowed by C2PA",
         serial=serial,
         not_before=leaf.not_valid_before_utc,

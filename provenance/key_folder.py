@@ -13,6 +13,7 @@ files change names: whenever a process is killed, `settled` finds a pair that fi
 import datetime as dt
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from assaymark.reports.errors import InputError
 INDEX = "keys.json"
 ARCHIVE = "archive"
 _SCHEMA = 1
+_SERIAL = re.compile("[0-9A-F]{2,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,11 @@ def _index(data: dict[str, Any]) -> Index:
     )
     if index.pair(index.current) is None:
         raise ValueError(f"current is {index.current}, which is none of its pairs")
+    for serial in [item.serial for item in index.pairs] + [item.serial for item in index.revoked]:
+        if not _SERIAL.fullmatch(serial):  # it becomes part of file names
+            raise ValueError(f"{serial!r} is no serial number")
+    for revoked in index.revoked:
+        dt.datetime.fromisoformat(revoked.at)
     return index
 
 

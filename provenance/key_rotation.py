@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from assaymark.provenance.certificate_profile import refused, subject_of
+from assaymark.provenance.certificate_profile import refused
 from assaymark.provenance.certificates import (
     HASHES,
     ROLES,
@@ -20,6 +20,8 @@ from assaymark.provenance.certificates import (
     check_algorithm,
     check_days,
     issue,
+    leaf_key,
+    named,
     new_key,
     pem,
     private_pem,
@@ -92,7 +94,7 @@ def rotate(
         leaf = read_certificates(folder / "chain.pem")[0]
         if not old.own:
             raise InputError(
-                f"{subject_of(leaf)} was issued by {leaf.issuer.rfc4514_string()}: ask there for a "
+                f"{named(leaf.subject)} was issued by {named(leaf.issuer)}: ask there for a "
                 "new one, with assaymark keys request and then keys install"
             )
         issuer = _issuer(folder, passphrase)
@@ -190,8 +192,9 @@ def _entry(item: Revocation) -> x509.RevokedCertificate:
         .serial_number(int(item.serial, 16))
         .revocation_date(dt.datetime.fromisoformat(item.at))
     )
-    if item.reason != "unspecified":  # RFC 5280, section 5.3.1: absent rather than unspecified
-        builder = builder.add_extension(x509.CRLReason(REASONS[item.reason]), critical=False)
+    flag = REASONS.get(item.reason, x509.ReasonFlags.unspecified)
+    if flag is not x509.ReasonFlags.unspecified:  # RFC 5280, section 5.3.1: then it is absent
+        builder = builder.add_extension(x509.CRLReason(flag), critical=False)
     return builder.build()
 
 
@@ -279,7 +282,7 @@ def _pending(folder: Path) -> x509.CertificateSigningRequest | None:
 
 
 def _same_key(request: x509.CertificateSigningRequest, leaf: x509.Certificate) -> bool:
-    return public_der(request.public_key()) == public_der(leaf.public_key())
+    return public_der(request.public_key()) == leaf_key(leaf)
 
 
 def _answer(
@@ -313,7 +316,7 @@ def _current(index: Index) -> Pair:
 def _issuer(folder: Path, passphrase: bytes) -> Authority:
     certificate = read_certificates(folder / "intermediate.pem", "issuing certificate")[0]
     key = read_private_key(folder / "intermediate.key.pem", passphrase)
-    if public_der(key.public_key()) != public_der(certificate.public_key()):  # type: ignore[attr-defined]
+    if public_der(key.public_key()) != leaf_key(certificate):  # type: ignore[attr-defined]
         raise InputError(f"{folder}/intermediate.key.pem is not the key of intermediate.pem")
     return Authority(certificate=certificate, key=key)  # type: ignore[arg-type]
 

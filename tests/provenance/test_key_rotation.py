@@ -274,7 +274,18 @@ def test_what_is_no_key_folder(tmp_path: Path) -> None:
         rotate(tmp_path / "none", SECRET)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 9}', '{"schema": 1}', "null", "\xff"])
+ESCAPING = {
+    "schema": 1,
+    "current": "../x",
+    "pairs": [{"serial": "../x", "algorithm": "es256", "created": ""}],
+    "revoked": [],
+    "crl_number": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"schema": 9}', '{"schema": 1}', "null", "\xff", json.dumps(ESCAPING)]
+)
 def test_a_broken_index_is_never_taken_for_an_empty_one(folder: Path, text: str) -> None:
     (folder / "keys.json").write_bytes(text.encode("latin-1"))
     for work in (lambda: load(folder), lambda: rotate(folder, SECRET), lambda: describe(folder)):
