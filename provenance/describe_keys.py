@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from assaymark.provenance.certificate_profile import (
-    purposes_of,
     refused,
     warnings_about,
 )
+from assaymark.provenance.certificate_rules import purposes_of
 from assaymark.provenance.certificates import algorithm_of, named, serial_of
 from assaymark.provenance.key_files import read_certificates
 from assaymark.provenance.key_folder import (

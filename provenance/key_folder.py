@@ -63,6 +63,10 @@ class Index:
     revoked: tuple[Revocation, ...] = ()
     crl_number: int = 0
 
+    @property
+    def pair_that_signs(self) -> Pair:
+        return next(item for item in self.pairs if item.serial == self.current)
+
     def pair(self, serial: str) -> Pair | None:
         return next((item for item in self.pairs if item.serial == serial), None)
 

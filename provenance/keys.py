@@ -51,7 +51,8 @@ from assaymark.provenance.key_folder import (
     settled,
     stamp,
 )
-from assaymark.provenance.pkcs11_keys import SCHEME, has_pin, pkcs11_key
+from assaymark.provenance.pkcs11_keys import pkcs11_key
+from assaymark.provenance.pkcs11_uri import SCHEME, has_pin
 from assaymark.provenance.remote_keys import FunctionKey, RemoteKey, is_function
 from assaymark.reports.errors import InputError
 

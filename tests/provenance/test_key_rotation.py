@@ -26,7 +26,8 @@ from engines_for_tests import context, read, second, signed
 from assaymark.provenance import certificates
 from assaymark.provenance.describe_keys import describe, describe_all
 from assaymark.provenance.key_folder import archived, read_index
-from assaymark.provenance.key_rotation import REASONS, install, new_request, revoke, rotate
+from assaymark.provenance.key_requests import install, new_request
+from assaymark.provenance.key_rotation import REASONS, revoke, rotate
 from assaymark.provenance.keys import (
     load_anchors,
     load_credentials,

@@ -29,7 +29,7 @@ from assaymark.provenance.keys import (
     passphrase_wanted,
     write_chain,
 )
-from assaymark.provenance.pkcs11_keys import parse_uri
+from assaymark.provenance.pkcs11_uri import parse_uri
 from assaymark.provenance.signers import check_key, open_signer, signing_failure
 from assaymark.reports.errors import InputError
 
