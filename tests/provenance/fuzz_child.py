@@ -58,6 +58,7 @@ def main(folder: Path, target: Path, seed: int, count: int) -> dict[str, object]
     random_ = random.Random(seed)
     states: Counter[str] = Counter()
     unexplained, silent, slowest = [], [], 0.0
+    unknown: set[str] = set()
     for i in range(count):
         source = random_.choice(list(samples))
         changed, start, end, how = mutate(samples[source], random_)
@@ -76,12 +77,14 @@ def main(folder: Path, target: Path, seed: int, count: int) -> dict[str, object]
             free = free_bytes(store_of(found), found.label, path)
             # a deletion or insertion moves what follows: the range it lies in is what counts
             covered = any(item.start <= start < item.end for item in free.ranges)
-            told = covered or free.unexplained or free.unknown
             states[f"{source.suffix} still trusted"] += 1
-            if not told:
+            if not covered and not free.unexplained and free.unknown:
+                unknown.add(source.suffix)
+            elif not covered and not free.unexplained:
                 unexplained.append((i, source.name, how, start, end))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {"states": states, "unexplained": unexplained, "silent": silent,
+            "unknown": sorted(unknown),
             "slowest": slowest, "peak_mib": peak}  # fmt: skip
 
 
