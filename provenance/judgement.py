@@ -13,10 +13,10 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
-from assaymark.provenance import chains, facts
+from assaymark.provenance import chains, facts, jumbf, timestamps
 from assaymark.provenance.job import Reading
 from assaymark.provenance.keys import CLAIM_SIGNING, DOCUMENT_SIGNING
-from assaymark.provenance.stores import chain_of
+from assaymark.provenance.stores import chain_of, store_of
 from assaymark.provenance.trust import Trust
 from assaymark.provenance.verification import State, Verification
 from assaymark.reports.errors import InputError
@@ -41,16 +41,15 @@ def judge(path: Path, reading: Reading, trust: Trust) -> Verification:
     document = reading.document
     failures = facts.codes(facts.statuses(document, "failure"))
     inherited = _inherited(document)
-    stamp = _time_stamp(document)
     found = Verification(
         path=path,
         state=_STATES.get(str(document.get("validation_state")), State.INVALID),
         explanation="",
         where=reading.where,
-        time_stamp=stamp,
         document=document,
         store=reading.store,
     )
+    found = replace(found, time_stamp=_time_stamp(found, trust))
     verdict = _verdict(found, failures, trust)
     failures = verdict.failures + tuple(f"ingredient:{code}" for code in inherited)
     rest = (facts.codes(facts.statuses(document, kind)) for kind in ("informational", "success"))
@@ -107,13 +106,30 @@ def _walked(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Ve
     return _Verdict(state=State.UNTRUSTED, failures=(_UNTRUSTED, *failures), notes=(ending.reason,))
 
 
-def _time_stamp(document: facts.Document) -> Literal["trusted", "untrusted"] | None:
-    for item in facts.statuses(document, "success", deltas=False):
-        # the list is named last; what precedes it is text of the certificate
-        named = str(item.get("explanation", "")).rpartition("trust list: ")[2]
-        if item.get("code") == "timeStamp.trusted" and named == _TIME_STAMPS:
-            return "trusted"
-    return "untrusted" if facts.signature(document).get("time") else None
+def _time_stamp(found: Verification, trust: Trust) -> Literal["trusted", "untrusted"] | None:
+    """Whether an authority that `trust` names for time stamps vouches for the time of signing."""
+    if not facts.signature(found.document).get("time"):
+        return None
+    for item in facts.statuses(found.document, "success", deltas=False):
+        if item.get("code") == "timeStamp.trusted":
+            # the list is named last; what precedes it is text of the certificate
+            named = str(item.get("explanation", "")).rpartition("trust list: ")[2]
+            good = named == _TIME_STAMPS or _stamped(found, trust)
+            return "trusted" if good else "untrusted"
+    return "untrusted"
+
+
+def _stamped(found: Verification, trust: Trust) -> bool:
+    """The library names one list that fits, by chance: look at the stamp's own chain."""
+    if not trust.time_stamps.strip():
+        return False
+    try:
+        boxes = jumbf.manifests(store_of(found))[found.label]
+        claim = boxes.get("c2pa.claim.v2") or boxes.get("c2pa.claim")
+        stamp = timestamps.time_stamp(boxes["c2pa.signature"], claim)
+        return stamp is not None and bool(timestamps.trusted_time_stamp(stamp, trust.time_stamps))
+    except (InputError, KeyError):
+        return False
 
 
 def _inherited(document: facts.Document) -> tuple[str, ...]:

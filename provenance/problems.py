@@ -16,7 +16,7 @@ from assaymark.provenance.verification import State
 # The type of a C2PA manifest store's description box (C2PA 2.2, section 11.1.4.2), and the names of
 # the places that text formats keep one in.
 _STORE = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
-_MARKS = {"SVG": b"c2pa:manifest", "HTML": b"application/c2pa"}
+_MARKS = {"SVG": b"c2pa:manifest", "HTML": b"application/c2pa", "PDF": b"/C2PA_Manifest"}
 _CHUNK = 1 << 20
 # Files inside these can be signed themselves, which says nothing about the file around them.
 _HOLD_FILES = (Route.ZIP, Route.TEXT, Route.HTML, Route.STRUCTURED, Route.SIDECAR)
@@ -86,10 +86,7 @@ def remote_address(error: Exception) -> str:
 
 def shows_manifest(path: Path, kind: Format) -> bool:
     """Whether the bytes of a manifest store stand anywhere in the file, where that says something."""
-    if kind.route in _HOLD_FILES or kind.name == "PDF":
-        mark = _MARKS.get(kind.name)
-    else:
-        mark = _MARKS.get(kind.name, _STORE)
+    mark = _MARKS.get(kind.name, None if kind.route in _HOLD_FILES else _STORE)
     if mark is None:
         return False
     with path.open("rb") as stream:
