@@ -171,7 +171,10 @@ class quiet(warnings.catch_warnings):
 def _load(load: Callable[[bytes], x509.Certificate], data: bytes, what: str) -> x509.Certificate:
     with quiet():
         try:
-            return load(data)
+            found = load(data)
+            # parsed on first use: what cannot be read is found here
+            _ = found.subject, found.issuer, found.not_valid_before_utc, found.not_valid_after_utc
+            return found
         except BROKEN as error:
             raise InputError(f"{what} holds a certificate that cannot be read: {error}") from error
 
