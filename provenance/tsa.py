@@ -20,27 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from assaymark.provenance import loopback
-from assaymark.provenance.chains import BROKEN, extension, name_of
+from assaymark.provenance.chains import BAD_DER, BROKEN, DIGESTS, extension, name_of
 from assaymark.provenance.keys import Authority
 from assaymark.reports.errors import InputError
 
 POLICY = "2.999.3161.1"  # below ITU-T X.660's arc for examples: no real authority's policy
 _MAX_REQUEST = loopback.MAX_REQUEST
 _MAX_NONCE_BITS = 512
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
-_BAD_DER = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
 
 
 class _Response(core.Sequence):  # type: ignore[misc]
@@ -173,13 +159,13 @@ def _request(der: bytes, policy: str) -> Any:
         nonce, extensions = request["nonce"].native, request["extensions"].native
         wants = request["req_policy"].dotted if asked is not None else policy
         certificates_wanted = request["cert_req"].native
-    except _BAD_DER as error:
+    except BAD_DER as error:
         raise _Refused("bad_data_format", "this is not a TimeStampReq in DER") from error
     if version != "v1" or not isinstance(certificates_wanted, bool):
         raise _Refused("bad_request", "expected version 1")
-    if algorithm not in _HASHES:
+    if algorithm not in DIGESTS:
         raise _Refused("bad_alg", "expected SHA-256, SHA-384 or SHA-512")
-    if len(digest) != _HASHES[algorithm]().digest_size:
+    if len(digest) != DIGESTS[algorithm]().digest_size:
         raise _Refused("bad_data_format", f"{algorithm} does not have {len(digest)} bytes")
     if nonce is not None and nonce.bit_length() > _MAX_NONCE_BITS:
         raise _Refused("bad_request", f"a nonce has at most {_MAX_NONCE_BITS} bits")
