@@ -101,7 +101,7 @@ def certificates(
     if not blocks or len(blocks) != pem.count("-----BEGIN"):
         raise InputError(
             f"{what} holds {len(blocks)} PEM certificates in {pem.count('-----BEGIN')} PEM blocks: "
-            "expected one or more certificates and nothing else"
+            "expected one or more certificates, and no other kind of PEM"
         )
     if limit is not None and len(blocks) > limit:
         raise InputError(f"{what} holds {len(blocks)} certificates: at most {limit} are read")

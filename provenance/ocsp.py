@@ -46,6 +46,7 @@ from assaymark.provenance.revocation import (
     Status,
     judge_chain,
 )
+from assaymark.reports.errors import InputError
 
 MAX_REPLY = 64 * 1024  # bytes
 _MAX_URL = 2048
@@ -68,9 +69,14 @@ class Responders:
 
     timeout_s: seconds for one exchange, from the name's resolution to the last byte. private_hosts:
     "host" or "host:port" that may be asked although the address is private, or the port not 80.
+    Raises InputError for a time limit outside 0 to 60 seconds.
     """
 
     def __init__(self, *, timeout_s: float = 2.0, private_hosts: Collection[str] = ()) -> None:
+        if not 0 < timeout_s <= 60:
+            raise InputError(
+                f"a responder is given more than 0 and at most 60 seconds, got {timeout_s:g}"
+            )
         self._timeout_s, self._private = timeout_s, frozenset(map(str.lower, private_hosts))
         self._dead: dict[str, str] = {}
         self._known: dict[tuple[str, bytes, int], Standing] = {}

@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from asn1crypto import algos, cms, core, tsp
@@ -203,34 +203,22 @@ def _token(
     info: tsp.TSTInfo, authority: Authority, included: Sequence[x509.Certificate]
 ) -> cms.ContentInfo:
     """A TimeStampToken: CMS SignedData over the info (RFC 5652, section 5)."""
-    content, certificate = info.dump(), _asn1(authority.certificate)
-    digest = _digest(authority.key)
+    content, digest = info.dump(), _digest(authority.key)
     algorithm = algos.DigestAlgorithm({"algorithm": digest.name})
     attributes = cms.CMSAttributes(
         [
-            cms.CMSAttribute({"type": "content_type", "values": ["tst_info"]}),
-            cms.CMSAttribute({"type": "signing_time", "values": [_utc(info["gen_time"].native)]}),
-            cms.CMSAttribute(
-                {
-                    "type": "message_digest",
-                    "values": [hashlib.new(digest.name, content).digest()],
-                }
-            ),
-            cms.CMSAttribute(
-                {"type": "signing_certificate_v2", "values": [_names(authority.certificate)]}
-            ),
+            _attribute("content_type", "tst_info"),
+            _attribute("signing_time", _utc(info["gen_time"].native)),
+            _attribute("message_digest", hashlib.new(digest.name, content).digest()),
+            cms.CMSAttribute.load(_signing_certificate(authority.certificate)),
         ]
     )
     name, signature = _sign(authority.key, attributes.dump(), digest)
     signer = {
         "version": "v1",
         "sid": cms.SignerIdentifier(
-            {
-                "issuer_and_serial_number": {
-                    "issuer": certificate.issuer,
-                    "serial_number": certificate.serial_number,
-                }
-            }
+            "issuer_and_serial_number",
+            cms.IssuerAndSerialNumber.load(_identifier(authority.certificate)),
         ),
         "digest_algorithm": algorithm,
         "signed_attrs": attributes,
@@ -251,23 +239,27 @@ def _token(
     return cms.ContentInfo({"content_type": "signed_data", "content": cms.SignedData(signed)})
 
 
-def _names(certificate: x509.Certificate) -> tsp.SigningCertificateV2:
+def _attribute(name: str, value: Any) -> cms.CMSAttribute:
+    return cms.CMSAttribute({"type": name, "values": [value]})
+
+
+# the same for every stamp of an authority, and slow to code
+@lru_cache(maxsize=16)
+def _signing_certificate(certificate: x509.Certificate) -> bytes:
     """ESSCertIDv2 (RFC 5816); SHA-256 is its default and then left out, as DER asks."""
-    return tsp.SigningCertificateV2(
-        {
-            "certs": [
-                {
-                    "cert_hash": certificate.fingerprint(hashes.SHA256()),
-                    "issuer_serial": {
-                        "issuer": [
-                            asn1_x509.GeneralName("directory_name", _asn1(certificate).issuer)
-                        ],
-                        "serial_number": certificate.serial_number,
-                    },
-                }
-            ]
-        }
-    )
+    issuer = asn1_x509.GeneralName("directory_name", _asn1(certificate).issuer)
+    entry = {
+        "cert_hash": certificate.fingerprint(hashes.SHA256()),
+        "issuer_serial": {"issuer": [issuer], "serial_number": certificate.serial_number},
+    }
+    value = tsp.SigningCertificateV2({"certs": [entry]})
+    return bytes(_attribute("signing_certificate_v2", value).dump())
+
+
+@lru_cache(maxsize=16)
+def _identifier(certificate: x509.Certificate) -> bytes:
+    fields = {"issuer": _asn1(certificate).issuer, "serial_number": certificate.serial_number}
+    return bytes(cms.IssuerAndSerialNumber(fields).dump())
 
 
 def _sign(key: Any, data: bytes, digest: hashes.HashAlgorithm) -> tuple[str, bytes]:

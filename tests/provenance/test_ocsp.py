@@ -431,6 +431,9 @@ def raw_server(behave: Callable[[socket.socket], None]) -> Iterator[tuple[str, l
                 try:
                     connection.recv(65536)
                     behave(connection)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):  # else what is unread resets the connection
+                        pass
                 except OSError:
                     return
 
@@ -495,7 +498,7 @@ def test_garbage_from_a_responder_is_unknown() -> None:
 
 
 def test_a_dead_responder_costs_two_seconds_once() -> None:
-    """c2pa waits 30 seconds, for each file. 192.0.2.1 is for documentation: nobody answers."""
+    """c2pa waits 30 seconds, for each file."""
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         leaf = authority("leaf", CA, responder=url)
@@ -504,6 +507,12 @@ def test_a_dead_responder_costs_two_seconds_once() -> None:
         for _ in range(50):
             assert revocation(pem(leaf, CA), run).leaf.status is Status.UNREACHABLE
         assert 1.9 < time.perf_counter() - start < 4
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 61, float("nan")])
+def test_a_time_limit_is_a_limit(seconds: float) -> None:
+    with pytest.raises(InputError, match="more than 0 and at most 60"):
+        Responders(timeout_s=seconds)
 
 
 def test_the_responder_answers_get_like_post() -> None:

@@ -136,7 +136,7 @@ ATTRIBUTES: dict[str, Callable[[dict[str, Any]], None]] = {
         content_type=attribute("content_type", "data")
     ),
     "another certificate": lambda found: found.update(
-        signing_certificate_v2=attribute("signing_certificate_v2", tsa._names(STRANGER.certificate))
+        signing_certificate_v2=cms.CMSAttribute.load(tsa._signing_certificate(STRANGER.certificate))
     ),
 }
 
