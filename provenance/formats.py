@@ -31,6 +31,9 @@ class Route(StrEnum):
     SIDECAR = "sidecar"  # a .c2pa file beside it
 
 
+EMBEDDED_IN_TEXT = (Route.TEXT, Route.HTML, Route.STRUCTURED)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """One kind of file. media_type: what the engine is told; endings: the first is preferred.
@@ -278,26 +281,33 @@ _BY_ENDING = {
 }
 
 
+def named(path: Path) -> Format | None:
+    """The kind that a file's ending speaks of, whatever its bytes say."""
+    ending = path.suffix.lower()
+    told = _BY_ENDING.get(ending)
+    return told or next((kind for kind in FORMATS if ending in kind.endings), None)
+
+
 def recognise(path: Path, head: bytes) -> Format | None:
     """The kind of a file by its first HEAD bytes, else by its ending; None for an empty file.
 
     A name that lies does not matter where the bytes speak. An empty text is a text.
     """
-    named = _BY_ENDING.get(path.suffix.lower())
+    by_name = _BY_ENDING.get(path.suffix.lower())
     if not head:
-        return named if named in _TEXTS else None
-    if named in _RAW and head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return named
+        return by_name if by_name in _TEXTS else None
+    if by_name in _RAW and head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return by_name
     told = next((kind for kind in FORMATS if kind.found(head)), None)
     if told is not None:
         return told
     if head.startswith(b"PK\x03\x04"):
-        return named if named is not None and named.route is Route.ZIP else SIDECAR
-    if named is None or named.route is Route.ZIP or named in _RAW:
-        return _TEXTS[1] if named is None and _HTML_ROOT.match(_root(head)) else SIDECAR
-    if named in _TEXTS and not is_utf8(head):
+        return by_name if by_name is not None and by_name.route is Route.ZIP else SIDECAR
+    if by_name is None or by_name.route is Route.ZIP or by_name in _RAW:
+        return _TEXTS[1] if by_name is None and _HTML_ROOT.match(_root(head)) else SIDECAR
+    if by_name in _TEXTS and not is_utf8(head):
         return SIDECAR
-    return named
+    return by_name
 
 
 def is_utf8(head: bytes) -> bool:

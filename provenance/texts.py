@@ -1,0 +1,118 @@
+"""Text, HTML and code: a manifest embedded as C2PA 2.4 says in A.7, A.8 and A.9."""
+
+import unicodedata
+from pathlib import Path
+
+import c2pa
+
+from assaymark.provenance import embeddable
+from assaymark.provenance.bound import MAX_STORE, Digest, Exclusions, digest_of, failed, read_bound
+from assaymark.provenance.carriers import CarrierError, Held, find, place
+from assaymark.provenance.formats import Format, Route
+from assaymark.provenance.job import Job, Reading
+from assaymark.reports.errors import InputError
+
+MAX_TEXT = 256 << 20  # bytes; a text is held in memory
+
+
+def sign_text(job: Job, *, normalize: bool = False) -> None:
+    """Write the text with its manifest; a manifest that it carries is replaced.
+
+    normalize: a plain text may be brought into Normalization Form C, which A.8 asks for; without
+    it such a text is refused, for a signature must not change a word. Raises InputError,
+    c2pa.C2paError.
+    """
+    text = _bare(job, normalize)
+    try:
+        spot = place(job.format, text)
+    except CarrierError as error:
+        raise InputError(
+            f"{job.source} cannot carry a manifest: {error}; mend the text, or sign it with a "
+            "manifest beside it"
+        ) from error
+    before, after = spot.before.encode(), spot.after.encode()
+    with job.builder() as builder:
+        draft = embeddable.placeholder(builder, job.signer)
+        size = len(spot.wrap(draft).encode())
+        digest = embeddable.digest_of(before, after)
+        store = embeddable.signed(builder, job.signer, digest, [(len(before), size)])
+    carrier = spot.wrap(store).encode()
+    if len(carrier) != size:
+        raise InputError(f"{job.source} cannot be signed: its manifest became longer than planned")
+    job.target.write_bytes(before + carrier + after)
+
+
+def _bare(job: Job, normalize: bool) -> str:
+    """The text without an old manifest, as it may be signed."""
+    data = _bytes(job.source)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{job.source} is not UTF-8 (byte {error.start}): convert it, or sign it with a "
+            "manifest beside it"
+        ) from error
+    held = find(job.format, text)
+    text = held.bare if held else text
+    if job.format.route is Route.TEXT and not unicodedata.is_normalized("NFC", text):
+        if not normalize:
+            raise InputError(
+                f"{job.source} is not in Unicode Normalization Form C, which an embedded manifest "
+                "asks for (C2PA 2.4, A.8): normalise it, or sign it with a manifest beside it"
+            )
+        text = unicodedata.normalize("NFC", text)
+    return text
+
+
+def _bytes(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_TEXT:
+        raise InputError(
+            f"{path} has {size} bytes, but a text may have {MAX_TEXT}: use a manifest beside it"
+        )
+    return path.read_bytes()
+
+
+def read_text(path: Path, kind: Format, context: c2pa.Context) -> Reading:
+    """The manifest in a text, judged by the library, its content hashed here.
+
+    Raises c2pa.C2paError (ManifestNotFound where it has none), OSError, InputError, and ValueError
+    for a manifest that lies elsewhere.
+    """
+    data = _bytes(path)
+    # bytes that are no UTF-8 stay what they are: they are hashed, and do not hide a manifest
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        held = find(kind, text)
+    except CarrierError as error:
+        if error.code == "manifest.inaccessible":
+            raise
+        return Reading(document=failed(error.code, str(error)))
+    if held is None:
+        raise c2pa.C2paError.ManifestNotFound(f"no manifest in {path.name}")
+    if len(held.store) > MAX_STORE:
+        raise ValueError(f"its manifest has {len(held.store)} bytes, at most {MAX_STORE} are read")
+    document = read_bound(kind.media_type, held.store, _digest(held), context)
+    return Reading(document=document, store=held.store)
+
+
+def _digest(held: Held) -> Digest:
+    before, carrier, after = (
+        part.encode("utf-8", "surrogateescape") for part in (held.before, held.carrier, held.after)
+    )
+
+    def digest(algorithm: str, excluded: Exclusions) -> bytes | None:
+        for lead, tail in _line_breaks(before, after):
+            start, length = len(before) - len(lead), len(lead) + len(carrier) + len(tail)
+            if excluded == ((start, length),):
+                return digest_of(algorithm, before[:start], after[len(tail) :])
+        return None
+
+    return digest
+
+
+def _line_breaks(before: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
+    """What may be left out beside the carrier: nothing, or the line break that sets it apart."""
+    leads = [new for new in (b"\n", b"\r\n") if before.endswith(new)]
+    tails = [new for new in (b"\n", b"\r\n") if after.startswith(new)]
+    return [(b"", b""), *((new, b"") for new in leads), *((b"", new) for new in tails)]
