@@ -28,8 +28,9 @@ def read_bound(
     """The library's report on a store, with our own data hash (C2PA 2.4, section 15.12.1).
 
     A store whose active manifest is not bound by exactly one data hash never holds. Raises
-    c2pa.C2paError.
+    c2pa.C2paError, and ValueError for a store that is not whole.
     """
+    check_whole(store)
     # the library wants something to hash; its answer on these bytes is dropped whatever it is
     with (
         io.BytesIO(b"\0") as nothing,
@@ -38,6 +39,13 @@ def read_bound(
         document, detail = json.loads(reader.json()), json.loads(reader.detailed_json())
     url, problem = _check(document, detail, digest)
     return _replaced(document, url, problem)
+
+
+def check_whole(store: bytes) -> None:
+    """Raise ValueError where a store is longer or shorter than it says: nothing may hide behind it."""
+    said = int.from_bytes(store[:4], "big")
+    if said != len(store):
+        raise ValueError(f"its manifest store has {len(store)} bytes, but says it has {said}")
 
 
 def _check(document: dict[str, Any], detail: dict[str, Any], digest: Digest) -> tuple[str, str]:

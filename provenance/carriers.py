@@ -39,7 +39,6 @@ class Held:
     after: str
     store: bytes
 
-
     @property
     def bare(self) -> str:
         """The text without its carrier and the line break that ends it."""
@@ -182,9 +181,7 @@ def _canonical(reference: str) -> bytes | None:
     return store if c2pa_text.encode_data_uri(store) == reference else None
 
 
-def _bounds(
-    kind: Format, text: str, match: re.Match[str], reference: str
-) -> tuple[int, int]:
+def _bounds(kind: Format, text: str, match: re.Match[str], reference: str) -> tuple[int, int]:
     """Begin and end of the whole line of a block; raises CarrierError where more stands on it."""
     start = text.rfind("\n", 0, match.start()) + 1
     end = text.find("\n", match.end())

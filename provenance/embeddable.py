@@ -67,9 +67,7 @@ def signed(
         "hash": list(digest),
         "pad": [],
     }
-    return _taken(
-        final, builder._handle, signer._handle, json.dumps(bound).encode(), _STORE, None
-    )
+    return _taken(final, builder._handle, signer._handle, json.dumps(bound).encode(), _STORE, None)
 
 
 def digest_of(*parts: bytes) -> bytes:

@@ -82,13 +82,22 @@ _MP4 = (
 _BRANDS = frozenset((*_HEIC, *_AVIF, *_HEIF, *_M4A, *_M4V, *_MOV, *_MP4))
 
 
+def _behind_id3(head: bytes) -> bytes:
+    """What follows an ID3 tag (ID3 2.4, section 3.1), as far as it can be seen."""
+    size = sum(
+        (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False)
+    )
+    return head[10 + size :]
+
+
+def _flac(head: bytes) -> bool:
+    return (_behind_id3(head) if head.startswith(b"ID3") else head).startswith(b"fLaC")
+
+
 def _mp3(head: bytes) -> bool:
     """An ID3 tag, or a frame header of MPEG audio layer III (ISO/IEC 11172-3, section 2.4.1.3)."""
     if head.startswith(b"ID3"):
-        size = sum(
-            (byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False)
-        )
-        return head[10 + size : 14 + size] != b"fLaC"
+        return True
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[1] & 0x18 == 0x08:
         return False
     return head[2] >> 4 not in (0, 15) and head[2] & 0x0C != 0x0C
@@ -180,6 +189,8 @@ def _code(name: str, media_type: str, endings: str, comment: str) -> Format:
     )  # fmt: skip
 
 
+_FLAC = _format("FLAC", "audio/flac", ".flac", Route.LIBRARY, _flac)
+
 # The order decides: the first whose bytes fit is taken.
 FORMATS: tuple[Format, ...] = (
     _format("JPEG", "image/jpeg", ".jpg .jpeg .jpe", Route.JPEG, _starts(b"\xff\xd8\xff")),
@@ -199,7 +210,7 @@ FORMATS: tuple[Format, ...] = (
     _format("MP4", "video/mp4", ".mp4 .m4v .m4a .3gp", Route.BMFF, _brand(*_MP4)),
     _format("WAV", "audio/wav", ".wav .wave", Route.RIFF, _riff(b"WAVE")),
     _format("AVI", "video/x-msvideo", ".avi", Route.RIFF, _riff(b"AVI ")),
-    _format("FLAC", "audio/flac", ".flac", Route.LIBRARY, _starts(b"fLaC")),
+    _FLAC,
     _format("MP3", "audio/mpeg", ".mp3", Route.LIBRARY, _mp3),
     _format("PDF", "application/pdf", ".pdf", Route.LIBRARY, _starts(b"%PDF-")),
     _format("EPUB", "application/epub+zip", ".epub", Route.ZIP, _package("application/epub+zip")),
@@ -298,6 +309,8 @@ def recognise(path: Path, head: bytes) -> Format | None:
         return by_name if by_name in _TEXTS else None
     if by_name in _RAW and head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return by_name
+    if path.suffix.lower() == ".flac" and head.startswith(b"ID3"):  # c2pa puts a tag before it
+        return _FLAC
     told = next((kind for kind in FORMATS if kind.found(head)), None)
     if told is not None:
         return told

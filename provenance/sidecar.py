@@ -9,7 +9,7 @@ from pathlib import Path
 import c2pa
 
 from assaymark.provenance import embeddable
-from assaymark.provenance.bound import MAX_STORE, Exclusions, read_bound
+from assaymark.provenance.bound import MAX_STORE, Exclusions, check_whole, read_bound
 from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, named, Route
 from assaymark.provenance.job import Job, Reading, Reads
 from assaymark.provenance.plain import read_plain
@@ -119,7 +119,9 @@ def _load(manifest: Path) -> bytes:
     size = manifest.stat().st_size
     if size > MAX_STORE:
         raise ValueError(f"{manifest.name} has {size} bytes, at most {MAX_STORE} are read")
-    return manifest.read_bytes()
+    store = manifest.read_bytes()
+    check_whole(store)
+    return store
 
 
 def _compared(reading: Reading, path: Path) -> Reading:

@@ -7,29 +7,51 @@ import io
 import wave
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import av
 import numpy
 import pillow_heif
+from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 64
-PIXELS = numpy.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=numpy.uint8)
-SPEECH = (numpy.random.default_rng(1).integers(-2000, 2000, 8000)).astype(numpy.int16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What is in a file: a picture, a sound, a sentence."""
+
+    pixels: NDArray[numpy.uint8]
+    sound: NDArray[numpy.int16]
+    words: str
+
+
+def _content(seed: int, words: str) -> Content:
+    random = numpy.random.default_rng(seed)
+    return Content(
+        pixels=random.integers(0, 256, (SIDE, SIDE, 3), dtype=numpy.uint8),
+        sound=random.integers(-2000, 2000, 8000, dtype=numpy.int16),
+        words=f"A caption: {words} at dawn, seen by nobody.\n",
+    )
+
+
+FIRST = _content(0, "a red fox, caf\u00e9")
+SECOND = _content(1, "a tan cat, fjor\u00fe")
 _ODF = "application/vnd.oasis.opendocument."
 _OOXML = "application/vnd.openxmlformats-officedocument."
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-def _picture(format_: str, **options: object) -> bytes:
+def _picture(format_: str, content: Content = FIRST, **options: object) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(PIXELS).save(stream, format_, **options)
+    Image.fromarray(content.pixels).save(stream, format_, **options)
     return stream.getvalue()
 
 
-def _tiff(tags: dict[int, object]) -> bytes:
+def _tiff(tags: dict[int, object], content: Content = FIRST) -> bytes:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     directory = ImageFileDirectory_v2()
@@ -37,33 +59,29 @@ def _tiff(tags: dict[int, object]) -> bytes:
         if isinstance(value, bytes):
             directory.tagtype[tag] = 1  # BYTE
         directory[tag] = value
-    return _picture("TIFF", tiffinfo=directory)
+    return _picture("TIFF", content, tiffinfo=directory)
 
 
-def _big_tiff() -> bytes:
-    return _picture("TIFF", big_tiff=True)
-
-
-def _heif(brand: bytes) -> bytes:
+def _heif(brand: bytes, content: Content = FIRST) -> bytes:
     stream = io.BytesIO()
-    pillow_heif.from_pillow(Image.fromarray(PIXELS)).save(stream)
+    pillow_heif.from_pillow(Image.fromarray(content.pixels)).save(stream)
     data = stream.getvalue()
     return data[:8] + brand + data[12:]
 
 
-def _jxl() -> bytes:
+def _jxl(content: Content = FIRST) -> bytes:
     """The container of ISO/IEC 18181-2 around the codestream of one pixel."""
 
     def box(kind: bytes, body: bytes) -> bytes:
         return (8 + len(body)).to_bytes(4, "big") + kind + body
 
-    codestream = bytes.fromhex("ff0a000041800801000c004b180000")
+    codestream = bytes.fromhex("ff0a000041800801000c004b180000") + content.sound.tobytes()[:64]
     return (
         box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl \0\0\0\0jxl ") + box(b"jxlc", codestream)
     )
 
 
-def _film(container: str, video: str | None, audio: str | None) -> bytes:
+def _film(container: str, video: str | None, audio: str | None, content: Content = FIRST) -> bytes:
     stream = io.BytesIO()
     with av.open(stream, "w", format=container) as output:
         picture = output.add_stream(video, rate=10) if video else None
@@ -72,11 +90,13 @@ def _film(container: str, video: str | None, audio: str | None) -> bytes:
             picture.width = picture.height = SIDE
             picture.pix_fmt = "yuv420p"
             for i in range(5):
-                frame = av.VideoFrame.from_ndarray(numpy.roll(PIXELS, i, 0), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(numpy.roll(content.pixels, i, 0), format="rgb24")
                 output.mux(picture.encode(frame))
             output.mux(picture.encode())
         if isinstance(sound, av.AudioStream):
-            samples = av.AudioFrame.from_ndarray(SPEECH[None, :], format="s16", layout="mono")
+            samples = av.AudioFrame.from_ndarray(
+                content.sound[None, :], format="s16", layout="mono"
+            )
             samples.sample_rate = 48000
             resampler = av.AudioResampler(sound.format, "mono", 48000, sound.frame_size or None)
             for part in (*resampler.resample(samples), *resampler.resample(None)):
@@ -85,13 +105,13 @@ def _film(container: str, video: str | None, audio: str | None) -> bytes:
     return stream.getvalue()
 
 
-def _wav() -> bytes:
+def _wav(content: Content = FIRST) -> bytes:
     stream = io.BytesIO()
     with wave.open(stream, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)
         sound.setframerate(48000)
-        sound.writeframes(SPEECH.tobytes())
+        sound.writeframes(content.sound.tobytes())
     return stream.getvalue()
 
 
@@ -109,34 +129,34 @@ def zipped(
     return stream.getvalue()
 
 
-def _epub() -> bytes:
+def _epub(content: Content = FIRST) -> bytes:
     container = (
         '<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
         '<rootfile full-path="book.opf" media-type="application/oebps-package+xml"/></rootfiles>'
         "</container>"
     )
     book = '<package xmlns="http://www.idpf.org/2007/opf" version="3.0"/>'
-    page = f"<html><body>{'A page. ' * 40}</body></html>"
+    page = f"<html><body>{content.words * 40}</body></html>"
     entries = {"META-INF/container.xml": container, "book.opf": book, "page.xhtml": page}
     return zipped({key: _HEAD + text for key, text in entries.items()}, "application/epub+zip")
 
 
-def _odf(kind: str) -> bytes:
+def _odf(kind: str, content: Content = FIRST) -> bytes:
     mimetype = _ODF + kind
     listed = (
         '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
         f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{mimetype}"/>'
         "</manifest:manifest>"
     )
-    content = (
+    text = (
         '<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0">'
-        f"{'<office:body/>' * 30}</office:document-content>"
+        f"<office:body>{content.words * 30}</office:body></office:document-content>"
     )
-    entries = {"content.xml": _HEAD + content, "META-INF/manifest.xml": _HEAD + listed}
+    entries = {"content.xml": _HEAD + text, "META-INF/manifest.xml": _HEAD + listed}
     return zipped(entries, mimetype)
 
 
-def _office(part: str, main: str) -> bytes:
+def _office(part: str, main: str, content: Content = FIRST) -> bytes:
     types = (
         '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
         '<Default Extension="rels" '
@@ -148,31 +168,40 @@ def _office(part: str, main: str) -> bytes:
         '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
         f'<Relationship Id="r1" Type="{_RELATION}" Target="{part}"/></Relationships>'
     )
-    body = f"<document>{'<paragraph>Hello</paragraph>' * 30}</document>"
+    body = f"<document>{f'<paragraph>{content.words}</paragraph>' * 30}</document>"
     entries = {"[Content_Types].xml": types, "_rels/.rels": relations, part: body}
     return zipped({key: _HEAD + text for key, text in entries.items()})
 
 
 _RELATION = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
 _SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10">'
+    '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><desc>WORDS</desc>'
     '<rect width="10" height="10" fill="red"/></svg>\n'
 )
-_TEXT = "A caption: a red fox, café at dawn, seen by nobody.\n" * 8
+
+
+def _zip(content: Content = FIRST) -> bytes:
+    return zipped({"a.txt": content.words * 50, "b/c.txt": "world " * 50})
+
+
+def _text(frame: str, content: Content = FIRST) -> bytes:
+    return frame.replace("WORDS", content.words).encode()
+
+
 _WORD, _SHEET, _SLIDES = "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml"
 _MACRO = "application/vnd.ms-{}.macroEnabled.main+xml"
 
-MEDIA: dict[str, Callable[[], bytes]] = {
+MEDIA: dict[str, Callable[..., bytes]] = {
     "JPEG": partial(_picture, "JPEG"),
     "PNG": partial(_picture, "PNG"),
     "WebP": partial(_picture, "WEBP"),
     "GIF": partial(_picture, "GIF"),
     "TIFF": partial(_picture, "TIFF"),
-    "BigTIFF": _big_tiff,
+    "BigTIFF": partial(_picture, "TIFF", big_tiff=True),
     "DNG": partial(_tiff, {271: "Example", 50706: b"\x01\x04\x00\x00"}),
     "NEF": partial(_tiff, {271: "NIKON CORPORATION"}),
     "ARW": partial(_tiff, {271: "SONY"}),
-    "SVG": _SVG.encode,
+    "SVG": partial(_text, _SVG),
     "AVIF": partial(_picture, "AVIF"),
     "HEIC": partial(_heif, b"heic"),
     "HEIF": partial(_heif, b"mif1"),
@@ -204,21 +233,38 @@ MEDIA: dict[str, Callable[[], bytes]] = {
     "OXPS": partial(
         _office, "FixedDocSeq.fdseq", "application/vnd.ms-package.xps-fixeddocumentsequence+xml"
     ),
-    "ZIP": partial(zipped, {"a.txt": "hello " * 50, "b/c.txt": "world " * 50}),
-    "text": _TEXT.encode,
-    "Markdown": f"# A title\n\n{_TEXT}".encode,
-    "HTML": f"<!doctype html>\n<html><head><title>t</title></head><body>{_TEXT}</body></html>\n".encode,
-    "XHTML": (
+    "ZIP": _zip,
+    "text": partial(_text, "WORDS" * 8),
+    "Markdown": partial(_text, "# A title\n\n" + "WORDS" * 8),
+    "HTML": partial(
+        _text,
+        "<!doctype html>\n<html><head><title>t</title></head><body>WORDSWORDSWORDS</body></html>\n",
+    ),
+    "XHTML": partial(
+        _text,
         f'{_HEAD}<html xmlns="http://www.w3.org/1999/xhtml"><head><title>t</title></head>'
-        f"<body>{_TEXT}</body></html>\n"
-    ).encode,
-    "XML": f"{_HEAD}<notes><note>{_TEXT}</note></notes>\n".encode,
-    "Python": f'#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\n"""{_TEXT}"""\nx = 1\n'.encode,
-    "CSS": ('@charset "utf-8";\n' + "p { color: red }\n" * 20).encode,
-    "YAML": ("a: 1\nb: [2, 3]\n" + f"# {_TEXT[:51]}\n").encode,
-    "TOML": ("a = 1\n[b]\nc = [2, 3]\n" + f"# {_TEXT[:51]}\n").encode,
-    "JavaScript": ("const a = 1;\n" * 20).encode,
-    "file": lambda: b'{"a": [1, 2]}\n' * 40,
+        "<body>WORDSWORDSWORDS</body></html>\n",
+    ),
+    "XML": partial(_text, f"{_HEAD}<notes><note>WORDSWORDSWORDS</note></notes>\n"),
+    "Python": partial(
+        _text, '#!/usr/bin/env python3\n# -*- coding: utf-8 -*-\n"""WORDSWORDSWORDS"""\nx = 1\n'
+    ),
+    "CSS": partial(_text, '@charset "utf-8";\n/* WORDS */\n' + "p { color: red }\n" * 20),
+    "YAML": partial(_text, "a: 1\nb: [2, 3]\nc: WORDSd: 4\n" + "# more\n" * 9),
+    "TOML": partial(_text, "a = 1\n[b]\nc = [2, 3]\n# WORDS" + "# more\n" * 9),
+    "JavaScript": partial(_text, "// WORDS" + "const a = 1;\n" * 9),
+    "C": partial(_text, "/* WORDS */\n" + "int a = 1;\n" * 9),
+    "Java": partial(_text, "// WORDS" + "class A {}\n" * 9),
+    "shell": partial(_text, "#!/bin/sh\n# WORDS" + "echo a\n" * 9),
+    "configuration": partial(_text, "# WORDS" + "a = 1\n" * 9),
+    "INI": partial(_text, "; WORDS" + "[a]\nb = 1\n"),
+    "SQL": partial(_text, "-- WORDS" + "select 1;\n" * 9),
+    "TeX": partial(_text, "WORDS" * 3),
+    "JSON": partial(_text, '["WORDS"]'.replace("WORDS", "WORDS" * 3).replace("\n", "")),
+    "CSV": partial(_text, "a,b\n" + "1,WORDS" * 9),
+    "Ogg": partial(_film, "ogg", None, "libopus"),
+    "Matroska": partial(_film, "matroska", "libx264", None),
+    "file": partial(_text, "\0\1WORDSWORDS"),
 }
 
 
@@ -226,6 +272,12 @@ MEDIA: dict[str, Callable[[], bytes]] = {
 def media(name: str) -> bytes:
     """The bytes of a small real file of this format."""
     return MEDIA[name]()
+
+
+@cache
+def other(name: str) -> bytes:
+    """The same kind with other content: for what is taken from one file to another."""
+    return MEDIA[name](content=SECOND)
 
 
 def write(folder: Path, name: str, stem: str = "sample") -> Path:
