@@ -10,7 +10,7 @@ import c2pa
 
 from assaymark.provenance import embeddable
 from assaymark.provenance.bound import MAX_STORE, Exclusions, check_whole, read_bound
-from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, named, Route
+from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, Route, named
 from assaymark.provenance.job import Job, Reading, Reads
 from assaymark.provenance.plain import read_plain
 from assaymark.provenance.texts import MAX_TEXT, read_text
