@@ -166,6 +166,14 @@ def test_no_attack_leaves_a_file_trusted(
 LET_PASS = {"length of the store"}
 
 
+def _intact_there(case: Case, told: str, chain: Chain) -> bool:
+    try:
+        _, *verdict = second_opinion(case, told, chain)
+    except ValueError:  # it raises for bytes that are no UTF-8
+        return False
+    return verdict[:2] == ["valid", "match"]
+
+
 @pytest.mark.parametrize(
     "name",
     [kind.name for kind in FORMATS if kind.route in (Route.TEXT, Route.HTML, Route.STRUCTURED)],
@@ -179,7 +187,6 @@ def test_both_engines_judge_every_attack_on_a_text_alike(
     intact = {}
     for attack, change in ATTACKS.items():
         if attack != "stripped":
-            _, *verdict = second_opinion(change(case, other), told, chain)
-            intact[attack] = verdict[0] == "valid" and verdict[1] == "match"
+            intact[attack] = _intact_there(change(case, other), told, chain)
     assert {attack for attack, good in intact.items() if good} <= LET_PASS
     assert len(intact) >= 12
