@@ -34,6 +34,7 @@ from sqlalchemy import (
     event,
     func,
     inspect,
+    literal_column,
     select,
 )
 from sqlalchemy.engine import URL, make_url
@@ -79,12 +80,8 @@ _fingerprints = Table(
     Column("packed", Integer, nullable=False),  # 1: also in a block
     UniqueConstraint("manifest", "code"),
 )
-_loose = Index(
-    "loose_fingerprints",
-    _fingerprints.c.id,
-    sqlite_where=_fingerprints.c.packed == 0,
-    postgresql_where=_fingerprints.c.packed == 0,
-)
+_loose = _fingerprints.c.packed == literal_column("0")  # a parameter would hide the index
+Index("loose_fingerprints", _fingerprints.c.id, sqlite_where=_loose, postgresql_where=_loose)
 _blocks = Table(
     "fingerprint_blocks",
     _tables,
@@ -143,8 +140,7 @@ class BindingStore:
                 )
         self._engine = _engine(url, self.name)
         try:
-            with self._transaction() as connection:
-                self._open(connection, create)
+            self._open(create)
         except BaseException:
             self.close()
             raise
@@ -164,17 +160,18 @@ class BindingStore:
         """Let go of the database."""
         self._engine.dispose()
 
-    def _open(self, connection: Connection, create: bool) -> None:
-        names = set(inspect(connection).get_table_names())
+    def _open(self, create: bool) -> None:
+        with self._transaction() as connection:
+            names = set(inspect(connection).get_table_names())
         if _about.name not in names:
             if names & set(_tables.tables) or not create:
                 raise InputError(
                     f"{self.name} is a database, but not a store of manifests: name another place"
                 )
-            connection.commit()
-            with self._transaction(writes=True) as writer:
-                _create(writer)
-        version = connection.scalar(select(_about.c.version))
+            with self._transaction(writes=True) as connection:
+                _create(connection)
+        with self._transaction() as connection:
+            version = connection.scalar(select(_about.c.version))
         if version != VERSION:
             raise InputError(
                 f"{self.name} is a store of version {version}, this program reads version {VERSION}: "
@@ -259,11 +256,17 @@ class BindingStore:
         false_match: the probability, over all that is stored, that an unrelated picture matches;
         with it the more is stored, the nearer a match must be.
         """
+        farthest = self.farthest(false_match)
         with self._transaction() as connection:
-            size = connection.scalar(select(func.count()).select_from(_fingerprints)) or 0
-            found = _near(connection, code, largest_distance(size, false_match))
+            found = _near(connection, code, farthest)
             best = sorted(found.items(), key=lambda item: (item[1], item[0]))
             return tuple(_resolved(connection, best, at_most))
+
+    def farthest(self, false_match: float = 1e-2) -> int:
+        """The distance up to which `by_fingerprint` takes two fingerprints for those of one picture."""
+        with self._transaction() as connection:  # ids rise: their largest is quicker than a count
+            size = connection.scalar(select(func.max(_fingerprints.c.id))) or 0
+        return largest_distance(size, false_match)
 
     @property
     def size(self) -> Size:
@@ -322,6 +325,8 @@ def _begin(connection: Connection) -> None:
 
 
 def _create(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":  # SQLite's writers already wait for each other
+        connection.execute(select(func.pg_advisory_xact_lock(0x415353)))
     _tables.create_all(connection)
     if connection.scalar(select(_about.c.version)) is None:  # another process may have been first
         connection.execute(_about.insert().values(version=VERSION))
@@ -351,7 +356,8 @@ def _add(
     same = select(_manifests.c.id).where(_manifests.c.sha256 == row["sha256"])
     manifest = connection.scalar(same)
     if manifest is None:
-        manifest = connection.execute(_manifests.insert().values(row)).inserted_primary_key[0]
+        connection.execute(_manifests.insert().values(row))
+        manifest = connection.scalar(same)
     known = {
         tuple(mark)
         for mark in connection.execute(
@@ -376,12 +382,11 @@ def _add(
 
 def _pack(connection: Connection) -> None:
     """Move loose fingerprints into a block once there are enough."""
-    loose = _fingerprints.c.packed == 0
-    if (connection.scalar(select(func.count()).where(loose)) or 0) < _BLOCK:
+    if (connection.scalar(select(func.count(_fingerprints.c.id)).where(_loose)) or 0) < _BLOCK:
         return
     rows = connection.execute(
         select(_fingerprints.c.id, _fingerprints.c.code)
-        .where(loose)
+        .where(_loose)
         .order_by(_fingerprints.c.id)
         .limit(_BLOCK)
         .with_for_update(skip_locked=True)  # another writer may be packing the same ones
@@ -404,9 +409,7 @@ def _near(connection: Connection, code: bytes, farthest: int) -> dict[int, int]:
     if len(code) != _CODE:
         raise InputError(f"a fingerprint of {len(code)} bytes: expected {_CODE}")
     # loose ones first: what is packed meanwhile is seen twice rather than never
-    loose = connection.execute(
-        select(_fingerprints.c.id, _fingerprints.c.code).where(_fingerprints.c.packed == 0)
-    ).all()
+    loose = connection.execute(select(_fingerprints.c.id, _fingerprints.c.code).where(_loose)).all()
     ids = numpy.array([row.id for row in loose], "<i8")
     found = _within(code, b"".join(bytes(row.code) for row in loose), ids, farthest)
     for block in connection.execute(select(_blocks.c.codes, _blocks.c.members)):
@@ -423,9 +426,7 @@ def _within(
     return {int(members[i]): int(apart[i]) for i in numpy.flatnonzero(apart <= farthest)}
 
 
-def _resolved(
-    connection: Connection, best: list[tuple[int, int]], at_most: int
-) -> Iterator[Near]:
+def _resolved(connection: Connection, best: list[tuple[int, int]], at_most: int) -> Iterator[Near]:
     """Each manifest once, with its nearest fingerprint."""
     seen: set[str] = set()
     for fingerprint, apart in best:

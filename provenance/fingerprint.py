@@ -21,7 +21,7 @@ Pixels = UInt8[numpy.ndarray, "height width 3"]
 ALGORITHM = "io.iscc.v0"  # the name in the C2PA soft binding algorithm list
 BITS = 256
 _SIDE = 32
-_HEADER = bytes((0x21, 0x07))  # Content, Image, version 0, 8 × 32 bits (ISO 24138, ISCC header)
+_HEADER = bytes((0x21, 0x07))  # Content, Image, version 0, 8 times 32 bits (ISO 24138, ISCC header)
 _FLAT = 3.0  # standard deviation of grey levels below which a picture shows nothing to tell it by
 
 # Of unrelated pictures, the share of pairs that differ in at most d of 256 bits is below
@@ -46,9 +46,7 @@ def image_code(grey: UInt8[numpy.ndarray, "32 32"]) -> bytes:
     # rounded, or noise of the transform would set bits where a coefficient is truly zero
     waves = numpy.round(dctn(grey.astype(float), type=2), 6)
     squares = [waves[y : y + 8, x : x + 8].ravel() for y, x in ((0, 0), (0, 8), (8, 0), (8, 8))]
-    return b"".join(
-        numpy.packbits(square > numpy.median(square)).tobytes() for square in squares
-    )
+    return b"".join(numpy.packbits(square > numpy.median(square)).tobytes() for square in squares)
 
 
 def distance(a: bytes, b: bytes) -> int:
@@ -69,7 +67,9 @@ def largest_distance(size: int, false_match: float = 1e-3) -> int:
     """
     if not 0 < false_match < 1:
         raise InputError(f"false_match is {false_match}: expected a probability between 0 and 1")
-    return max(0, min(_FARTHEST, math.floor(_ZERO + math.log10(false_match / max(size, 1)) / _SLOPE)))
+    return max(
+        0, min(_FARTHEST, math.floor(_ZERO + math.log10(false_match / max(size, 1)) / _SLOPE))
+    )
 
 
 def to_iscc(digest: bytes) -> str:

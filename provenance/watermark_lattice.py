@@ -217,7 +217,9 @@ def _spectrum(pixels: Pixels) -> _Spectrum:
         white = white * numpy.expand_dims(window, 1 - axis)
     size = [fft.next_fast_len(2 * n, real=False) for n in white.shape]
     waves = fft.fft2(white.astype(numpy.complex64), s=size)
-    for axis, n in enumerate(white.shape):  # phases about the centre vary slowly: can be interpolated
+    for axis, n in enumerate(
+        white.shape
+    ):  # phases about the centre vary slowly: can be interpolated
         ramp = numpy.exp(1j * numpy.pi * fft.fftfreq(size[axis]) * (n - 1)).astype(numpy.complex64)
         waves = waves * numpy.expand_dims(ramp, 1 - axis)
     waves = fft.fftshift(waves)
@@ -241,11 +243,13 @@ def _looked_up(values: Array, y: Array, x: Array) -> Array:
     height, width = values.shape
     places = [y * height + height // 2, x * width + width // 2]
     found = ndimage.map_coordinates(values, places, order=1, mode="constant")
-    return found * ((abs(y) < 0.5) & (abs(x) < 0.5))
+    inside: Array = (abs(y) < 0.5) & (abs(x) < 0.5)
+    return numpy.where(inside, found, 0)
 
 
 def _scales() -> Array:
-    return numpy.exp(numpy.arange(0, math.log(_CROPPED), _STEP))
+    scales: Array = numpy.exp(numpy.arange(0, math.log(_CROPPED), _STEP))
+    return scales
 
 
 def _upright(spectrum: _Spectrum) -> Iterator[_Geometry]:
@@ -290,7 +294,8 @@ def _strengths(spectrum: _Spectrum, tried: list[_Geometry]) -> Array:
     found = _looked_up(spectrum.magnitudes, y, x)
     within = numpy.count_nonzero(found, axis=1) + 1
     # 0.85 is about the mean magnitude of noise: more waves must not look like more strength
-    return found.sum(1) / numpy.sqrt(within) - 0.85 * numpy.sqrt(within)
+    strengths: Array = found.sum(1) / numpy.sqrt(within) - 0.85 * numpy.sqrt(within)
+    return strengths
 
 
 def _orientations(waves: Array) -> Iterator[Array]:
