@@ -422,7 +422,10 @@ def _within(
     code: bytes, codes: bytes, members: "numpy.ndarray[Any, Any]", farthest: int
 ) -> dict[int, int]:
     stored = numpy.frombuffer(codes, numpy.uint64).reshape(len(members), -1)
-    apart = numpy.bitwise_count(stored ^ numpy.frombuffer(code, numpy.uint64)).sum(1)
+    words = numpy.bitwise_count(stored ^ numpy.frombuffer(code, numpy.uint64)).T
+    apart = numpy.add(words[0], words[1], dtype=numpy.uint16)  # quicker than sum() over so few
+    apart += words[2]
+    apart += words[3]
     return {int(members[i]): int(apart[i]) for i in numpy.flatnonzero(apart <= farthest)}
 
 

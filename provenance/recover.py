@@ -17,9 +17,9 @@ import c2pa
 from assaymark.provenance import facts
 from assaymark.provenance.binding_store import BindingStore, Entry
 from assaymark.provenance.c2pa_context import reason, shared_context
-from assaymark.provenance.fingerprint import fingerprint
+from assaymark.provenance.fingerprint import distance, fingerprint
 from assaymark.provenance.marked_files import read_pixels
-from assaymark.provenance.soft_binding import agrees, soft_bindings
+from assaymark.provenance.soft_binding import SoftBinding, agrees, fingerprints, soft_bindings
 from assaymark.provenance.stores import store_of
 from assaymark.provenance.trust import NOBODY, Trust
 from assaymark.provenance.verification import State
@@ -40,10 +40,11 @@ _OTHER_BYTES = (
 class Candidate:
     """A manifest that may be that of the picture.
 
-    found_by: "watermark", "fingerprint" or both. p_value: of the watermark; distance: bits of 256 in
-    which the fingerprints differ; each None where it did not find this. signature_holds: the manifest is
-    intact and signed by `signer`; trusted: whose chain also ends in an anchor. agrees: the
-    picture is as the manifest's own soft bindings describe it, None where nothing can be compared.
+    found_by: "watermark", "fingerprint" or both. p_value: of the watermark, None where it did not find
+    this. distance: bits of 256 in which the fingerprints differ, None where one is missing.
+    signature_holds: the manifest is intact and signed by `signer`; trusted: whose chain also ends in an
+    anchor. agrees: the picture is as the manifest's own soft bindings describe it, None where nothing can
+    be compared.
     explanation: one sentence that says what this is worth.
     """
 
@@ -196,8 +197,16 @@ def _judged(
         signature_holds=holds,
         trusted=holds and "signingCredential.trusted" in passed,
         agrees=agrees(bindings, mark=mark, code=code, farthest=farthest),
+        distance=_distance(lead, bindings, code),
     )
-    return replace(judged, explanation=_explain(judged, failures))
+    return replace(judged, explanation=_explain(judged, failures, farthest))
+
+
+def _distance(lead: Candidate, bindings: tuple[SoftBinding, ...], code: bytes | None) -> int | None:
+    """Of the picture to the one that was signed, also where it is too far to be found by."""
+    if lead.distance is not None or code is None:
+        return lead.distance
+    return min((distance(code, other) for other in fingerprints(bindings)), default=None)
 
 
 def _document(manifest: bytes, trust: Trust) -> Mapping[str, Any]:
@@ -207,7 +216,7 @@ def _document(manifest: bytes, trust: Trust) -> Mapping[str, Any]:
         return facts.mapping(json.loads(reader.json()))
 
 
-def _explain(lead: Candidate, failures: list[str]) -> str:
+def _explain(lead: Candidate, failures: list[str], farthest: int) -> str:
     if not lead.signature_holds:
         broken = ", ".join(dict.fromkeys(failures)) or "no signature was validated"
         return f"not to be believed: the stored manifest does not hold ({broken})"
@@ -218,9 +227,15 @@ def _explain(lead: Candidate, failures: list[str]) -> str:
         False: "but its own soft bindings describe another picture",
         None: "and it names no soft binding to compare with",
     }[lead.agrees]
+    unlike = (
+        f"; it looks unlike what was signed ({lead.distance} of 256 bits differ): cropped or turned, or "
+        "the watermark of that picture was copied onto another"
+        if lead.distance is not None and lead.distance > farthest
+        else ""
+    )
     return (
-        f"a lead, not proof: signed by {who}, {trusted}, {own}; that these pixels were signed is not "
-        "shown"
+        f"a lead, not proof: signed by {who}, {trusted}, {own}{unlike}; that these pixels were signed is "
+        "not shown"
     )
 
 
