@@ -284,7 +284,7 @@ def _url(place: Path | str) -> URL:
         return URL.create("sqlite", database=str(place))
     try:
         url = make_url(place)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise InputError(
             "the store's URL cannot be read: expected postgresql://user:password@host/database, or "
             "the name of a file"

@@ -27,6 +27,7 @@ MAX_PIXELS = 100_000_000
 _HEAD = 1 << 16
 _QUALITY = 92  # of WebP and AVIF, whose files do not tell what they were made with
 _MODES = ("RGB", "RGBA", "L", "LA", "P", "PA")
+_STRONGER = tuple(LatticeWatermark(strength=strength) for strength in (1.0, 1.5, 2.2))
 _Result = TypeVar("_Result")
 _LOSSLESS_TIFF = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd", "lzma")
 
@@ -63,23 +64,25 @@ def mark_file(
 ) -> Mark:
     """Write a marked copy of `source`, read back before it gets its name; gives what was read back.
 
+    watermark: the built-in one unless given, and stronger where the file's compression loses it.
+
     Raises InputError, and then there is no target (or the old one): for animations, more than 8 bits a
     channel, one bit a pixel, colours other than RGB and grey, and pictures in which the mark does not hold.
     """
-    method = watermark or LatticeWatermark()
     _check_target(source, target, replace)
     with _opened(source) as (picture, head):
         _check_markable(picture, head, source)
-        data = _encoded(picture, head, _marked(picture, payload, key, method))
-    with _decoded(data, source) as copy:
-        found = method.detect(numpy.asarray(copy.convert("RGB")), key)
-    if found is None or found.payload != payload:
-        raise InputError(
-            f"the watermark cannot be read back from {source}: the picture is too small or "
-            "too strongly compressed to carry it, or lacks room between black and white; nothing was written"
-        )
-    write_atomically(target, data)
-    return found
+        for method in (watermark,) if watermark else _STRONGER:
+            data = _encoded(picture, head, _marked(picture, payload, key, method))
+            with _decoded(data, source) as copy:
+                found = method.detect(numpy.asarray(copy.convert("RGB")), key)
+            if found is not None and found.payload == payload:
+                write_atomically(target, data)
+                return found
+    raise InputError(
+        f"the watermark cannot be read back from {source}: the picture is too small or too strongly "
+        "compressed to carry it, or lacks room between black and white; nothing was written"
+    )
 
 
 @contextmanager

@@ -112,7 +112,7 @@ class LatticeWatermark:
             )
         small = _grey(pixels)
         _, busy = _local(small)
-        visible = numpy.minimum(1.4 + 0.08 * busy, 4.5) * self.strength
+        visible = numpy.minimum(1.2 + 0.075 * busy, 4.5) * self.strength
         change = _resized(_pattern(small.shape, _waves(payload, key)) * visible, width, height)
         levels = numpy.rint(change).astype(numpy.int16)
         marked = numpy.empty_like(pixels)

@@ -99,8 +99,10 @@ def test_a_false_match_probability_must_be_one(probability: float) -> None:
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_units_hold_codes_and_distances_are_a_metric(a: bytes, b: bytes) -> None:
     assert from_unit(to_unit(a)) == a
-    assert distance(a, b) == distance(b, a) == sum(
-        (x ^ y).bit_count() for x, y in zip(a, b, strict=True)
+    assert (
+        distance(a, b)
+        == distance(b, a)
+        == sum((x ^ y).bit_count() for x, y in zip(a, b, strict=True))
     )
     assert from_unit(a) is None
     assert from_unit(to_unit(a)[:-1]) is None

@@ -12,11 +12,12 @@ from PIL import Image, ImageCms
 from sklearn.datasets import load_sample_image
 
 from assaymark.provenance.marked_files import detect_file, mark_file, read_pixels
+from assaymark.provenance.watermark_lattice import LatticeWatermark
 from assaymark.reports.errors import InputError
 
 KEY = b"a key of 32 bytes for tests only"
 PAYLOAD = 7
-PHOTOGRAPH = Image.fromarray(load_sample_image("flower.jpg")).crop((150, 60, 390, 240))
+PHOTOGRAPH = Image.fromarray(load_sample_image("china.jpg")).crop((150, 100, 350, 260))
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
 
@@ -131,7 +132,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "16-bit grey": (saved("a.png", DEEP), "more than 8 bits a channel"),
     "16-bit colour": (
         # Pillow would cut these to 8 bits without a word
-        written("a.png", png(130, 130, 16, bytes(781 * 130))), "more than 8 bits a channel"),
+        written("a.png", png(130, 130, 16, bytes(781 * 130))),
+        "more than 8 bits a channel",
+    ),
     "16-bit tiff": (saved("a.tiff", DEEP), "more than 8 bits a channel"),
     "one bit": (saved("a.png", PHOTOGRAPH.convert("1")), "has the colours 1"),
     "cmyk": (saved("a.jpg", PHOTOGRAPH.convert("CMYK")), "has the colours CMYK"),
@@ -159,7 +162,9 @@ def test_what_cannot_be_marked_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_mark_that_does_not_survive_the_format_is_not_claimed(tmp_path: Path) -> None:
     PHOTOGRAPH.save(tmp_path / "a.jpg", quality=1)
     with pytest.raises(InputError, match="cannot be read back"):
-        mark_file(tmp_path / "a.jpg", tmp_path / "b.jpg", PAYLOAD, KEY)
+        mark_file(
+            tmp_path / "a.jpg", tmp_path / "b.jpg", PAYLOAD, KEY, watermark=LatticeWatermark()
+        )
     assert not (tmp_path / "b.jpg").exists()
 
 
