@@ -211,7 +211,8 @@ def test_a_second_engine_accepts_the_assertions(work: Work, chain: Chain) -> Non
     verdict = encypher_c2pa.verify(
         work.file, trust_pem=chain.trust_anchor_pem, no_default_trust=True, telemetry=False, online=False
     )  # fmt: skip
-    assert verdict["valid"] is True, verdict
+    assert verdict["validation_state"] == "Trusted"
+    assert verdict["validation_results"]["failure"] == []
 
 
 @pytest.mark.parametrize(
