@@ -146,7 +146,8 @@ class LatticeWatermark:
 
     def pilot_p_value(self, pixels: Pixels, key: bytes) -> float:
         """The part of the p-value that the pilots give, without turning: for measuring it."""
-        best = _best(_spectrum(pixels), _upright(_spectrum(pixels)), _secret(key))
+        spectrum = _spectrum(pixels)
+        best = _best(spectrum, _upright(spectrum), _secret(key))
         return min(1.0, _CANDIDATES * _ORIENTATIONS * _SHIFTS**2 * math.exp(-best.evidence))
 
 

@@ -10,6 +10,7 @@ pictures, of PICTURES and of the archive of small ones. CPU is of one thread.
 
 import argparse
 import contextlib
+import importlib
 import importlib.util
 import io
 import os
@@ -133,38 +134,31 @@ class Invisible:
         self.method = method
 
     def embed(self, pixels: Array, bits: Array) -> Array:
-        from imwatermark import WatermarkEncoder
-
-        encoder = WatermarkEncoder()
+        encoder = importlib.import_module("imwatermark").WatermarkEncoder()
         encoder.set_watermark("bits", bits.tolist())
-        return encoder.encode(pixels[..., ::-1].copy(), self.method)[..., ::-1]
+        return numpy.asarray(encoder.encode(pixels[..., ::-1].copy(), self.method)[..., ::-1])
 
     def read(self, pixels: Array, bits: Array) -> Array | None:
-        from imwatermark import WatermarkDecoder
-
-        return numpy.array(
-            WatermarkDecoder("bits", len(bits)).decode(pixels[..., ::-1].copy(), self.method)
-        ).astype(int)
+        decoder = importlib.import_module("imwatermark").WatermarkDecoder("bits", len(bits))
+        return numpy.array(decoder.decode(pixels[..., ::-1].copy(), self.method)).astype(int)
 
 
 class Blind:
     """blind_watermark, as its documentation uses it."""
 
-    def embed(self, pixels: Array, bits: Array) -> Array:
-        from blind_watermark import WaterMark
-
+    def mark(self) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):
-            mark = WaterMark(password_img=1, password_wm=1)
+            return importlib.import_module("blind_watermark").WaterMark(1, 1)
+
+    def embed(self, pixels: Array, bits: Array) -> Array:
+        mark = self.mark()
         mark.read_img(img=pixels[..., ::-1].copy())
         mark.read_wm(bits.astype(bool), mode="bit")
-        found = numpy.clip(numpy.rint(mark.embed()), 0, 255).astype(numpy.uint8)
+        found: Array = numpy.clip(numpy.rint(mark.embed()), 0, 255).astype(numpy.uint8)
         return found[..., ::-1]
 
     def read(self, pixels: Array, bits: Array) -> Array | None:
-        from blind_watermark import WaterMark
-
-        with contextlib.redirect_stdout(io.StringIO()):
-            mark = WaterMark(password_img=1, password_wm=1)
+        mark = self.mark()
         found = mark.extract(embed_img=pixels[..., ::-1].copy(), wm_shape=len(bits), mode="bit")
         return (numpy.asarray(found) > 0.5).astype(int)
 
@@ -188,7 +182,7 @@ def ssim(a: Array, b: Array) -> float:
     x, y = (pixels.astype(float) @ (0.299, 0.587, 0.114) for pixels in (a, b))
 
     def mean(values: Array) -> Array:
-        return gaussian_filter(values, 1.5)
+        return numpy.asarray(gaussian_filter(values, 1.5))
 
     mx, my = mean(x), mean(y)
     vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my

@@ -31,7 +31,8 @@ def of(picture: Image.Image) -> bytes:
 
 def formula() -> numpy.ndarray:
     y, x = numpy.mgrid[:32, :32]
-    return ((7 * x + 13 * y + x * y) % 256).astype(numpy.uint8)
+    grey: numpy.ndarray = ((7 * x + 13 * y + x * y) % 256).astype(numpy.uint8)
+    return grey
 
 
 @pytest.mark.parametrize(
