@@ -13,14 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import unicode
 
-HASHES: Mapping[str, Callable[[], "hashlib._Hash"]] = {
-    "sha256": hashlib.sha256,
-    "blake2b": hashlib.blake2b,
-}
+
+class Hasher(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
+HASHES: Mapping[str, Callable[[], Hasher]] = {"sha256": hashlib.sha256, "blake2b": hashlib.blake2b}
 GIT = (".git", ".gitattributes", ".github", ".gitignore")
 _BLOCK = 1 << 18  # of 64 KiB to 4 MiB the fastest: it stays in the second-level cache
 _BATCH = 16 << 20  # bytes of small files that one task hashes: a task per file costs more than it
@@ -189,7 +195,9 @@ def _take(
         elif entry.is_symlink():
             files.append(_file(name, Path(entry.path).resolve(strict=True)))
         else:
-            files.append(_file(name, Path(entry.path), entry.stat(follow_symlinks=False)))
+            found = entry.stat(follow_symlinks=False)
+            # Windows tells the inode only when asked for one file
+            files.append(_file(name, Path(entry.path), found if found.st_ino else None))
     except (OSError, RuntimeError) as error:
         refused[name] = f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
@@ -245,7 +253,7 @@ def _parts(file: File, shard_size: int | None) -> Iterator[Part]:
         yield file, start, min(start + shard_size, file.size)
 
 
-def _hash_task(task: Sequence[Part], made: Callable[[], "hashlib._Hash"]) -> list[Hashed]:
+def _hash_task(task: Sequence[Part], made: Callable[[], Hasher]) -> list[Hashed]:
     block = _block()
     return [
         (
@@ -268,9 +276,7 @@ def _block() -> bytearray:
     return block
 
 
-def _hash(
-    file: File, start: int, end: int | None, hasher: "hashlib._Hash", block: bytearray
-) -> bytes | str:
+def _hash(file: File, start: int, end: int | None, hasher: Hasher, block: bytearray) -> bytes | str:
     try:
         handle = os.open(file.path, _FLAGS | _BINARY)
     except OSError as error:
@@ -293,7 +299,7 @@ def _hash(
     return hasher.digest()
 
 
-def _read(handle: int, left: int, hasher: "hashlib._Hash", block: bytearray) -> bool:
+def _read(handle: int, left: int, hasher: Hasher, block: bytearray) -> bool:
     """Hash exactly `left` bytes; False when the file has fewer."""
     if left <= 1 << 15:  # one call for a small file
         data = os.read(handle, left)
