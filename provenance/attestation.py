@@ -194,14 +194,11 @@ def _named_models(policy: str) -> Iterator[str]:
         if isinstance(value, dict):
             for key, below in value.items():
                 if key in _MODEL_KEYS:
-                    yield from (below,) if isinstance(below, str) else filter(_is_text, below)
+                    named = below if isinstance(below, list) else [below]
+                    yield from (name for name in named if isinstance(name, str))
                 waiting.append(below)
         elif isinstance(value, list):
             waiting.extend(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _predicate(
