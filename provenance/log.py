@@ -23,11 +23,13 @@ from assaymark.provenance.dsse import read_json
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.log_file import (
     GENESIS,
-    KEYS,
     LONGEST,
     LogEntry,
     append_lines,
     decode_entry,
+    decode_line,
+    entry_flaw,
+    plain,
     read_lines,
     set_aside,
     torn_bytes,
@@ -47,7 +49,6 @@ from assaymark.reports.files import write_atomically
 
 _PROOF = "assaymark-log-proof-1"
 _MOST_FAULTS = 100
-_HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def append_all(log: Path, entries: Sequence[LogEntry]) -> range:
     the last line is damaged; nothing is added then.
     """
     for entry in entries:
-        if flaw := _entry_flaw(entry):
+        if flaw := entry_flaw(plain(entry)):
             raise InputError(f"an entry of the log for {entry.name!r} {flaw}")
     return append_lines(log, entries)
 
@@ -159,9 +160,8 @@ def check(log: Path, checkpoint: Checkpoint | None = None) -> LogCheck:
     leaves: list[bytes] = []
     previous = GENESIS
     for index, line in enumerate(read_lines(log)):
-        if flaw := _line_flaw(line, index, previous):
-            if len(faults) < _MOST_FAULTS:
-                faults.append(LogFault(index=index, text=flaw))
+        if (flaw := _line_flaw(line, index, previous)) and len(faults) < _MOST_FAULTS:
+            faults.append(LogFault(index=index, text=flaw))
         previous = leaf_hash(line)
         leaves.append(previous)
     if checkpoint is not None:
@@ -259,9 +259,9 @@ def verify_proof(
             f"{head.size}: make the proof for this checkpoint"
         )
     line = found["entry"].encode()
-    entry = decode_entry(line)
-    if json.loads(line)["index"] != found["index"]:
-        raise IntegrityError(f"{proof} gives entry {json.loads(line)['index']} another place")
+    entry, told = decode_entry(line), decode_line(line)["index"]
+    if told != found["index"]:
+        raise IntegrityError(f"{proof} gives entry {told} the place {found['index']}")
     verify_inclusion(line, found["index"], head.size, found["path"], head.root)
     if _sha256(file) != entry.sha256:
         raise IntegrityError(f"{file} is not the file of the entry: its SHA-256 is another")
@@ -277,36 +277,17 @@ def _leaves(log: Path, size: int | None) -> list[bytes]:
     return leaves
 
 
-def _entry_flaw(entry: LogEntry) -> str:
-    digests = {"sha256": entry.sha256, "signer": entry.signer}
-    if entry.manifest_sha256 is not None:
-        digests["manifest_sha256"] = entry.manifest_sha256
-    for name, value in digests.items():
-        if len(value) != 64 or not _HEX.issuperset(value):
-            return f"has the {name} {value[:80]!r}: expected 64 hexadecimal digits"
-    return "" if entry.time.endswith("Z") else f"has the time {entry.time[:80]!r}: expected UTC, …Z"
-
-
 def _line_flaw(line: bytes, index: int, previous: bytes) -> str:
     """What is wrong with a line at its place; its own bytes are fixed by the line after it."""
-    if not line.startswith(b'{"index":%d,"previous":"%b",' % (index, previous.hex().encode())):
-        return _misplaced(line, index)
     try:
-        flaw = _entry_flaw(decode_entry(line))
+        found = decode_line(line)
     except InputError as error:
         return str(error)
-    return f"an entry {flaw}" if flaw else ""
-
-
-def _misplaced(line: bytes, index: int) -> str:
-    try:
-        decode_entry(line[:LONGEST])
-    except InputError as error:
-        return str(error)
-    told = dict(zip(KEYS, json.loads(line).values(), strict=True))["index"]
-    if told != index:
-        return f"says it is entry {told}: entries were put in, taken out or moved"
-    return "does not follow the entry before it: that one was changed, or this one put in"
+    if found["index"] != index:
+        return f"says it is entry {found['index']}: entries were put in, taken out or moved"
+    if found["previous"] != previous.hex():
+        return "does not follow the entry before it: that one was changed, or this one put in"
+    return ""
 
 
 def _against(leaves: Sequence[bytes], checkpoint: Checkpoint) -> list[LogFault]:

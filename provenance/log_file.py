@@ -6,6 +6,7 @@ line that a crash cut short is moved to a file beside the log before anything is
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,14 @@ from assaymark.reports.errors import InputError, IntegrityError
 
 GENESIS = bytes(32)
 LONGEST = 1 << 16  # bytes of a line
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object of JSON with every key it has, also one that stands twice."""
+
+
+_HEX = re.compile(r"[0-9a-f]{64}").fullmatch
+_decode = json.JSONDecoder(object_pairs_hook=_Pairs).decode
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 
@@ -69,13 +78,15 @@ def append_lines(log: Path, entries: Sequence[LogEntry]) -> range:
 def read_lines(log: Path) -> Iterator[bytes]:
     """The lines without their ends; a last one that was cut short is not one of them.
 
-    Raises InputError when the file cannot be read.
+    Raises InputError when the file cannot be read or has a line that is too long.
     """
     try:
         with log.open("rb") as stream, _lock(stream, shared=True):
-            for line in stream:
+            while line := stream.readline(LONGEST + 1):
                 if line.endswith(b"\n"):
                     yield line[:-1]
+                elif len(line) > LONGEST:
+                    raise InputError(f"{log} has a line of over {LONGEST} bytes: it is no log")
     except OSError as error:
         raise InputError(f"cannot read the log {log}: {error.strerror or error}") from error
 
@@ -108,39 +119,61 @@ def plain(entry: LogEntry) -> dict[str, Any]:
 
 def decode_entry(line: bytes) -> LogEntry:
     """The entry a line holds; raises InputError when it is none."""
+    found = decode_line(line)
+    return LogEntry(**{name: found[name] for name in FIELDS})
+
+
+def decode_line(line: bytes) -> dict[str, Any]:
+    """A line's keys, each once and in order, and their values; raises InputError for anything else."""
     try:
-        found = json.loads(line)
-        if not isinstance(found, dict) or tuple(found) != KEYS or _encode(found).encode() != line:
-            raise ValueError("not as it was written")
-        values = {name: found[name] for name in FIELDS}
-        for name, value in values.items():
-            if not isinstance(value, str) and not (name == "manifest_sha256" and value is None):
-                raise ValueError(f"{name} is no text")
-        return LogEntry(**values)
+        pairs = _decode(line.decode())
+        names = tuple(name for name, _ in pairs) if isinstance(pairs, _Pairs) else ()
+        if names != KEYS:
+            raise ValueError(f"expected the keys {', '.join(KEYS)}")
+        found = dict(pairs)
+        if type(found["index"]) is not int:
+            raise ValueError("its index is no whole number")
     except (ValueError, RecursionError) as error:
         raise InputError(f"a line of the log is no entry: {error}") from error
+    if flaw := entry_flaw(found):
+        raise InputError(f"a line of the log is no entry: it {flaw}")
+    return found
+
+
+def entry_flaw(found: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of an entry; empty when nothing is."""
+    for name in FIELDS:
+        value = found[name]
+        if not isinstance(value, str) and not (value is None and name == "manifest_sha256"):
+            return f"has a {name} that is no text"
+    for name in ("sha256", "signer", "manifest_sha256"):
+        value = found[name]
+        if value is not None and not _HEX(value):
+            return f"has the {name} {value[:80]!r}: expected 64 hexadecimal digits"
+    time = found["time"]
+    return "" if time.endswith("Z") else f"has the time {time[:80]!r}: expected UTC, …Z"
 
 
 def _end(log: Path, stream: IO[bytes]) -> tuple[int, bytes]:
     """The next index and the hash of the last line; what was cut short is set aside first."""
     last, torn, whole = _tail(stream)
+    if last is None and whole:
+        raise IntegrityError(
+            f"the log {log} ends in over {LONGEST} bytes that are no entry: check the log before "
+            "anything is added to it"
+        )
     if torn:
         _set_aside(log, stream, torn, whole)
     if last is None:
-        if whole:
-            raise IntegrityError(
-                f"the log {log} ends in a line of more than {LONGEST} bytes, which is no entry: "
-                "check the log before anything is added to it"
-            )
         return 0, GENESIS
     try:
-        decode_entry(last)
+        index = decode_line(last)["index"]
     except InputError as error:
         raise IntegrityError(
             f"the last line of the log {log} is damaged ({error}): check the log before anything "
             "is added to it"
         ) from error
-    return int(json.loads(last)["index"]) + 1, leaf_hash(last)
+    return index + 1, leaf_hash(last)
 
 
 def _tail(stream: IO[bytes]) -> tuple[bytes | None, bytes, int]:
@@ -151,8 +184,8 @@ def _tail(stream: IO[bytes]) -> tuple[bytes | None, bytes, int]:
     block = stream.read(size - start)
     lines, newline, torn = block.rpartition(b"\n")
     if not newline:
-        return None, block, 0 if start == 0 else start
-    before, found, last = lines.rpartition(b"\n")
+        return None, block, start
+    _, found, last = lines.rpartition(b"\n")
     whole = size - len(torn)
     return (last if found or start == 0 else None), torn, whole
 
