@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from assaymark.provenance.dsse import (
     IN_TOTO,
     STATEMENT,
@@ -261,7 +263,7 @@ def _broken(envelope: Envelope, one: EnvelopeSignature) -> str:
         return "carries no certificate, so nobody can be asked who made it"
     try:
         key = one.certificates[0].public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         return f"has a certificate that cannot be read ({error})"
     return "" if envelope.holds(key, one.signature) else "does not hold for what is stated"
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.raw_signature import leaf_certificate, sign_bytes, spki, verifies
-from assaymark.provenance.signer_chain import Signer, judge_signer, read_certificates
+from assaymark.provenance.signer_chain import Signer, judge_signer, name_of, read_certificates
 from assaymark.reports.errors import InputError, IntegrityError
 
 _LARGEST = 1 << 20
@@ -68,7 +68,7 @@ def verify_checkpoint(
     ]
     if not found:
         raise IntegrityError(
-            f"the checkpoint of {checkpoint.origin} is not signed by {_who(chain_pem)}: expected a "
+            f"the checkpoint of {checkpoint.origin} is not signed by {name_of(chain[0])}: expected a "
             "signature by the key of that certificate"
         )
     if not all(verifies(key, one[4:], checkpoint.text.encode()) for one in found):
@@ -131,9 +131,3 @@ def _base64(text: str, wrong: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise InputError(wrong) from error
-
-
-def _who(chain_pem: str) -> str:
-    from assaymark.provenance.signer_chain import name_of
-
-    return name_of(read_certificates(chain_pem)[0])

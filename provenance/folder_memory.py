@@ -7,7 +7,6 @@ but from the earlier signature, which must hold and be made with the same key.
 """
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,3 @@ def recall(signature: Path, digest: str) -> Mapping[str, Identity]:
         for name, seen in files.items()
         if isinstance(seen, list) and len(seen) == 5 and all(type(n) is int for n in seen)
     }
-
-
-def now_ns() -> int:
-    return time.time_ns()

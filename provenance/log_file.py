@@ -4,6 +4,7 @@ One writer at a time (a lock on the file itself), everything on disk before an a
 line that a crash cut short is moved to a file beside the log before anything is added.
 """
 
+import glob
 import json
 import os
 import re
@@ -102,7 +103,7 @@ def torn_bytes(log: Path) -> int:
 
 def set_aside(log: Path) -> tuple[Path, ...]:
     """The files that hold lines which were cut short, oldest first."""
-    return tuple(sorted(log.parent.glob(f"{_glob(log.name)}.torn-*")))
+    return tuple(sorted(log.parent.glob(f"{glob.escape(log.name)}.torn-*")))
 
 
 def encode_line(index: int, previous: bytes, entry: Mapping[str, Any]) -> bytes:
@@ -217,12 +218,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _glob(name: str) -> str:
-    import glob
-
-    return glob.escape(name)
 
 
 @contextmanager

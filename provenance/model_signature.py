@@ -6,6 +6,7 @@ on P-256, P-384 and P-521 (es256, es384, es512) and none of our other algorithms
 
 import datetime as dt
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from assaymark.provenance.folder_manifest import (
     hash_files,
     list_folder,
 )
-from assaymark.provenance.folder_memory import memory_path, now_ns, recall, remember
+from assaymark.provenance.folder_memory import memory_path, recall, remember
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.oms_bundle import (
     Bundle,
@@ -113,7 +114,7 @@ def sign_folder(
     if shard_size is not None and shard_size < 1:
         raise InputError(f"a shard has {shard_size} bytes: expected 1 or more")
     check_writable(signature)
-    started = now_ns()
+    started = time.time_ns()
     own = _own_names(folder, signature)
     left_out = tuple(dict.fromkeys((*ignore, *own)))
     listing = list_folder(folder, ignore=left_out, links=links)

@@ -160,7 +160,7 @@ def read_claims(payload: bytes) -> FolderClaims:
     """The folder a signed statement speaks of; raises InputError when it speaks of none we know."""
     try:
         return _claims(strict_json(payload))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"its statement is malformed: {type(error).__name__} {error}") from error
 
 
@@ -246,7 +246,7 @@ def _certificates(material: dict[str, Any]) -> tuple[x509.Certificate, ...]:
             x509.load_der_x509_certificate(decode(entry["rawBytes"], "certificate"))
             for entry in entries
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, x509.InvalidVersion) as error:
         raise InputError(f"one of its certificates cannot be read: {error}") from error
 
 

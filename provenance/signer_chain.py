@@ -83,7 +83,7 @@ def read_certificates(pem: str | bytes, name: str = "the trust anchors") -> list
     """Certificates in PEM, in order; raises InputError when there is none or one is malformed."""
     try:
         return x509.load_pem_x509_certificates(pem.encode() if isinstance(pem, str) else pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise InputError(f"cannot read {name}: expected -----BEGIN CERTIFICATE-----") from error
 
 
@@ -97,7 +97,12 @@ def _refused(
         return (
             _unfit_leaf(leaf) or _outside(leaf, at) or _no_path(leaf, list(between), anchors, at, 0)
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         return f"a certificate cannot be read: {error}"
 
 

@@ -5,13 +5,18 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +28,7 @@ from assaymark.provenance.attestation import (
 )
 from assaymark.provenance.dsse import IN_TOTO, pae, read_envelope, sign_envelope
 from assaymark.provenance.keys import ALGORITHMS, Chain, new_chain
-from assaymark.provenance.raw_signature import verifies
+from assaymark.provenance.raw_signature import sign_bytes, verifies
 from assaymark.provenance.verify import State
 from assaymark.reports import store
 from assaymark.reports.errors import InputError, IntegrityError
@@ -132,6 +137,39 @@ def test_every_algorithm_attests_and_is_verified(
     assert (found.state, found.verdict) == (State.TRUSTED, "pass")
     assert (found.report_checked, found.subjects_checked, found.notes) == (True, True, ())
     assert [one.name for one in found.subjects] == ["model.onnx"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A key elsewhere: r and s side by side for ECDSA, as a token answers."""
+
+    key: Any
+
+    def sign(self, data: bytes) -> bytes:
+        if not isinstance(self.key, ec.EllipticCurvePrivateKey):
+            return bytes(self.key.sign(data))
+        digest = {256: hashes.SHA256(), 521: hashes.SHA512()}[self.key.key_size]
+        half = (self.key.key_size + 7) // 8
+        r, s = decode_dss_signature(self.key.sign(data, ec.ECDSA(digest)))
+        return r.to_bytes(half, "big") + s.to_bytes(half, "big")
+
+
+@pytest.mark.parametrize("algorithm", ["es256", "es512", "ed25519"])
+def test_a_remote_key_signs(every_chain: dict[str, Chain], algorithm: str) -> None:
+    chain, other = every_chain[algorithm], new_chain("Other", algorithm=algorithm)
+    public = chain.leaf.certificate.public_key()
+    for authority, is_ours in ((chain.leaf, True), (other.leaf, False)):
+        remote: Any = SimpleNamespace(
+            algorithm=algorithm,
+            chain_pem=chain.credentials.chain_pem,
+            key_pem="",
+            remote=Token(authority.key),
+        )
+        if is_ours:
+            assert verifies(public, sign_bytes(remote, b"data"), b"data")
+        else:
+            with pytest.raises(InputError, match="holds the key of this chain"):
+                sign_bytes(remote, b"data")
 
 
 @pytest.mark.parametrize("algorithm", ["es256", "ed25519", "ps256"])

@@ -145,7 +145,7 @@ def test_the_peers_command_line_and_ours_agree_on_the_statement(
     peer: object, chain: Chain, folder: Path, tmp_path: Path
 ) -> None:
     keys = write_keys(chain, tmp_path)
-    theirs, ours = tmp_path / "theirs.sig", tmp_path / "ours.sig"
+    theirs, ours, anchor = tmp_path / "theirs.sig", tmp_path / "ours.sig", str(keys["root"])
     run = [sys.executable, "-W", "ignore", "-m", "model_signing"]
     made = subprocess.run(
         [*run, "sign", "key", folder, "--signature", theirs, "--private_key", keys["key"]],
@@ -164,8 +164,13 @@ def test_the_peers_command_line_and_ours_agree_on_the_statement(
     assert statements[0] == statements[1]
     accepted = subprocess.run(
         [
-            *(*run, "verify", "certificate", folder),
-            *("--signature", ours, "--certificate_chain", keys["root"]),
+            *run,
+            "verify",
+            "certificate",
+            folder,
+            "--signature",
+            ours,
+            *("--certificate_chain", anchor),
         ],
         capture_output=True,
         text=True,
@@ -325,7 +330,8 @@ def forged(statement: dict[str, object], chain: Chain, path: Path) -> Path:
     """A signature by a real key over any statement."""
     from assaymark.provenance.oms_bundle import make_bundle
 
-    path.write_bytes(make_bundle(json.dumps(statement).encode(), chain.credentials))
+    text = json.dumps(statement).replace('"infinite"', "1e999")
+    path.write_bytes(make_bundle(text.encode(), chain.credentials))
     return path
 
 
@@ -359,6 +365,7 @@ HOSTILE: dict[str, tuple[dict[str, object], str]] = {
     "method": (statement_over("a", method="pickle"), "method"),
     "shard": (statement_over("a", method="shards", shard_size=0), "0 bytes"),
     "infinite shard": (statement_over("a", method="shards", shard_size=1e308), "1e+308 bytes"),
+    "endless shard": (statement_over("a", method="shards", shard_size="infinite"), "malformed"),
     "old": (statement_over("a") | {"predicateType": "https://model_signing/Digests/v0.1"}, "older"),
     "root": (
         statement_over("a") | {"subject": [{"name": "m", "digest": {"sha256": "00"}}]},
