@@ -380,7 +380,7 @@ def test_other_payloads_and_ambiguous_json_are_told(chain: Chain, tmp_path: Path
     assert (found.state, "twice" in found.explanation) == (State.UNREADABLE, True)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_changed_byte_changes_what_is_trusted_and_none_raises(
     chain: Chain, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
