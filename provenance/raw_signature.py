@@ -40,9 +40,8 @@ def sign_bytes(credentials: Credentials, data: bytes) -> bytes:
 
     Raises InputError when a remote key answers something that is not a signature of this key.
     """
-    remote = getattr(credentials, "remote", None)
-    if remote is not None:
-        return _asked(remote.sign(data), credentials, data)
+    if credentials.remote is not None:
+        return _asked(credentials.remote.sign(data), credentials, data)
     key = load_pem_private_key(credentials.key_pem.encode(), None)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(_CURVE_HASHES[key.curve.name]))

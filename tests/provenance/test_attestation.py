@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,12 +158,7 @@ def test_a_remote_key_signs(every_chain: dict[str, Chain], algorithm: str) -> No
     chain, other = every_chain[algorithm], new_chain("Other", algorithm=algorithm)
     public = chain.leaf.certificate.public_key()
     for authority, is_ours in ((chain.leaf, True), (other.leaf, False)):
-        remote: Any = SimpleNamespace(
-            algorithm=algorithm,
-            chain_pem=chain.credentials.chain_pem,
-            key_pem="",
-            remote=Token(authority.key),
-        )
+        remote = replace(chain.credentials, key_pem="", remote=Token(authority.key))
         if is_ours:
             assert verifies(public, sign_bytes(remote, b"data"), b"data")
         else:
