@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from assaymark.provenance.verify import State
 from assaymark.reports.errors import InputError, IntegrityError
 from assaymark.reports.files import write_atomically
 from assaymark.reports.model import Finding, Report, Run
+
+ReadReport = Callable[[str, str], Report]
 
 PREDICATE = "https://assaymark.dev/attestation/report/v1"
 _LARGEST_REPORT = 256 << 20
@@ -74,17 +76,23 @@ class Attestation:
 
 
 def attest(
-    report: Path, credentials: Credentials, out: Path, *, models: Sequence[str] = ()
+    report: Path,
+    credentials: Credentials,
+    out: Path,
+    *,
+    read: ReadReport,
+    models: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Sign a statement that binds a stored report to its models; returns the statement.
 
-    models: which of the digests in the report are models; by default those that a policy's `model`
+    read: how a stored report is read from its text and name (`reports.store.from_json`), so that
+    this module needs no renderer. models: which of the digests in the report are models; by default those that a policy's `model`
     names or that a finding is about. Other digests (data, word lists) are recorded as materials.
 
     Raises InputError when the report is unreadable or changed, records no digest of a model, or
     `out` cannot be written.
     """
-    stored, data = _read_report(report)
+    stored, data = _read_report(report, read)
     if stored.run is None:
         raise InputError(f"{report} does not say how it was made, so it cannot be attested")
     subjects = _models(stored, stored.run, models, report)
@@ -103,6 +111,7 @@ def attest(
 def verify_attestation(
     path: Path,
     *,
+    read: ReadReport,
     report: Path | None = None,
     subjects: Sequence[Path] = (),
     trust_anchors_pem: str = "",
@@ -110,7 +119,7 @@ def verify_attestation(
 ) -> Attestation:
     """The state of an attestation; never raises for what the files hold.
 
-    report: the JSON it should be about. subjects: files of models; each must have an attested
+    read: as for `attest`. report: the JSON it should be about. subjects: files of models; each must have an attested
     digest, or all together in this order, for a model of several files. trust_anchors_pem:
     certificates that a signer's chain may end in. at: when certificates must be valid; now without.
 
@@ -131,7 +140,7 @@ def verify_attestation(
     except InputError as error:
         return replace(blank, explanation=str(error), signers=signers, notes=notes)
     wrong = [
-        *(() if report is None else _report_faults(report, signed, envelope.payload)),
+        *(() if report is None else _report_faults(report, read, signed, envelope.payload)),
         *(_subject_faults(subjects, signed) if subjects else ()),
     ]
     return _concluded(
@@ -147,24 +156,27 @@ def verify_attestation(
 
 
 def must_verify_attestation(
-    path: Path, *, report: Path, subjects: Sequence[Path], trust_anchors_pem: str
+    path: Path,
+    *,
+    read: ReadReport,
+    report: Path,
+    subjects: Sequence[Path],
+    trust_anchors_pem: str,
 ) -> Attestation:
     """A trusted attestation of exactly this report and these models; raises IntegrityError otherwise."""
     if not subjects:
         raise InputError("no model was given to hold the attestation against: name its file")
     found = verify_attestation(
-        path, report=report, subjects=subjects, trust_anchors_pem=trust_anchors_pem
+        path, read=read, report=report, subjects=subjects, trust_anchors_pem=trust_anchors_pem
     )
     if found.state is not State.TRUSTED:
         raise IntegrityError(f"{path} is {found.state}: {found.explanation}")
     return found
 
 
-def _read_report(path: Path) -> tuple[Report, bytes]:
-    from assaymark.reports.store import from_json
-
+def _read_report(path: Path, read: ReadReport) -> tuple[Report, bytes]:
     _, data = read_json(path, _LARGEST_REPORT)
-    return from_json(data.decode(), str(path)), data
+    return read(data.decode(), str(path)), data
 
 
 def _models(report: Report, run: Run, wanted: Sequence[str], path: Path) -> list[Subject]:
@@ -298,7 +310,9 @@ def _read_statement(envelope: Envelope, blank: Attestation) -> Attestation:
         ) from error
 
 
-def _report_faults(path: Path, signed: Attestation, payload: bytes) -> Iterator[str]:
+def _report_faults(
+    path: Path, read: ReadReport, signed: Attestation, payload: bytes
+) -> Iterator[str]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -312,7 +326,7 @@ def _report_faults(path: Path, signed: Attestation, payload: bytes) -> Iterator[
         )
         return
     try:
-        stored, _ = _read_report(path)
+        stored, _ = _read_report(path, read)
     except InputError as error:
         yield f"the attested report does not hold by itself: {error}"
         return

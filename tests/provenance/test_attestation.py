@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assaymark.provenance.attestation import (
-    PREDICATE,
-    attest,
-    must_verify_attestation,
-    verify_attestation,
-)
+from assaymark.provenance import attestation
+from assaymark.provenance.attestation import PREDICATE
 from assaymark.provenance.dsse import IN_TOTO, pae, read_envelope, sign_envelope
 from assaymark.provenance.keys import ALGORITHMS, Chain, new_chain
 from assaymark.provenance.raw_signature import sign_bytes, verifies
@@ -34,6 +31,9 @@ from assaymark.reports.errors import InputError, IntegrityError
 from assaymark.reports.model import Finding, Interval, Limit, Report, Run
 
 MODEL = b"weights of a model"
+attest = partial(attestation.attest, read=store.from_json)
+verify_attestation = partial(attestation.verify_attestation, read=store.from_json)
+must_verify_attestation = partial(attestation.must_verify_attestation, read=store.from_json)
 
 
 @pytest.fixture(scope="session")
