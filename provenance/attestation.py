@@ -86,8 +86,9 @@ def attest(
     """Sign a statement that binds a stored report to its models; returns the statement.
 
     read: how a stored report is read from its text and name (`reports.store.from_json`), so that
-    this module needs no renderer. models: which of the digests in the report are models; by default those that a policy's `model`
-    names or that a finding is about. Other digests (data, word lists) are recorded as materials.
+    this module needs no renderer. models: which of the digests in the report are models; by
+    default those that a policy's `model` names or that a finding is about. Other digests (data,
+    word lists) are recorded as materials.
 
     Raises InputError when the report is unreadable or changed, records no digest of a model, or
     `out` cannot be written.
@@ -119,8 +120,8 @@ def verify_attestation(
 ) -> Attestation:
     """The state of an attestation; never raises for what the files hold.
 
-    read: as for `attest`. report: the JSON it should be about. subjects: files of models; each must have an attested
-    digest, or all together in this order, for a model of several files. trust_anchors_pem:
+    read: as for `attest`. report: the JSON it should be about. subjects: files of models; each must
+    have an attested digest, or all together in this order, for a model of several files. trust_anchors_pem:
     certificates that a signer's chain may end in. at: when certificates must be valid; now without.
 
     Of several signatures one by a trusted signer is enough (DSSE 1.0, protocol.md, t = 1); those
