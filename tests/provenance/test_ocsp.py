@@ -232,7 +232,7 @@ def test_the_same_key_under_another_name_is_another_issuer() -> None:
 REPLY = reply(REVOKED)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.integers(0, len(REPLY) - 1), st.integers(0, 255), st.binary(max_size=2))
 def test_no_changed_reply_raises_or_says_good(at: int, value: int, more: bytes) -> None:
     data = bytearray(REPLY)
