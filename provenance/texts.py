@@ -34,7 +34,7 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
     with job.builder() as builder:
         draft = embeddable.placeholder(builder, job.signer)
         size = len(spot.wrap(draft).encode())
-        digest = embeddable.digest_of(before, after)
+        digest = digest_of("sha256", before, after)
         store = embeddable.signed(builder, job.signer, digest, [(len(before), size)])
     carrier = spot.wrap(store).encode()
     if len(carrier) != size:

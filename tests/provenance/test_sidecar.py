@@ -97,6 +97,16 @@ def test_a_file_that_could_carry_it_may_have_it_beside(
     assert reads(path, kind, trust).document["validation_state"] == "Invalid"
 
 
+def test_without_the_functions_the_plain_way_gives_the_same(
+    tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assaymark.provenance import embeddable
+
+    monkeypatch.setattr(embeddable, "available", lambda: False)
+    path = put(tmp_path, chain)
+    assert ours(path, chain).state is State.TRUSTED
+
+
 def test_the_names_of_a_manifest_beside_a_file(tmp_path: Path, chain: Chain) -> None:
     """NAME.c2pa as here, and the name without its ending as c2patool writes it."""
     path = put(tmp_path, chain)
