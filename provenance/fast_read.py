@@ -1,18 +1,15 @@
 """Reading in constant memory: the library judges the manifest store, we hash a large file's content.
 
-The library takes up to 512 MiB to hash one. For a large JPEG, PNG, RIFF or BMFF file it judges the
+The library takes up to 512 MiB to hash a file. For a large JPEG, PNG, RIFF or BMFF file it judges the
 store beside a file of a few bytes, so that it finds every fault but those of the content; the hard
 binding (C2PA 2.2, sections 18.5 and 18.6) is then ours to compare, in pieces. Wherever a manifest
-names anything that this module does not know exactly, the library reads the file its own way.
+names anything that is not known exactly here, the library reads the file its own way.
 """
 
 import base64
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +24,8 @@ from assaymark.provenance.plain import read_plain
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
 _ALGORITHMS = ("sha256", "sha384", "sha512")  # section 13.1
-_MATCH = {"data": "data hash valid", "bmff": "BMFF hash valid"}
-_MISMATCH = {"data": "Hashes do not match", "bmff": "BMFF file level hash mismatch"}
-_ELSEWHERE = "data hash exclusion does not match the manifest location in the asset"
 _UNTRUSTED = "signingCredential.untrusted"
+_ELSEWHERE = "data hash exclusion does not match the manifest location in the asset"
 
 Ranges = list[tuple[int, int]]
 
@@ -41,12 +36,26 @@ class Unknown(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """The hard binding of the active manifest. kind: "data" or "bmff"; url: of its assertion."""
+    """How one kind of hard binding is named. beside: a file whose content no manifest fits."""
 
-    kind: str
-    label: str
-    url: str
-    assertion: dict[str, Any]
+    code: str
+    match: str
+    mismatch: str
+    beside: bytes
+
+
+_DATA = Binding(
+    code="assertion.dataHash",
+    match="data hash valid",
+    mismatch="Hashes do not match",
+    beside=b"\0",
+)
+_BOXES = Binding(
+    code="assertion.bmffHash",
+    match="BMFF hash valid",
+    mismatch="BMFF file level hash mismatch",
+    beside=b"\0\0\0\x10ftypisom\0\0\0\0",
+)
 
 
 def read_fast(path: Path, kind: Format, context: c2pa.Context) -> Reading:
@@ -68,14 +77,15 @@ def read_fast(path: Path, kind: Format, context: c2pa.Context) -> Reading:
 
 
 def manifest_holds(store: bytes, kind: Format, context: c2pa.Context) -> Reading:
-    """The reading of a store whose content hash was taken when it was signed: all but that is checked.
+    """The reading of a store all but whose content hash is checked, as if that held.
 
-    Its validation_state is what it is for a file that keeps its hash. Raises c2pa.C2paError, and
-    ValueError where only the whole file can tell.
+    For a file whose hash was just taken as it was written. Raises c2pa.C2paError, and ValueError
+    where only the whole file can tell.
     """
+    binding = _BOXES if kind.route is Route.BMFF else _DATA
     try:
-        document, binding = _judged(store, kind, context)
-        return Reading(document=_concluded(document, binding, holds=True), store=store)
+        judged = _Judged(store, kind, context, binding)
+        return Reading(document=judged.concluded(holds=True), store=store)
     except Unknown as error:
         raise ValueError(f"only the whole file can tell: {error}") from error
 
@@ -84,22 +94,150 @@ def _read_large(descriptor: int, size: int, kind: Format, context: c2pa.Context)
     at = reader(descriptor)
     if kind.route is Route.BMFF:
         found = list(bmff.boxes(at, 0, size))
-        store = bmff.manifest_store(at, found)
-        hashed = _hash_boxes
+        judged = _Judged(_known(bmff.manifest_store(at, found)), kind, context, _BOXES)
+        ranges, marks = _box_ranges(at, found, judged.assertion)
     elif kind.route in LAYOUTS:
         layout = LAYOUTS[kind.route](at, size)
-        store = layout.manifest_store(at)
-        hashed = _hash_data
-        found = [(start, end) for start, end in layout.found]  # type: ignore[misc]
+        judged = _Judged(_known(layout.manifest_store(at)), kind, context, _DATA)
+        ranges, marks = _data_ranges(layout.found, size, judged.assertion), False
     else:
         raise Unknown("a format whose structure is the library's")
+    digest = _digest(descriptor, ranges, judged.assertion["alg"], marks)
+    return Reading(document=judged.concluded(holds=digest == judged.digest), store=judged.store)
+
+
+def _known(store: bytes | None) -> bytes:
     if store is None:
         raise Unknown("a store that is not in one piece")
-    document, binding = _judged(store, kind, context)
-    raise NotImplementedError
+    return store
 
 
-def _judged(
-    store: bytes, kind: Format, context: c2pa.Context
-) -> tuple[dict[str, Any], Binding]:
-    raise NotImplementedError
+class _Judged:
+    """What the library says of a store beside a file that it does not fit."""
+
+    def __init__(self, store: bytes, kind: Format, context: c2pa.Context, binding: Binding) -> None:
+        self.store, self.binding = store, binding
+        with native.FdStream(os.memfd_create("beside")) as stream:
+            os.write(stream.fd, binding.beside)
+            os.lseek(stream.fd, 0, os.SEEK_SET)
+            self.document, detailed = native.read_store(kind.media_type, store, stream, context)
+        assertions = detailed["manifests"][detailed["active_manifest"]]["assertion_store"]
+        self.label, self.assertion = _hard_binding(assertions, binding)
+        self.digest = base64.b64decode(self.assertion["hash"], validate=True)
+
+    def concluded(self, *, holds: bool) -> dict[str, Any]:
+        """The report with our comparison of the content in the place of the library's.
+
+        Raises Unknown unless the content is all that can have been wrong, and the state is plain.
+        """
+        document, failed = self.document, f"{self.binding.code}.mismatch"
+        results = document["validation_results"]
+        active = results["activeManifest"]
+        failures = active.get("failure") or []
+        ours = [item for item in failures if item["code"] == failed]
+        others = [item for item in failures if item["code"] != failed]
+        expected = 2 if self.binding is _DATA else 1
+        if len(ours) != expected or any(not _names(item, self.label) for item in ours):
+            raise Unknown("a mismatch for another reason")
+        if (expected == 2) != any(item["explanation"] == _ELSEWHERE for item in ours):
+            raise Unknown("a mismatch for another reason")
+        if any(
+            delta["validationDeltas"].get("failure")
+            for delta in results.get("ingredientDeltas") or ()
+        ):
+            raise Unknown("an ingredient that does not hold")
+        if any(item["code"] != _UNTRUSTED for item in others):
+            raise Unknown("another failure")
+        codes = {item["code"] for item in active.get("success") or ()}
+        if "claimSignature.validated" not in codes or (
+            not others and "signingCredential.trusted" not in codes
+        ):
+            raise Unknown("a signature that is neither trusted nor untrusted")
+        outcome = self._outcome(ours[0]["url"], holds)
+        active["failure"] = others if holds else [*others, outcome]
+        if holds:
+            active["success"].append(outcome)
+        document["validation_status"] = active["failure"]
+        if not active["failure"]:
+            del document["validation_status"]
+        document["validation_state"] = "Invalid" if not holds else "Valid" if others else "Trusted"
+        return document
+
+    def _outcome(self, url: str, holds: bool) -> dict[str, str]:
+        name = self.assertion.get("name", "")
+        why = f"asset hash error, name: {name}, error: hash verification( {self.binding.mismatch} )"
+        return {
+            "code": f"{self.binding.code}.{'match' if holds else 'mismatch'}",
+            "url": url,
+            "explanation": self.binding.match if holds else why,
+        }
+
+
+def _names(item: dict[str, Any], label: str) -> bool:
+    return str(item.get("url", "")).endswith(f"/c2pa.assertions/{label}")
+
+
+def _hard_binding(assertions: dict[str, Any], binding: Binding) -> tuple[str, dict[str, Any]]:
+    """The only hard binding, where it is of the kind that is expected and names a known hash."""
+    hard = [label for label in assertions if label.startswith("c2pa.hash.")]
+    expected = (
+        ("c2pa.hash.data",) if binding is _DATA else ("c2pa.hash.bmff.v2", "c2pa.hash.bmff.v3")
+    )
+    if len(hard) != 1 or hard[0] not in expected:
+        raise Unknown(f"hard bindings {', '.join(hard) or 'none'}")
+    assertion = assertions[hard[0]]
+    if not set(assertion) <= {"exclusions", "alg", "hash", "name", "pad", "pad2"}:
+        raise Unknown("fields that are not known here")
+    if assertion.get("alg") not in _ALGORITHMS or not isinstance(assertion.get("hash"), str):
+        raise Unknown("a hash that is not known here")
+    return hard[0], assertion
+
+
+def _data_ranges(
+    found: tuple[tuple[int, int], ...], size: int, assertion: dict[str, Any]
+) -> Ranges:
+    """Section 18.5: all but the manifest; more exclusions, or others, are for the library."""
+    start, end = found[0][0], found[-1][1]
+    if assertion.get("exclusions") != [{"start": start, "length": end - start}]:
+        raise Unknown("exclusions other than the manifest")
+    return [(0, start), (end, size)]
+
+
+def _box_ranges(at: At, found: list[bmff.Box], assertion: dict[str, Any]) -> tuple[Ranges, bool]:
+    """Section 18.6: every top-level box that no exclusion names, each with its offset before it."""
+    left_out = [_exclusion(item) for item in assertion.get("exclusions") or ()]
+    ranges = [
+        (box.start, box.end)
+        for box in found
+        if not any(
+            box.kind == kind and at(box.start + offset, len(value)) == value
+            for kind, offset, value in left_out
+        )
+    ]
+    return ranges, True
+
+
+def _exclusion(item: dict[str, Any]) -> tuple[bytes, int, bytes]:
+    path, data = item.get("xpath", ""), item.get("data")
+    if not set(item) <= {"xpath", "data"} or len(path) != 5 or path.count("/") != 1:
+        raise Unknown("an exclusion that is not a whole top-level box")
+    if data is None:
+        return path[1:].encode("latin-1"), 0, b""
+    if len(data) != 1 or set(data[0]) != {"offset", "value"}:
+        raise Unknown("an exclusion by more than one value")
+    return path[1:].encode("latin-1"), data[0]["offset"], base64.b64decode(data[0]["value"])
+
+
+def _digest(descriptor: int, ranges: Ranges, algorithm: str, marks: bool) -> bytes:
+    """marks: the offset of each range is hashed before it, as 8 bytes, big-endian."""
+    digest, buffer = hashlib.new(algorithm), memoryview(bytearray(BLOCK))
+    for start, end in ranges:
+        if marks:
+            digest.update(start.to_bytes(8))
+        while start < end:
+            count = os.preadv(descriptor, [buffer[: end - start]], start)
+            if not count:
+                raise OSError("the file became shorter while it was read")
+            digest.update(buffer[:count])
+            start += count
+    return digest.digest()

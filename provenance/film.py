@@ -107,9 +107,7 @@ def _moved(source: int, box: Box, moves: list[Move]) -> bytes:
     return moved(os.pread(source, box.end - box.start, box.start), moves)
 
 
-def _blocks(
-    source: int, start: int, end: int, view: memoryview
-) -> Iterator[memoryview]:
+def _blocks(source: int, start: int, end: int, view: memoryview) -> Iterator[memoryview]:
     """Full blocks, as leaves are hashed best; only the last one is shorter."""
     while start < end:
         block = view[: end - start]

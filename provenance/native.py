@@ -11,36 +11,40 @@ import os
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import c2pa
 from c2pa import c2pa as _wrapped
 
 KNOWN = "0.91."  # of c2pa-rs; c2pa-python 0.38
-_lib = _wrapped._lib
-_BUILDER = ctypes.POINTER(_wrapped.C2paBuilder)
-_STREAM = ctypes.POINTER(_wrapped.C2paStream)
-_SIGNER = ctypes.POINTER(_wrapped.C2paSigner)
+_lib: Any = getattr(_wrapped, "_lib", None)
 _BYTES = ctypes.POINTER(ctypes.c_ubyte)
-_TEXT, _SIZE = ctypes.c_char_p, ctypes.c_size_t
-_RESULT = ctypes.POINTER(_BYTES)
-# name: (arguments, result), as c2pa.h of c2pa-rs 0.91 declares them
-FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
-    "c2pa_builder_data_hashed_placeholder": ([_BUILDER, _SIZE, _TEXT, _RESULT], ctypes.c_int64),
-    "c2pa_builder_sign_data_hashed_embeddable": (
-        [_BUILDER, _SIGNER, _TEXT, _TEXT, _STREAM, _RESULT],
-        ctypes.c_int64,
-    ),
-    "c2pa_builder_placeholder": ([_BUILDER, _TEXT, _RESULT], ctypes.c_int64),
-    "c2pa_builder_sign_embeddable": ([_BUILDER, _TEXT, _RESULT], ctypes.c_int64),
-    "c2pa_builder_set_fixed_size_merkle": ([_BUILDER, _SIZE], ctypes.c_int),
-    "c2pa_builder_hash_mdat_bytes": (
-        [_BUILDER, _SIZE, ctypes.c_void_p, _SIZE, ctypes.c_bool],
-        ctypes.c_int,
-    ),
-    "c2pa_builder_update_hash_from_stream": ([_BUILDER, _TEXT, _STREAM], ctypes.c_int),
+# name: (arguments, result), as c2pa.h of c2pa-rs 0.91 declares them; a letter is a type below
+FUNCTIONS = {
+    "c2pa_builder_data_hashed_placeholder": ("B n t R", ctypes.c_int64),
+    "c2pa_builder_sign_data_hashed_embeddable": ("B G t t S R", ctypes.c_int64),
+    "c2pa_builder_placeholder": ("B t R", ctypes.c_int64),
+    "c2pa_builder_sign_embeddable": ("B t R", ctypes.c_int64),
+    "c2pa_builder_set_fixed_size_merkle": ("B n", ctypes.c_int),
+    "c2pa_builder_hash_mdat_bytes": ("B n p n b", ctypes.c_int),
+    "c2pa_builder_update_hash_from_stream": ("B t S", ctypes.c_int),
 }
-_PRIVATE = ("_read_native_error", "_raise_typed_c2pa_error", "_context_guard", "_native_section")
+_TYPES = {
+    "n": ctypes.c_size_t,
+    "t": ctypes.c_char_p,
+    "p": ctypes.c_void_p,
+    "b": ctypes.c_bool,
+    "R": ctypes.POINTER(_BYTES),
+}
+_STRUCTURES = {"B": "C2paBuilder", "S": "C2paStream", "G": "C2paSigner"}
+_PRIVATE = (
+    *_STRUCTURES.values(),
+    "StreamContext",
+    "_read_native_error",
+    "_raise_typed_c2pa_error",
+    "_context_guard",
+    "_native_section",
+)
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +62,11 @@ def _declared(name: str) -> bool:
     function = getattr(_lib, name, None)
     if function is None:
         return False
-    function.argtypes, function.restype = FUNCTIONS[name]
+    arguments, function.restype = FUNCTIONS[name]
+    function.argtypes = [
+        _TYPES.get(letter) or ctypes.POINTER(getattr(_wrapped, _STRUCTURES[letter]))
+        for letter in arguments.split()
+    ]
     return True
 
 
@@ -71,9 +79,10 @@ def _call(name: str, *arguments: Any) -> int:
     return result
 
 
-def raise_last_error() -> None:
+def raise_last_error() -> NoReturn:
     """Raise what the library says went wrong in this thread, as c2pa.C2paError."""
     _wrapped._raise_typed_c2pa_error(_wrapped._read_native_error() or "Other: no reason was given")
+    raise AssertionError  # it always raises
 
 
 def _bytes(name: str, *arguments: Any) -> bytes:
@@ -174,15 +183,13 @@ def _callbacks() -> tuple[Any, ...]:
 class FdStream:
     """A file that the library reads by libc's own read, lseek and write: no Python, no GIL.
 
-    Closes its file descriptor. Raises OSError where the file cannot be opened.
+    file: a path, or an open descriptor, which is closed with the stream. Raises OSError where the file
+    cannot be opened.
     """
 
-    def __init__(self, path: Path, flags: int = os.O_RDONLY) -> None:
-        self.native: Any = None
-        self.fd = os.open(path, flags | os.O_CLOEXEC)
-        context = ctypes.cast(
-            ctypes.c_void_p(self.fd), ctypes.POINTER(_wrapped.StreamContext)
-        )
+    def __init__(self, file: Path | int, flags: int = os.O_RDONLY) -> None:
+        self.fd = file if isinstance(file, int) else os.open(file, flags | os.O_CLOEXEC)
+        context = ctypes.cast(ctypes.c_void_p(self.fd), ctypes.POINTER(_wrapped.StreamContext))
         self.native = _lib.c2pa_create_stream(context, *_callbacks())
         if not self.native:
             os.close(self.fd)
@@ -218,50 +225,53 @@ class _Streamed:
 
 
 def read_stream(
-    media_type: str, stream: FdStream, context: c2pa.Context, store: bytes | None = None
+    media_type: str, stream: FdStream, context: c2pa.Context
 ) -> tuple[dict[str, Any], bool]:
-    """The library's report about a stream, and whether its manifest is embedded.
+    """The library's report about a file, and whether its manifest is embedded.
 
-    store: a manifest store to judge the stream by, instead of the one in it. Raises c2pa.C2paError.
+    Raises c2pa.C2paError.
     """
-    return _with_reader(media_type, stream, context, store, "c2pa_reader_json")
-
-
-def read_detailed(
-    media_type: str, stream: FdStream, context: c2pa.Context, store: bytes | None = None
-) -> tuple[dict[str, Any], bool]:
-    """As read_stream, with every assertion as it stands in the store."""
-    return _with_reader(media_type, stream, context, store, "c2pa_reader_detailed_json")
-
-
-def _with_reader(
-    media_type: str, stream: FdStream, context: c2pa.Context, store: bytes | None, report: str
-) -> tuple[dict[str, Any], bool]:
     with _wrapped._context_guard(context), _wrapped._native_section():
         empty = _checked(_lib.c2pa_reader_from_context(context.execution_context))
-        kind = media_type.encode()
         # this consumes the empty reader, also where it fails
-        if store is None:
-            reader = _lib.c2pa_reader_with_stream(empty, kind, stream.native)
-        else:
-            copy = (ctypes.c_ubyte * len(store)).from_buffer_copy(store)
-            reader = _lib.c2pa_reader_with_manifest_data_and_stream(
-                empty, kind, stream.native, copy, len(store)
-            )
-        _checked(reader)
+        found = _checked(_lib.c2pa_reader_with_stream(empty, media_type.encode(), stream.native))
         try:
-            text = _checked(getattr(_lib, report)(reader))
-            try:
-                document = json.loads(ctypes.string_at(text))
-            finally:
-                _lib.c2pa_free(text)
-            return document, bool(_lib.c2pa_reader_is_embedded(reader))
+            return _report("c2pa_reader_json", found), bool(_lib.c2pa_reader_is_embedded(found))
         finally:
-            _lib.c2pa_free(reader)
+            _lib.c2pa_free(found)
+
+
+def read_store(
+    media_type: str, store: bytes, stream: FdStream, context: c2pa.Context
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The library's report about a manifest store as the one of a file, and its detailed report.
+
+    Raises c2pa.C2paError.
+    """
+    copy = (ctypes.c_ubyte * len(store)).from_buffer_copy(store)
+    with _wrapped._context_guard(context), _wrapped._native_section():
+        empty = _checked(_lib.c2pa_reader_from_context(context.execution_context))
+        found = _checked(
+            _lib.c2pa_reader_with_manifest_data_and_stream(
+                empty, media_type.encode(), stream.native, copy, len(store)
+            )
+        )
+        try:
+            return _report("c2pa_reader_json", found), _report("c2pa_reader_detailed_json", found)
+        finally:
+            _lib.c2pa_free(found)
+
+
+def _report(name: str, found: Any) -> dict[str, Any]:
+    text = _checked(getattr(_lib, name)(found))
+    try:
+        document: dict[str, Any] = json.loads(ctypes.string_at(text))
+    finally:
+        _lib.c2pa_free(text)
+    return document
 
 
 def _checked(pointer: Any) -> Any:
     if not pointer:
         raise_last_error()
     return pointer
-

@@ -84,7 +84,6 @@ def _sign(job: Job, builder: c2pa.Builder, source: int, layout: Layout) -> None:
     target = os.open(job.target, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         digest = hashlib.sha256()
-        os.truncate(target, 0)
         _copy(source, target, plan, digest.update)
         manifest = sign_hole(builder, job.signer, media_type, digest.digest(), plan)
         os.pwrite(target, manifest, plan.start)
@@ -161,9 +160,7 @@ def write_all(target: int, block: memoryview) -> None:
         block = block[os.write(target, block) :]
 
 
-def _without(
-    found: tuple[tuple[int, int], ...], start: int, end: int
-) -> Iterator[tuple[int, int]]:
+def _without(found: tuple[tuple[int, int], ...], start: int, end: int) -> Iterator[tuple[int, int]]:
     """The parts of [start, end) outside of the ranges found."""
     for low, high in found:
         if start <= low < end:
