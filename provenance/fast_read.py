@@ -23,6 +23,9 @@ from assaymark.provenance.onepass import BLOCK, LAYOUTS
 from assaymark.provenance.plain import read_plain
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
+_STRUCTURE = 1 << 24  # bytes of a film's boxes without its samples that are judged by the library
+_BESIDE = b"\0"  # a file whose content no manifest fits
+_FTYP = b"\0\0\0\x10ftypisom\0\0\0\0"
 _ALGORITHMS = ("sha256", "sha384", "sha512")  # section 13.1
 _UNTRUSTED = "signingCredential.untrusted"
 _ELSEWHERE = "data hash exclusion does not match the manifest location in the asset"
@@ -36,25 +39,22 @@ class Unknown(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
-    """How one kind of hard binding is named. beside: a file whose content no manifest fits."""
+    """How one kind of hard binding is named."""
 
     code: str
     match: str
     mismatch: str
-    beside: bytes
 
 
 _DATA = Binding(
     code="assertion.dataHash",
     match="data hash valid",
     mismatch="Hashes do not match",
-    beside=b"\0",
 )
 _BOXES = Binding(
     code="assertion.bmffHash",
     match="BMFF hash valid",
     mismatch="BMFF file level hash mismatch",
-    beside=b"\0\0\0\x10ftypisom\0\0\0\0",
 )
 
 
@@ -70,8 +70,8 @@ def read_fast(path: Path, kind: Format, context: c2pa.Context) -> Reading:
         if size > LARGE:
             try:
                 return _read_large(stream.fd, size, kind, context)
-            except (Unknown, Malformed):
-                pass
+            except (Unknown, Malformed, c2pa.C2paError):
+                pass  # its own words for what is wrong
         document, embedded = native.read_stream(kind.media_type, stream, context)
     return Reading(document=document, where="embedded" if embedded else "remote")
 
@@ -82,9 +82,9 @@ def manifest_holds(store: bytes, kind: Format, context: c2pa.Context) -> Reading
     For a file whose hash was just taken as it was written. Raises c2pa.C2paError, and ValueError
     where only the whole file can tell.
     """
-    binding = _BOXES if kind.route is Route.BMFF else _DATA
+    binding, beside = (_BOXES, _FTYP) if kind.route is Route.BMFF else (_DATA, _BESIDE)
     try:
-        judged = _Judged(store, kind, context, binding)
+        judged = _Judged(store, kind, context, binding, beside)
         return Reading(document=judged.concluded(holds=True), store=store)
     except Unknown as error:
         raise ValueError(f"only the whole file can tell: {error}") from error
@@ -94,11 +94,12 @@ def _read_large(descriptor: int, size: int, kind: Format, context: c2pa.Context)
     at = reader(descriptor)
     if kind.route is Route.BMFF:
         found = list(bmff.boxes(at, 0, size))
-        judged = _Judged(_known(bmff.manifest_store(at, found)), kind, context, _BOXES)
+        store, beside = _known(bmff.manifest_store(at, found)), _skeleton(at, found)
+        judged = _Judged(store, kind, context, _BOXES, beside)
         ranges, marks = _box_ranges(at, found, judged.assertion)
     elif kind.route in LAYOUTS:
         layout = LAYOUTS[kind.route](at, size)
-        judged = _Judged(_known(layout.manifest_store(at)), kind, context, _DATA)
+        judged = _Judged(_known(layout.manifest_store(at)), kind, context, _DATA, _BESIDE)
         ranges, marks = _data_ranges(layout.found, size, judged.assertion), False
     else:
         raise Unknown("a format whose structure is the library's")
@@ -112,13 +113,23 @@ def _known(store: bytes | None) -> bytes:
     return store
 
 
+def _skeleton(at: At, found: list[bmff.Box]) -> bytes:
+    """A film without its samples, so that the library sees whether the structure holds."""
+    kept = [box for box in found if box.kind not in (b"mdat", b"free", b"skip", b"uuid")]
+    if sum(box.end - box.start for box in kept) > _STRUCTURE:
+        raise Unknown("a structure of this size")
+    return b"".join(at(box.start, box.end - box.start) for box in kept)
+
+
 class _Judged:
     """What the library says of a store beside a file that it does not fit."""
 
-    def __init__(self, store: bytes, kind: Format, context: c2pa.Context, binding: Binding) -> None:
+    def __init__(
+        self, store: bytes, kind: Format, context: c2pa.Context, binding: Binding, beside: bytes
+    ) -> None:
         self.store, self.binding = store, binding
         with native.FdStream(os.memfd_create("beside")) as stream:
-            os.write(stream.fd, binding.beside)
+            os.write(stream.fd, beside)
             os.lseek(stream.fd, 0, os.SEEK_SET)
             self.document, detailed = native.read_store(kind.media_type, store, stream, context)
         assertions = detailed["manifests"][detailed["active_manifest"]]["assertion_store"]
@@ -130,30 +141,17 @@ class _Judged:
 
         Raises Unknown unless the content is all that can have been wrong, and the state is plain.
         """
-        document, failed = self.document, f"{self.binding.code}.mismatch"
-        results = document["validation_results"]
+        document, results = self.document, self.document["validation_results"]
         active = results["activeManifest"]
-        failures = active.get("failure") or []
-        ours = [item for item in failures if item["code"] == failed]
-        others = [item for item in failures if item["code"] != failed]
-        expected = 2 if self.binding is _DATA else 1
-        if len(ours) != expected or any(not _names(item, self.label) for item in ours):
-            raise Unknown("a mismatch for another reason")
-        if (expected == 2) != any(item["explanation"] == _ELSEWHERE for item in ours):
-            raise Unknown("a mismatch for another reason")
-        if any(
-            delta["validationDeltas"].get("failure")
-            for delta in results.get("ingredientDeltas") or ()
-        ):
+        others = self._others(active.get("failure") or [])
+        deltas = [item["validationDeltas"] for item in results.get("ingredientDeltas") or ()]
+        if any(delta.get("failure") for delta in deltas):
             raise Unknown("an ingredient that does not hold")
-        if any(item["code"] != _UNTRUSTED for item in others):
-            raise Unknown("another failure")
         codes = {item["code"] for item in active.get("success") or ()}
-        if "claimSignature.validated" not in codes or (
-            not others and "signingCredential.trusted" not in codes
-        ):
+        trusted = "signingCredential.trusted" in codes
+        if "claimSignature.validated" not in codes or bool(others) is trusted:
             raise Unknown("a signature that is neither trusted nor untrusted")
-        outcome = self._outcome(ours[0]["url"], holds)
+        outcome = self._outcome(holds)
         active["failure"] = others if holds else [*others, outcome]
         if holds:
             active["success"].append(outcome)
@@ -163,18 +161,31 @@ class _Judged:
         document["validation_state"] = "Invalid" if not holds else "Valid" if others else "Trusted"
         return document
 
-    def _outcome(self, url: str, holds: bool) -> dict[str, str]:
+    def _others(self, failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The failures but for the content's, which must be there as it is always."""
+        ours = [item for item in failures if item["code"] == f"{self.binding.code}.mismatch"]
+        others = [item for item in failures if item not in ours]
+        elsewhere = [item["explanation"] == _ELSEWHERE for item in ours]
+        expected = [True, False] if self.binding is _DATA else [False]
+        if elsewhere != expected or any(item["url"] != ours[0]["url"] for item in ours):
+            raise Unknown("a mismatch for another reason")
+        if self.binding is _BOXES and _BOXES.mismatch not in ours[0]["explanation"]:
+            raise Unknown("a mismatch for another reason")
+        if not ours[0]["url"].endswith(f"/c2pa.assertions/{self.label}"):
+            raise Unknown("a mismatch of another assertion")
+        if any(item["code"] != _UNTRUSTED for item in others):
+            raise Unknown("another failure")
+        self.url = ours[0]["url"]
+        return others
+
+    def _outcome(self, holds: bool) -> dict[str, str]:
         name = self.assertion.get("name", "")
         why = f"asset hash error, name: {name}, error: hash verification( {self.binding.mismatch} )"
         return {
             "code": f"{self.binding.code}.{'match' if holds else 'mismatch'}",
-            "url": url,
+            "url": self.url,
             "explanation": self.binding.match if holds else why,
         }
-
-
-def _names(item: dict[str, Any], label: str) -> bool:
-    return str(item.get("url", "")).endswith(f"/c2pa.assertions/{label}")
 
 
 def _hard_binding(assertions: dict[str, Any], binding: Binding) -> tuple[str, dict[str, Any]]:

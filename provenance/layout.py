@@ -20,6 +20,10 @@ class Malformed(ValueError):
     """The structure is not what the format says, or is one that we do not rewrite."""
 
 
+class Damaged(Malformed):
+    """A structure of which the library would leave content out without a word."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """size: of the file in bytes. insert_at: where a manifest's container goes.
@@ -114,8 +118,11 @@ def riff(at: At, size: int) -> Layout:
     head = at(0, 12)
     if len(head) < 12 or head[:4] != b"RIFF":
         raise Malformed("a RIFF file begins with RIFF")
-    if int.from_bytes(head[4:8], "little") + 8 != size:
-        raise Malformed("a RIFF file is as long as it says")
+    says = int.from_bytes(head[4:8], "little") + 8
+    if says < size and at(says, 12)[8:] == b"AVIX":
+        raise Malformed("a film in more than one RIFF chunk")
+    if says != size:
+        raise Damaged(f"its header says {says} bytes, and it has {size}")
     found: list[tuple[int, int]] = []
     store: list[tuple[int, int]] = []
     offset = 12
@@ -125,13 +132,13 @@ def riff(at: At, size: int) -> Layout:
         name, length = _chunk(at(offset, 8))
         end = offset + 8 + length
         if end > size:
-            raise Malformed("a RIFF chunk ends in the file")
+            raise Damaged(f"the chunk {name!r} ends {end - size} bytes behind the file")
         if name == b"C2PA":
             found.append((offset, end))
             store.append((offset + 8, end))
         offset = end + (length & 1)
         if offset > size:
-            raise Malformed("a RIFF chunk of odd length is padded")
+            raise Damaged("its last chunk, of odd length, is not padded")
     else:
         raise Malformed("too many chunks")
     if len(found) > 1 or (found and found[0][1] + (found[0][1] & 1) != size):

@@ -14,8 +14,9 @@ import c2pa
 from assaymark.provenance import native
 from assaymark.provenance.formats import Route
 from assaymark.provenance.job import Job
-from assaymark.provenance.layout import At, Layout, Malformed, jpeg, png, reader, riff
+from assaymark.provenance.layout import At, Damaged, Layout, Malformed, jpeg, png, reader, riff
 from assaymark.provenance.plain import sign_plain
+from assaymark.reports.errors import InputError
 
 BLOCK = 1 << 20  # bytes read, hashed and written at a time
 SMALL = 1 << 18  # bytes up to which the library's own way is as fast
@@ -52,11 +53,18 @@ def sign_one_pass(job: Job) -> None:
     source = os.open(job.source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(source).st_size
-        if size <= SMALL:
+        if size <= SMALL and job.format.route is not Route.RIFF:
             return sign_by_streams(job)
         layout = LAYOUTS[job.format.route](reader(source), size)
+        if size <= SMALL:
+            return sign_by_streams(job)
         with job.builder() as builder:
             _sign(job, builder, source, layout)
+    except Damaged as error:
+        raise InputError(
+            f"{job.source} cannot be signed without losing content: {error}; write it anew with the "
+            "program that made it"
+        ) from error
     except Malformed:
         sign_by_streams(job)
     finally:
