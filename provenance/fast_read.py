@@ -18,7 +18,7 @@ import c2pa
 from assaymark.provenance import bmff, native
 from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.job import Reading
-from assaymark.provenance.layout import At, Malformed, reader
+from assaymark.provenance.layout import At, reader
 from assaymark.provenance.onepass import BLOCK, LAYOUTS
 from assaymark.provenance.plain import read_plain
 
@@ -70,7 +70,7 @@ def read_fast(path: Path, kind: Format, context: c2pa.Context) -> Reading:
         if size > LARGE:
             try:
                 return _read_large(stream.fd, size, kind, context)
-            except (Unknown, Malformed, c2pa.C2paError):
+            except (Unknown, c2pa.C2paError, LookupError, TypeError, ValueError):
                 pass  # its own words for what is wrong
         document, embedded = native.read_stream(kind.media_type, stream, context)
     return Reading(document=document, where="embedded" if embedded else "remote")
@@ -86,7 +86,7 @@ def manifest_holds(store: bytes, kind: Format, context: c2pa.Context) -> Reading
     try:
         judged = _Judged(store, kind, context, binding, beside)
         return Reading(document=judged.concluded(holds=True), store=store)
-    except Unknown as error:
+    except (Unknown, LookupError, TypeError) as error:
         raise ValueError(f"only the whole file can tell: {error}") from error
 
 

@@ -250,7 +250,8 @@ def top(path: Path) -> list[Box]:
 
 def chunk_offsets(path: Path) -> list[int]:
     """Of every stco table, found by its name alone."""
-    data, found, start = path.read_bytes(), [], 0
+    data, start = path.read_bytes(), 0
+    found: list[int] = []
     while (start := data.find(b"stco", start + 1)) > 0:
         (count,) = struct.unpack(">I", data[start + 8 : start + 12])
         found += struct.unpack(f">{count}I", data[start + 12 : start + 12 + 4 * count])
