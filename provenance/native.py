@@ -211,17 +211,15 @@ class FdStream:
 def sign_stream(
     builder: c2pa.Builder, signer: c2pa.Signer, media_type: str, source: FdStream, target: FdStream
 ) -> None:
-    """Let the library write the signed copy; the builder is closed."""
-    builder._sign_internal(
-        media_type, _Streamed(source.native), _Streamed(target.native), signer=signer
+    """Let the library write the signed copy."""
+    _bytes(
+        "c2pa_builder_sign",
+        builder._handle,
+        media_type.encode(),
+        source.native,
+        target.native,
+        signer._handle,
     )
-
-
-class _Streamed:
-    """What the package's own functions take for a stream."""
-
-    def __init__(self, native: Any) -> None:
-        self._stream = native
 
 
 def read_stream(

@@ -56,13 +56,18 @@ class Keys:
             )
         )
 
-    def context(self, *, signs: bool = False, defaults: bool = False) -> c2pa.Context:
-        """defaults: as c2pa-python's documentation has it, with its thumbnails."""
+    def context(self, *, signs: bool = False) -> c2pa.Context:
+        """As our signing has it: it reads every file back, so the library need not."""
         settings = c2pa_context.settings(Trust(signers=self.anchor))
-        settings["verify"]["verify_after_sign"] = False  # our signing reads every file back
-        if defaults:
-            settings = {"version": 1, "trust": {"trust_anchors": self.anchor}}
+        settings["verify"]["verify_after_sign"] = False
         return c2pa.Context.from_dict(settings, self.signer() if signs else None)
+
+    def their_context(self, *, thumbnails: bool) -> c2pa.Context:
+        """As c2pa-python's documentation has it."""
+        settings: dict[str, Any] = {"version": 1, "trust": {"trust_anchors": self.anchor}}
+        if not thumbnails:
+            settings["builder"] = {"thumbnail": {"enabled": False}}
+        return c2pa.Context.from_dict(settings)
 
 
 def keys(algorithm: str, folder: Path) -> Keys:
@@ -96,7 +101,7 @@ def builder(context: c2pa.Context) -> c2pa.Builder:
 
 
 def theirs_sign(with_keys: Keys, sources: list[Path], target: Path) -> Callable[[], None]:
-    context, signer = with_keys.context(), with_keys.signer()
+    context, signer = with_keys.their_context(thumbnails=False), with_keys.signer()
 
     def work() -> None:
         for source in sources:
@@ -107,7 +112,7 @@ def theirs_sign(with_keys: Keys, sources: list[Path], target: Path) -> Callable[
 
 
 def theirs_defaults(with_keys: Keys, sources: list[Path], target: Path) -> Callable[[], None]:
-    context, signer = with_keys.context(defaults=True), with_keys.signer()
+    context, signer = with_keys.their_context(thumbnails=True), with_keys.signer()
 
     def work() -> None:
         for source in sources[:THUMBNAILED]:
@@ -118,7 +123,7 @@ def theirs_defaults(with_keys: Keys, sources: list[Path], target: Path) -> Calla
 
 
 def theirs_read(with_keys: Keys, sources: list[Path], target: Path) -> Callable[[], None]:
-    context = with_keys.context()
+    context = with_keys.their_context(thumbnails=False)
 
     def work() -> None:
         for source in sources:
