@@ -19,8 +19,9 @@ from assaymark.provenance import bmff, native
 from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.job import Reading
 from assaymark.provenance.layout import At, reader
-from assaymark.provenance.onepass import BLOCK, LAYOUTS
+from assaymark.provenance.onepass import LAYOUTS
 from assaymark.provenance.plain import read_plain
+from assaymark.provenance.sink import BLOCK
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
 _STRUCTURE = 1 << 24  # bytes of a film's boxes without its samples that are judged by the library

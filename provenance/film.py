@@ -7,7 +7,6 @@ fragmented files and files with a manifest are signed by the library.
 
 import ctypes
 import os
-from collections.abc import Iterator
 
 import c2pa
 
@@ -15,7 +14,8 @@ from assaymark.provenance import native
 from assaymark.provenance.bmff import Box, Move, movable, moved
 from assaymark.provenance.job import Job
 from assaymark.provenance.layout import STORE_LIMIT, Malformed, reader
-from assaymark.provenance.onepass import BLOCK, sign_by_streams, write_all
+from assaymark.provenance.onepass import sign_by_streams
+from assaymark.provenance.sink import BLOCK, Sink
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
 _LEAVES = 4096  # at most, each 34 bytes in the manifest
@@ -48,12 +48,13 @@ def _sign(job: Job, builder: c2pa.Builder, source: int, found: list[Box]) -> Non
     placeholder = native.bmff_placeholder(builder, media_type, leaf >> 10)
     count = samples // leaf + len(found)
     room = len(placeholder) + count * _LEAF + _SPARE
-    with native.FdStream(job.target, os.O_RDWR | os.O_TRUNC) as stream:
-        _copy(builder, source, stream.fd, found, room)
-        os.pwrite(stream.fd, _filled(placeholder, room), found[0].end)
-        native.hash_boxes(builder, media_type, stream)
-        manifest = native.sign_bmff(builder, media_type)
-        os.pwrite(stream.fd, _filled(manifest, room), found[0].end)
+    with Sink(job.target, found[-1].end + room) as target:
+        _copy(builder, source, target, found, room)
+        target.patch(_filled(placeholder, room), found[0].end)
+        with native.FdStream(job.target) as stream:
+            native.hash_boxes(builder, media_type, stream)
+        target.patch(_filled(native.sign_bmff(builder, media_type), room), found[0].end)
+        target.sync()
 
 
 def _filled(box: bytes, room: int) -> bytes:
@@ -64,24 +65,22 @@ def _filled(box: bytes, room: int) -> bytes:
     return box + rest.to_bytes(4) + b"free" + bytes(rest - 8)
 
 
-def _copy(builder: c2pa.Builder, source: int, target: int, found: list[Box], room: int) -> None:
-    memory = bytearray(BLOCK)
-    view, address = memoryview(memory), ctypes.addressof(ctypes.c_char.from_buffer(memory))
+def _copy(builder: c2pa.Builder, source: int, target: Sink, found: list[Box], room: int) -> None:
     moves, films = _moves(found, room), 0
     for box in found:
         if box.kind == b"moov":
-            write_all(target, memoryview(_moved(source, box, moves)))
+            target.write(_moved(source, box, moves))
         elif box.kind == b"mdat":
-            write_all(target, memoryview(_long_header(box)))
-            for block in _blocks(source, box.body, box.end, view):
+            target.write(_long_header(box))
+            for block in target.copied(source, box.body, box.end):
+                address = ctypes.addressof(ctypes.c_char.from_buffer(block))
                 native.hash_mdat(builder, films, address, len(block), large=True)
-                write_all(target, block)
             films += 1
         else:
-            for block in _blocks(source, box.start, box.end, view):
-                write_all(target, block)
+            for _ in target.copied(source, box.start, box.end):
+                pass
         if box.start == 0:
-            os.lseek(target, room, os.SEEK_CUR)
+            target.write(bytes(room))
 
 
 def _long_header(box: Box) -> bytes:
@@ -105,17 +104,3 @@ def _moved(source: int, box: Box, moves: list[Move]) -> bytes:
     if box.end - box.start > STORE_LIMIT:
         raise Malformed("a moov that is too large")
     return moved(os.pread(source, box.end - box.start, box.start), moves)
-
-
-def _blocks(source: int, start: int, end: int, view: memoryview) -> Iterator[memoryview]:
-    """Full blocks, as leaves are hashed best; only the last one is shorter."""
-    while start < end:
-        block = view[: end - start]
-        filled = 0
-        while filled < len(block):
-            count = os.preadv(source, [block[filled:]], start + filled)
-            if not count:
-                raise OSError("the file became shorter while it was read")
-            filled += count
-        yield block
-        start += filled

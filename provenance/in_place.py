@@ -21,7 +21,8 @@ from assaymark.provenance.fast_read import manifest_holds
 from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.job import Reading
 from assaymark.provenance.layout import Layout, Malformed, reader, riff
-from assaymark.provenance.onepass import BLOCK, Plan, composed_as, plan_for, sign_hole
+from assaymark.provenance.onepass import Plan, composed_as, plan_for, sign_hole
+from assaymark.provenance.sink import BLOCK
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import write_atomically
 

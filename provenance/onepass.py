@@ -16,9 +16,9 @@ from assaymark.provenance.formats import Route
 from assaymark.provenance.job import Job
 from assaymark.provenance.layout import At, Damaged, Layout, Malformed, jpeg, png, reader, riff
 from assaymark.provenance.plain import sign_plain
+from assaymark.provenance.sink import Sink
 from assaymark.reports.errors import InputError
 
-BLOCK = 1 << 20  # bytes read, hashed and written at a time
 SMALL = 1 << 18  # bytes up to which the library's own way is as fast
 _RIFF_LIMIT = 2**32 - 1 + 8
 LAYOUTS: dict[Route, Callable[[At, int], Layout]] = {
@@ -89,14 +89,11 @@ def _sign(job: Job, builder: c2pa.Builder, source: int, layout: Layout) -> None:
     media_type = composed_as(job.format.route, job.format.media_type)
     placeholder = native.data_hash_placeholder(builder, job.signer, media_type)
     plan = plan_for(job.format.route, layout, len(placeholder), reader(source))
-    target = os.open(job.target, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    try:
-        digest = hashlib.sha256()
+    digest = hashlib.sha256()
+    with Sink(job.target, layout.size + plan.hole) as target:
         _copy(source, target, plan, digest.update)
-        manifest = sign_hole(builder, job.signer, media_type, digest.digest(), plan)
-        os.pwrite(target, manifest, plan.start)
-    finally:
-        os.close(target)
+        target.patch(sign_hole(builder, job.signer, media_type, digest.digest(), plan), plan.start)
+        target.sync()
 
 
 def composed_as(route: Route, media_type: str) -> str:
@@ -132,40 +129,21 @@ def sign_hole(
     return manifest
 
 
-def _copy(source: int, target: int, plan: Plan, update: Callable[[memoryview], None]) -> None:
-    buffer = memoryview(bytearray(min(BLOCK, max(_total(plan.before), _total(plan.after), 8))))
+def _copy(source: int, target: Sink, plan: Plan, update: Callable[[memoryview], None]) -> None:
     head = plan.head
-    for block in _blocks(source, plan.before, buffer):
-        if head:
-            block[: len(head)] = head
-            head = b""
-        update(block)
-        write_all(target, block)
-    os.lseek(target, plan.hole, os.SEEK_CUR)
-    for block in _blocks(source, plan.after, buffer):
-        update(block)
-        write_all(target, block)
-    if plan.head and plan.hole & 1:  # RIFF: the padding of our chunk is hashed, C2PA 2.2, A.3.6
+    for start, end in plan.before:
+        for block in target.copied(source, start, end):
+            if head:
+                block[: len(head)] = head
+                head = b""
+            update(block)
+    target.write(bytes(plan.hole))
+    for start, end in plan.after:
+        for block in target.copied(source, start, end):
+            update(block)
+    if plan.head and plan.hole & 1:  # RIFF: the padding of our chunk is hashed
         update(memoryview(b"\0"))
-        write_all(target, memoryview(b"\0"))
-
-
-def _blocks(
-    source: int, ranges: tuple[tuple[int, int], ...], buffer: memoryview
-) -> Iterator[memoryview]:
-    for start, end in ranges:
-        while start < end:
-            count = os.preadv(source, [buffer[: end - start]], start)
-            if not count:
-                raise OSError("the file became shorter while it was read")
-            yield buffer[:count]
-            start += count
-
-
-def write_all(target: int, block: memoryview) -> None:
-    """Write every byte of a block."""
-    while block:
-        block = block[os.write(target, block) :]
+        target.write(b"\0")
 
 
 def _without(found: tuple[tuple[int, int], ...], start: int, end: int) -> Iterator[tuple[int, int]]:

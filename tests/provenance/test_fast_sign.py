@@ -11,7 +11,7 @@ from fast_media import DATA_HASHED, FILMS, KINDS, Desk, decoded, desk, make, wri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assaymark.provenance import film, layout, native, onepass
+from assaymark.provenance import film, layout, native, onepass, sink
 from assaymark.provenance.bmff import Box, boxes
 from assaymark.provenance.film import sign_film
 from assaymark.provenance.keys import Chain
@@ -222,6 +222,26 @@ def test_any_riff_file_keeps_its_chunks(
     assert without_manifest(target)[8:] == data[8:]
     with wave.open(str(target), "rb") as stream:
         assert stream.readframes(stream.getnframes()) == samples + samples
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct", "buffered"])
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 22) - 1, 1 << 22, (1 << 23) + 4097])
+def test_a_file_is_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, direct: bool
+) -> None:
+    monkeypatch.setattr(sink, "DIRECT", 0 if direct else 1 << 40)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(range(251)) * (size // 251 + 1))
+    data = source.read_bytes()[:size]
+    target.touch()
+    with source.open("rb") as stream, sink.Sink(target, size) as file:
+        file.write(b"before")
+        assert b"".join(bytes(part) for part in file.copied(stream.fileno(), 0, size)) == data
+        file.write(b"after")
+        file.patch(b"BE", 0)
+        with pytest.raises(OSError, match="became shorter"):
+            list(file.copied(stream.fileno(), size, 1 << 30))
+    assert target.read_bytes() == b"BEfore" + data + b"after"
 
 
 # what the tests look at
