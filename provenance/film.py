@@ -15,10 +15,11 @@ from assaymark.provenance.bmff import Box, Move, movable, moved
 from assaymark.provenance.job import Job
 from assaymark.provenance.layout import STORE_LIMIT, Malformed, reader
 from assaymark.provenance.onepass import sign_by_streams
-from assaymark.provenance.sink import BLOCK, Sink
+from assaymark.provenance.sink import Sink
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
-_LEAVES = 4096  # at most, each 34 bytes in the manifest
+_LEAVES = 8192  # at most, each 34 bytes in the manifest
+_LEAST = 1 << 19  # bytes of a leaf; half as much time as leaves of a megabyte take
 _LEAF = 64  # bytes that a leaf takes up at most
 _SPARE = 4096  # bytes for the rest of the Merkle map
 
@@ -44,7 +45,7 @@ def sign_film(job: Job) -> None:
 def _sign(job: Job, builder: c2pa.Builder, source: int, found: list[Box]) -> None:
     media_type = job.format.media_type
     samples = sum(box.end - box.body for box in found if box.kind == b"mdat")
-    leaf = BLOCK * -(-samples // (BLOCK * _LEAVES))
+    leaf = _LEAST * -(-samples // (_LEAST * _LEAVES))
     placeholder = native.bmff_placeholder(builder, media_type, leaf >> 10)
     count = samples // leaf + len(found)
     room = len(placeholder) + count * _LEAF + _SPARE

@@ -81,8 +81,17 @@ def sign_by_streams(job: Job) -> None:
         native.FdStream(job.source) as source,
         native.FdStream(job.target, os.O_RDWR | os.O_TRUNC) as target,
     ):
-        native.sign_stream(builder, job.signer, job.format.media_type, source, target)
+        try:
+            native.sign_stream(builder, job.signer, job.format.media_type, source, target)
+        except c2pa.C2paError.Io:
+            _check_room(target.fd)
+            raise
     return None
+
+
+def _check_room(target: int) -> None:
+    """Raise the OSError of a disk that takes no more; the library only says that writing failed."""
+    os.pwrite(target, bytes(1 << 16), os.fstat(target).st_size)
 
 
 def _sign(job: Job, builder: c2pa.Builder, source: int, layout: Layout) -> None:

@@ -1,5 +1,8 @@
 """Signing in one pass: both engines accept every container, and nothing but the manifest is new."""
 
+import errno
+import resource
+import signal
 import struct
 import wave
 from collections.abc import Callable
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from assaymark.provenance import film, layout, native, onepass, sink
 from assaymark.provenance.bmff import Box, boxes
 from assaymark.provenance.film import sign_film
+from assaymark.provenance.job import Job
 from assaymark.provenance.keys import Chain
 from assaymark.provenance.onepass import LAYOUTS, sign_by_streams, sign_one_pass
 from assaymark.provenance.plain import sign_plain
@@ -242,6 +246,23 @@ def test_a_file_is_written_whole(
         with pytest.raises(OSError, match="became shorter"):
             list(file.copied(stream.fileno(), size, 1 << 30))
     assert target.read_bytes() == b"BEfore" + data + b"after"
+
+
+@pytest.mark.parametrize("way", [sign_by_streams, sign_one_pass])
+def test_a_full_disk_is_an_error_of_the_system(
+    tmp_path: Path, at_desk: Desk, way: Callable[[Job], None]
+) -> None:
+    source = make(tmp_path, "png")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            at_desk.sign(way, source, tmp_path / "signed.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG
 
 
 # what the tests look at
