@@ -387,7 +387,7 @@ def many(folder: Path, count: int, repeat: int) -> None:
     size = (sources / "0000.jpg").stat().st_size
     each(folder, f"{size / 1000:.0f} KB JPEG, Ed25519", sources, 500, repeat)
     sources = folder / "pictures"
-    make_pictures(sources, count, 1060, "jpg", quality=82)
+    make_pictures(sources, count, 1195, "jpg", quality=82)
     size = (sources / "0000.jpg").stat().st_size
     each(folder, f"{count} x {size / 1e6:.2f} MB JPEG, AI disclosure", sources, count, repeat)
     grown = [
