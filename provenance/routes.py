@@ -22,10 +22,10 @@ SIGNS: dict[Route, Signs] = {
     Route.SIDECAR: sign_sidecar,
 }
 READS: dict[Route, Reads] = {
-    Route.JPEG: read_fast,
-    Route.PNG: read_fast,
-    Route.RIFF: read_fast,
-    Route.BMFF: read_fast,
+    Route.JPEG: with_sidecar(read_fast),
+    Route.PNG: with_sidecar(read_fast),
+    Route.RIFF: with_sidecar(read_fast),
+    Route.BMFF: with_sidecar(read_fast),
     Route.LIBRARY: with_sidecar(read_fast),
     Route.ZIP: with_sidecar(read_package),
     Route.TEXT: with_sidecar(read_text),

@@ -14,7 +14,7 @@ from assaymark.provenance.log_file import LogEntry
 from assaymark.provenance.sign import Signed
 from assaymark.provenance.stores import store_of
 from assaymark.provenance.verify import examine
-from assaymark.reports.files import unicode
+from assaymark.reports.files import check_writable, unicode
 
 _TOGETHER = 64
 
@@ -26,7 +26,7 @@ class Logging:
         leaf = x509.load_pem_x509_certificates(credentials.chain_pem.encode())[0]
         self._log, self._signer = log, leaf.fingerprint(hashes.SHA256()).hex()
         self._waiting: list[LogEntry] = []
-        append_all(log, ())  # a log that cannot be written is told before anything is signed
+        check_writable(log)  # told before anything is signed
 
     def __enter__(self) -> "Logging":
         return self
@@ -42,7 +42,8 @@ class Logging:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        append_all(self._log, waiting)
+        if waiting:
+            append_all(self._log, waiting)
 
 
 def entry_of(signed: Signed, signer: str) -> LogEntry:
