@@ -36,6 +36,15 @@ def shared_context(trust: Trust = NOBODY) -> c2pa.Context:
     return made
 
 
+def signing_context(signer: c2pa.Signer | None = None) -> c2pa.Context:
+    """A context for signatures, which the caller reads back; a signer is taken over."""
+    found = settings(NOBODY)
+    found["verify"]["verify_after_sign"] = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return c2pa.Context.from_dict(found, signer)
+
+
 def settings(trust: Trust) -> dict[str, Any]:
     """The library's settings; it ignores keys that it does not know without a word."""
     found: dict[str, Any] = {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import c2pa
 
+from assaymark.provenance.c2pa_context import signing_context
+from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.identity import identity_signer
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.signers import new_signer
@@ -54,12 +56,37 @@ def shared_signer(
     referenced: labels of the assertions that an identity answers for. Raises InputError when the
     library refuses the credentials.
     """
-    if getattr(_local, "process", None) != os.getpid():
-        _local.process, _local.signer_for = os.getpid(), lru_cache(maxsize=8)(_signer)
-    made: c2pa.Signer = _local.signer_for(
+    made: c2pa.Signer = _kept().signer(
         credentials, manner.tsa_url, manner.identity, manner.roles, referenced
     )
     return made
+
+
+def shared_signing_context(credentials: Credentials, manner: Manner, kind: Format) -> c2pa.Context:
+    """A context for builders, as long-lived; for films it holds a signer, which only they need."""
+    film = kind.route is Route.BMFF and manner.identity is None
+    made: c2pa.Context = _kept().context(credentials if film else None, manner.tsa_url)
+    return made
+
+
+class _Kept:
+    """What one thread of one process keeps; neither signers nor contexts survive a fork."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.signer = lru_cache(maxsize=8)(_signer)
+        self.context = lru_cache(maxsize=8)(_context)
+
+
+def _kept() -> _Kept:
+    found: _Kept | None = getattr(_local, "kept", None)
+    if found is None or found.process != os.getpid():
+        found = _local.kept = _Kept()
+    return found
+
+
+def _context(credentials: Credentials | None, tsa_url: str | None) -> c2pa.Context:
+    return signing_context(new_signer(credentials, tsa_url) if credentials else None)
 
 
 def _signer(

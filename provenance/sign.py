@@ -18,12 +18,12 @@ from assaymark.provenance.identity import said_by_actor
 from assaymark.provenance.job import Job, Signs
 from assaymark.provenance.journal import beside
 from assaymark.provenance.keys import Credentials
-from assaymark.provenance.manner import PLAIN, Manner, shared_signer
+from assaymark.provenance.manner import PLAIN, Manner, shared_signer, shared_signing_context
 from assaymark.provenance.plain import sign_plain
 from assaymark.provenance.room import room
 from assaymark.provenance.routes import SIGNS
 from assaymark.provenance.signers import signing_failure
-from assaymark.provenance.verify import State, Verification, examine
+from assaymark.provenance.verify import State, Verification, examine, examine_written
 from assaymark.reports.errors import InputError
 
 
@@ -106,7 +106,7 @@ def _history(source: Path) -> bool:
 
 
 def _read_back(source: Path, target: Path) -> Verification:
-    found = examine(target)
+    found = examine_written(target)
     if found.state is not State.UNTRUSTED:
         raise InputError(
             f"{source} was signed, but the signature does not read back ({found.explanation}): "
@@ -141,6 +141,7 @@ def _write(
         soft_bindings=bindings,
         watermarked=watermarked,
         broken_ingredients=manner.broken_ingredients,
+        context=shared_signing_context(credentials, manner, kind),
     )
     signer = shared_signer(credentials, manner, said_by_actor(claims) if manner.identity else ())
     job = Job(source=marked, target=target, format=kind, builder=builder, signer=signer)

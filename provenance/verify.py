@@ -4,13 +4,16 @@ The library calls any self-made certificate "Valid"; only a chain to a given tru
 "trusted" here. Nothing a file names is fetched.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import c2pa
 
 from assaymark.provenance.c2pa_context import shared_context
-from assaymark.provenance.formats import HEAD, Format, recognise
+from assaymark.provenance.fast_read import read_written
+from assaymark.provenance.formats import HEAD, Format, Route, recognise
+from assaymark.provenance.job import Reads
 from assaymark.provenance.judgement import judge
 from assaymark.provenance.problems import problem, remote_address
 from assaymark.provenance.routes import READS
@@ -19,7 +22,7 @@ from assaymark.provenance.trust import NOBODY, Trust
 from assaymark.provenance.verification import State, Verification
 from assaymark.reports.errors import InputError, IntegrityError
 
-__all__ = ["State", "Verification", "examine", "verify"]
+__all__ = ["State", "Verification", "examine", "examine_written", "verify"]
 # what a reader raises for a hostile file, besides errors of the operating system
 _REFUSALS = (c2pa.C2paError, ValueError, KeyError, TypeError, RecursionError, InputError)
 
@@ -30,6 +33,16 @@ def examine(path: Path, trust: Trust = NOBODY) -> Verification:
     Nothing is fetched: no manifest, no revocation list. An unreadable, cut or hostile file has a
     state like any other.
     """
+    return _examine(path, trust, READS)
+
+
+def examine_written(path: Path) -> Verification:
+    """The state of a file that was just signed; a large one was hashed as it was written."""
+    fast = dict.fromkeys((Route.JPEG, Route.PNG, Route.RIFF, Route.BMFF), read_written)
+    return _examine(path, NOBODY, READS | fast)
+
+
+def _examine(path: Path, trust: Trust, reads: Mapping[Route, Reads]) -> Verification:
     try:
         with path.open("rb") as stream:
             head = stream.read(HEAD)
@@ -39,13 +52,13 @@ def examine(path: Path, trust: Trust = NOBODY) -> Verification:
     if kind is None:
         what = "its first bytes are of no kind known here" if head else "the file is empty"
         return _without(path, State.UNSUPPORTED, f"{what}, so it can carry no credentials")
-    return _of_kind(path, kind, trust)
+    return _of_kind(path, kind, trust, reads[kind.route])
 
 
-def _of_kind(path: Path, kind: Format, trust: Trust) -> Verification:
+def _of_kind(path: Path, kind: Format, trust: Trust, read: Reads) -> Verification:
     try:
         try:
-            reading = READS[kind.route](path, kind, shared_context(trust))
+            reading = read(path, kind, shared_context(trust))
             return _undamaged(judge(path, reading, trust), kind)
         except _REFUSALS as error:
             state, codes, text = problem(error, path, kind)
