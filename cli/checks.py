@@ -22,10 +22,10 @@ from assaymark.cli.opening import (
     surrogate_of,
 )
 from assaymark.reports.model import CheckResult
-from assaymark.reports.policy import ProvenanceCheck
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
+from assaymark.reports.policy_provenance import ProvenanceCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,
     SAMPLES,
@@ -248,14 +248,36 @@ def _protection(check: ProtectionCheck, context: Context) -> CheckResult:
 
 def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
     from assaymark.provenance.check import check_provenance
+    from assaymark.provenance.checked import Asking, Demands
+    from assaymark.provenance.keys import load_anchors
+    from assaymark.provenance.trust import Trust
 
+    def anchors(names: tuple[str, ...]) -> str:
+        return load_anchors([context.folder / name for name in names])
+
+    rules = check.rules.asked
+    if check.rules.allowed_anchors:
+        rules["allowed_anchors"] = anchors(check.rules.allowed_anchors)
     return check_provenance(
         check.id,
         check.files,
-        check.trust_anchors,
+        Demands(
+            trust=Trust(
+                signers=anchors(check.trust_anchors),
+                time_stamps=anchors(check.time_stamp_anchors),
+                identities=anchors(check.identity_anchors),
+            ),
+            rules=rules,
+            asking=Asking(
+                timeout_s=check.responder_timeout_s, private_hosts=check.private_responders
+            )
+            if check.ask_responders
+            else None,
+        ),
         folder=context.folder,
         gates=check.gates,
         tags=check.tags,
+        workers=context.workers if context.workers > 1 else None,
         progress=context.progress,
     )
 

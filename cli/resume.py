@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
-from assaymark.reports.policy import ProvenanceCheck
 from assaymark.reports.policy_file import specs
+from assaymark.reports.policy_provenance import ProvenanceCheck
 from assaymark.reports.policy_robustness import DataCheck
 from assaymark.reports.policy_types import Check
 

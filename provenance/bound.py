@@ -44,7 +44,7 @@ def read_bound(
 def check_whole(store: bytes) -> None:
     """Raise ValueError where a store is longer or shorter than it says: nothing may hide behind it."""
     said = int.from_bytes(store[:4], "big")
-    if said != len(store):
+    if said != len(store) or not store:
         raise ValueError(f"its manifest store has {len(store)} bytes, but says it has {said}")
 
 

@@ -98,7 +98,8 @@ def _find_wrapper(kind: Format, text: str) -> Held | None:
 
 def _padded(store: bytes) -> str:
     size = c2pa_text.worst_case_wrapper_byte_length(len(store))
-    return c2pa_text.encode_wrapper_padded(store, size)
+    padded: str = c2pa_text.encode_wrapper_padded(store, size)
+    return padded
 
 
 def _place_wrapper(kind: Format, text: str) -> Place:
@@ -207,7 +208,8 @@ def _place_block(kind: Format, text: str) -> Place:
     begin, close = kind.comment
 
     def wrap(store: bytes) -> str:
-        return c2pa_text.build_manifest_block(c2pa_text.encode_data_uri(store), begin, close)
+        block: str = c2pa_text.build_manifest_block(c2pa_text.encode_data_uri(store), begin, close)
+        return block
 
     if _first_line_is_reserved(text):
         gap = "" if text.endswith("\n") or not text else newline

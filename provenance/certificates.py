@@ -7,6 +7,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -201,6 +202,25 @@ def check_days(days: int) -> None:
         raise InputError(f"a certificate is valid for 1 to {MAX_DAYS} days, got {days}")
 
 
+def algorithm_of(leaf: x509.Certificate) -> str | None:
+    """C2PA's name of the algorithm that a certificate's key signs with; None for one it lacks.
+
+    RSA keys fit three: the hash of the certificate's own signature decides.
+    """
+    try:
+        key = leaf.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return next((name for name, curve in CURVES.items() if isinstance(key.curve, curve)), None)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "ed25519"
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
+        digest = leaf.signature_hash_algorithm
+        return {48: "ps384", 64: "ps512"}.get(digest.digest_size if digest else 32, "ps256")
+    return None
+
+
 def pem(*certificates: x509.Certificate) -> str:
     """Certificates as PEM, one after the other."""
     return "".join(item.public_bytes(Encoding.PEM).decode() for item in certificates)
@@ -215,6 +235,23 @@ def private_pem(key: Key, passphrase: bytes | None) -> str:
 def public_der(key: object) -> bytes:
     """A public key as SubjectPublicKeyInfo: equal bytes, equal keys."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
+
+
+def leaf_key(certificate: x509.Certificate) -> bytes:
+    """A certificate's public key as `public_der`; raises InputError for a kind we cannot read."""
+    try:
+        return public_der(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InputError(
+            f"the key of {named(certificate.subject)} cannot be read: {str(error)[:160]}; expected EC "
+            "P-256/384/521, Ed25519 or RSA"
+        ) from error
+
+
+def named(name: x509.Name) -> str:
+    """A subject or issuer in RFC 4514's form, on one line and without control characters."""
+    text = name.rfc4514_string() or "a certificate without a name"
+    return "".join(sign if sign.isprintable() else f"\\x{ord(sign):02x}" for sign in text)
 
 
 def serial_of(certificate: x509.Certificate) -> str:

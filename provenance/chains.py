@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -23,7 +23,11 @@ from assaymark.reports.errors import InputError
 MAX_CHAIN = 16  # certificates that a signer may send along
 _MAX_CERTIFICATE = 64 * 1024
 _MIN_RSA_BITS = 2048
-_DIGESTS = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+DIGESTS: dict[str, type[hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256,
+    "sha384": hashes.SHA384,
+    "sha512": hashes.SHA512,
+}
 _UNDERSTOOD = {
     x509.BasicConstraints.oid,
     x509.KeyUsage.oid,
@@ -41,6 +45,16 @@ BROKEN = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
     x509.InvalidVersion,
+)
+# what asn1crypto raises for DER that breaks them
+BAD_DER = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
 )
 _PEM_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
 E_ = TypeVar("E_", bound=x509.ExtensionType)
@@ -87,7 +101,7 @@ def certificates(
     if not blocks or len(blocks) != pem.count("-----BEGIN"):
         raise InputError(
             f"{what} holds {len(blocks)} PEM certificates in {pem.count('-----BEGIN')} PEM blocks: "
-            "expected one or more certificates and nothing else"
+            "expected one or more certificates, and no other kind of PEM"
         )
     if limit is not None and len(blocks) > limit:
         raise InputError(f"{what} holds {len(blocks)} certificates: at most {limit} are read")
@@ -147,7 +161,7 @@ def signature_holds(
         key = certificate.public_key()
         if isinstance(key, ed25519.Ed25519PublicKey):
             key.verify(signature, signed)
-        elif not isinstance(digest, _DIGESTS):
+        elif digest is None or digest.name not in DIGESTS:
             return False
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, signed, ec.ECDSA(digest))
@@ -158,6 +172,18 @@ def signature_holds(
     except BROKEN:
         return False
     return True
+
+
+def pss_parameters(
+    parameters: Any,
+) -> tuple[hashes.HashAlgorithm | None, padding.PSS | None]:
+    """Digest and padding of RSASSA-PSS parameters as asn1crypto reads them; None for weak ones."""
+    digest = DIGESTS.get(parameters["hash_algorithm"]["algorithm"].native)
+    mask = DIGESTS.get(parameters["mask_gen_algorithm"]["parameters"]["algorithm"].native)
+    if digest is None or mask is None:
+        return None, None
+    salt = parameters["salt_length"].native
+    return digest(), padding.PSS(mgf=padding.MGF1(mask()), salt_length=salt)
 
 
 class quiet(warnings.catch_warnings):
@@ -171,7 +197,10 @@ class quiet(warnings.catch_warnings):
 def _load(load: Callable[[bytes], x509.Certificate], data: bytes, what: str) -> x509.Certificate:
     with quiet():
         try:
-            return load(data)
+            found = load(data)
+            # parsed on first use: what cannot be read is found here
+            _ = found.subject, found.issuer, found.not_valid_before_utc, found.not_valid_after_utc
+            return found
         except BROKEN as error:
             raise InputError(f"{what} holds a certificate that cannot be read: {error}") from error
 
@@ -285,7 +314,7 @@ def _weakness(certificate: x509.Certificate) -> str:
         digest = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:
         return "is signed with an algorithm that is not understood"
-    if digest is not None and not isinstance(digest, _DIGESTS):
+    if digest is not None and digest.name not in DIGESTS:
         return f"is signed with {digest.name}: expected SHA-256, SHA-384 or SHA-512"
     return ""
 

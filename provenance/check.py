@@ -2,197 +2,80 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from assaymark.provenance.check_findings import SHOWN, findings_of, name
+from assaymark.provenance.checked import Checked, Demands, crashed, look
 from assaymark.provenance.files import find_files
-from assaymark.provenance.keys import load_anchors
-from assaymark.provenance.trust import Trust
-from assaymark.provenance.verify import State, Verification, examine
-from assaymark.reports.files import unicode
-from assaymark.reports.model import (
-    CheckResult,
-    Evidence,
-    Finding,
-    Gate,
-    Limit,
-    Method,
-    Table,
-    Validation,
-)
+from assaymark.provenance.pool import each
+from assaymark.provenance.rules import RULES
+from assaymark.reports.model import CheckResult, Gate, Limit, Method
 
-_SHOWN = 40
 ALL_TRUSTED = Gate(metric="trusted_files", limit=Limit(minimum=1.0), severity="critical")
+_DECIDED_BY = ("must_be_trusted", "must_be_intact")
 
 
 def check_provenance(
     check: str,
     patterns: tuple[str, ...],
-    trust_anchors: tuple[str, ...] = (),
+    demands: Demands,
     *,
     folder: Path = Path(),
     gates: tuple[Gate, ...] = (),
     tags: tuple[str, ...] = (),
+    workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
-    """The share of files that are trusted, and the share that are not broken.
+    """The share of files that are trusted, that are not broken, and that keep the rules.
 
-    Without a gate, every file must be trusted. A broken file is an integrity failure.
+    Without a gate, and without a rule that says what must hold, every file must be trusted. A
+    broken file is an integrity failure. workers: processes; None takes what the cores allow.
     """
-    trust = Trust(signers=load_anchors([folder / anchor for anchor in trust_anchors]))
     files = find_files(patterns, folder)
     checked = []
-    for i, path in enumerate(files):
-        checked.append(examine(path, trust))
-        progress(i + 1, len(files))
-    findings = findings_of(check, checked, gates or (ALL_TRUSTED,), tags, root=folder)
+    for item in each(partial(look, demands), files, workers=workers, crashed=crashed):
+        checked.append(item)
+        progress(len(checked), len(files))
+    if not gates and not any(key in demands.rules for key in _DECIDED_BY):
+        gates = (ALL_TRUSTED,)
     return CheckResult(
-        findings=findings,
-        method=_method(check, checked, trust_anchors, patterns),
-        digests={_name(item.path, folder): _sha256(item.path) for item in checked[:_SHOWN]},
+        findings=findings_of(check, checked, gates, tuple(demands.rules), tags, root=folder),
+        method=_method(check, checked, demands, patterns),
+        digests={name(item.path, folder): _sha256(item.path) for item in checked[:SHOWN]},
     )
-
-
-def findings_of(
-    check: str,
-    checked: list[Verification],
-    gates: tuple[Gate, ...],
-    tags: tuple[str, ...] = (),
-    *,
-    root: Path = Path(),
-) -> tuple[Finding, ...]:
-    """Findings over verified files: broken signatures first, then what the gates ask."""
-    broken = [item for item in checked if item.state is State.INVALID]
-    values = {
-        "trusted_files": [item for item in checked if item.state is State.TRUSTED],
-        # a file whose credentials cannot be read is not known to be intact
-        "intact_files": [
-            item for item in checked if item.state in (State.TRUSTED, State.UNTRUSTED)
-        ],
-    }
-    words = {
-        "trusted_files": "carry Content Credentials of a trusted signer and are unchanged since",
-        "intact_files": "carry Content Credentials and are unchanged since they were signed",
-    }
-    evidence = _evidence(checked, root)
-    findings = []
-    unreadable = [item for item in checked if item.state is State.UNREADABLE]
-    if broken:
-        findings.append(
-            Finding(
-                check=check,
-                target=_names(broken, root),
-                measure="broken_files",
-                summary=f"{len(broken)} of {len(checked)} files were changed after they were signed, "
-                "or their signature does not hold.",
-                value=len(broken),
-                n=len(checked),
-                limit=Limit(maximum=0),
-                severity="critical",
-                integrity=True,
-                evidence=evidence,
-                references=tags,
-            )
-        )
-        evidence = ()
-    if unreadable:
-        findings.append(
-            Finding(
-                check=check,
-                target=_names(unreadable, root),
-                measure="unreadable_files",
-                summary=f"{len(unreadable)} of {len(checked)} files cannot be verified.",
-                error=f"{_name(unreadable[0].path, root)}: {unreadable[0].explanation}",
-                n=len(checked),
-                severity="critical",
-                references=tags,
-            )
-        )
-    for gate in gates:
-        hits = values[gate.metric]
-        rest = [item for item in checked if item not in hits]
-        detail = (
-            f" Not so: {'; '.join(f'{_name(item.path, root)} ({item.state})' for item in rest[:5])}"
-            + (f" and {len(rest) - 5} more." if len(rest) > 5 else ".")
-            if rest
-            else f" Signed by {', '.join(dict.fromkeys(item.signer for item in hits[:5]))}."
-        )
-        findings.append(
-            Finding(
-                check=check,
-                target=f"{len(checked)} files"
-                if len(checked) != 1
-                else _name(checked[0].path, root),
-                measure=gate.metric,
-                summary=f"{len(hits)} of {len(checked)} files {words[gate.metric]}.{detail}",
-                value=len(hits) / len(checked),
-                n=len(checked),
-                limit=gate.limit,
-                severity=gate.severity,
-                evidence=evidence,
-                references=tags,
-            )
-        )
-        evidence = ()
-    return tuple(findings)
-
-
-def _evidence(checked: list[Verification], root: Path) -> tuple[Evidence, ...]:
-    worst = [
-        State.INVALID,
-        State.UNREADABLE,
-        State.UNTRUSTED,
-        State.NO_MANIFEST,
-        State.UNSUPPORTED,
-        State.TRUSTED,
-    ]
-    ordered = sorted(checked, key=lambda item: worst.index(item.state))
-    table = Table(
-        title="Files",
-        columns=("file", "state", "signer", "made with", "why"),
-        rows=tuple(
-            (
-                _name(item.path, root),
-                item.state.value,
-                item.signer,
-                item.generator,
-                item.explanation,
-            )
-            for item in ordered[:_SHOWN]
-        ),
-        note=""
-        if len(checked) <= _SHOWN
-        else f"The {_SHOWN} worst of {len(checked)} files are shown.",
-    )
-    details = [
-        Validation(
-            title=_name(item.path, root),
-            state=item.state.value,
-            expected=State.TRUSTED.value,
-            explanation=item.explanation,
-            codes=item.codes,
-            tree=item.tree,
-        )
-        for item in ordered[:_SHOWN]
-        if item.codes or item.tree
-    ]
-    return (table, *details[:12])
 
 
 def _method(
-    check: str, checked: list[Verification], anchors: tuple[str, ...], patterns: tuple[str, ...]
+    check: str, checked: list[Checked], demands: Demands, patterns: tuple[str, ...]
 ) -> Method:
+    rules = [RULES[key] for key in demands.rules]
+    revocation = demands.rules.get("revocation", "off") != "off"
+    asked = (
+        "The network is used for one thing: OCSP responders that certificates name are asked."
+        if demands.asking
+        else "Nothing is fetched: neither remote manifests nor revocation (OCSP)."
+    )
     return Method(
         check=check,
         title=f"Content Credentials of {len(checked)} files",
         steps=(
-            f"Files: {', '.join(patterns)}; trust anchors: {', '.join(anchors) or 'none'}.",
+            f"Files: {', '.join(patterns)}.",
+            f"Trusted are {_count(demands.trust.signers)} of signers, "
+            f"{_count(demands.trust.time_stamps)} of time stamps and "
+            f"{_count(demands.trust.identities)} of identities, each for its own purpose.",
             "Each file's manifest store is validated by c2pa (hashes, claim signature, certificate "
             "chain). Trusted means that the signer's chain ends in one of the trust anchors; a valid "
             "signature of anybody else is not enough.",
-            "Nothing is fetched: remote manifests and revocation (OCSP) are not asked for.",
+            asked,
+            *(
+                f"Rule {rule.name} ({_parameter(demands.rules[rule.key])}): {rule.help}."
+                for rule in rules
+            ),
         ),
         not_tested=(
-            "whether a certificate was revoked",
+            *(() if revocation else ("whether a certificate was revoked",)),
             "whether unsigned files were generated or altered",
             "whether what a manifest says about the work is true",
         ),
@@ -200,13 +83,17 @@ def _method(
     )
 
 
-def _names(items: list[Verification], root: Path) -> str:
-    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
-    return ", ".join(_name(item.path, root) for item in items[:3]) + more
+def _count(pem: str) -> str:
+    anchors = pem.count("-----BEGIN CERTIFICATE")
+    return f"{anchors or 'no'} anchor{'' if anchors == 1 else 's'}"
 
 
-def _name(path: Path, root: Path) -> str:
-    return unicode(str(path.relative_to(root)) if path.is_relative_to(root) else str(path))
+def _parameter(value: Any) -> str:
+    if isinstance(value, str) and "-----BEGIN" in value:
+        return _count(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "yes" if value is True else str(value)
 
 
 def _sha256(path: Path) -> str:

@@ -7,16 +7,14 @@ from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from assaymark.provenance.certificate_profile import (
-    purposes_of,
     refused,
-    subject_of,
     warnings_about,
 )
-from assaymark.provenance.certificates import CURVES, serial_of
+from assaymark.provenance.certificate_rules import purposes_of
+from assaymark.provenance.certificates import algorithm_of, named, serial_of
 from assaymark.provenance.key_files import read_certificates
 from assaymark.provenance.key_folder import (
     Index,
@@ -80,9 +78,9 @@ def _describe(path: Path, at: dt.datetime) -> Description:
     names = leaf.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return Description(
         path=path,
-        subject=subject_of(leaf),
+        subject=named(leaf.subject),
         organization=str(names[0].value) if names else "",
-        issuer=leaf.issuer.rfc4514_string(),
+        issuer=named(leaf.issuer),
         algorithm=pair.algorithm if pair else algorithm_of(leaf) or "not allowed by C2PA",
         serial=serial,
         not_before=leaf.not_valid_before_utc,
@@ -107,22 +105,6 @@ def _status(leaf: x509.Certificate, serial: str, index: Index | None, at: dt.dat
     if index is None or index.pair(serial) is None:
         return "unmanaged"
     return "current" if index.current == serial else "rotated"
-
-
-def algorithm_of(leaf: x509.Certificate) -> str | None:
-    """C2PA's name of the algorithm that a certificate's key signs with; None for one it lacks.
-
-    RSA keys fit three: the hash of the certificate's own signature decides.
-    """
-    key = leaf.public_key()
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return next((name for name, curve in CURVES.items() if isinstance(key.curve, curve)), None)
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return "ed25519"
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
-        digest = leaf.signature_hash_algorithm
-        return {48: "ps384", 64: "ps512"}.get(digest.digest_size if digest else 32, "ps256")
-    return None
 
 
 def ocsp_url(certificate: x509.Certificate) -> str | None:

@@ -1,4 +1,4 @@
-"""The library's functions for manifests that we put into a file ourselves: placeholder, then the signed store.
+"""The library's functions for a manifest that we place ourselves: placeholder, then the signed store.
 
 They are in c2pa's shared library but not in its Python interface (0.38), so they are called by name
 and their absence is told, not suffered.

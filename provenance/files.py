@@ -18,12 +18,12 @@ def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
         path = folder / pattern
         try:
             if os.path.lexists(path):
-                matches = below(path)
+                matches = works(below(path)) if path.is_dir() else [path]
             else:
                 parts = path.relative_to(path.anchor).parts if path.is_absolute() else path.parts
                 start = Path(path.anchor) if path.is_absolute() else Path()
                 found_paths = sorted(set(_expand(start, parts)))
-                matches = [file for item in found_paths for file in below(item)]
+                matches = works([file for item in found_paths for file in below(item)])
         except OSError as error:
             raise InputError(
                 f'cannot search "{pattern}": {error}; what cannot be read cannot be verified'
@@ -35,6 +35,17 @@ def find_files(patterns: tuple[str, ...], folder: Path = Path()) -> list[Path]:
             )
         found.update(dict.fromkeys(matches))
     return list(found)
+
+
+def works(files: list[Path]) -> list[Path]:
+    """The files that are works of their own: a manifest beside one belongs to it."""
+    ends = {
+        file.parent / end
+        for file in files
+        if file.suffix != ".c2pa"
+        for end in (file.name, file.stem)  # photo.jpg.c2pa, or photo.c2pa as c2patool calls it
+    }
+    return [file for file in files if file.suffix != ".c2pa" or file.with_suffix("") not in ends]
 
 
 def _expand(start: Path, parts: tuple[str, ...]) -> Iterator[Path]:

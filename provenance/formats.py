@@ -65,8 +65,8 @@ def _brand(*brands: bytes) -> Callable[[bytes], bool]:
             return False
         end = min(int.from_bytes(head[:4], "big"), len(head))
         named = [head[8:12], *(head[at : at + 4] for at in range(16, end, 4))]
-        if named[0] in (b"mif1", b"msf1"):  # any still picture: what else it is says which
-            named = [*named[1:], named[0]]
+        if named[0] in _HEIF:  # any still picture: what else it is says which
+            named.sort(key=_HEIF.__contains__)
         return next((brand for brand in named if brand in _BRANDS), None) in brands
 
     return found
@@ -317,7 +317,8 @@ def recognise(path: Path, head: bytes) -> Format | None:
     if head.startswith(b"PK\x03\x04"):
         return by_name if by_name is not None and by_name.route is Route.ZIP else SIDECAR
     if by_name is None or by_name.route is Route.ZIP or by_name in _RAW:
-        return _TEXTS[1] if by_name is None and _HTML_ROOT.match(_root(head)) else SIDECAR
+        page = not path.suffix and _HTML_ROOT.match(_root(head))
+        return _TEXTS[1] if page else SIDECAR
     if by_name in _TEXTS and not is_utf8(head):
         return SIDECAR
     return by_name

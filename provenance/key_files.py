@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from assaymark.provenance.certificates import leaf_key
 from assaymark.reports.errors import InputError
 
 _LIMIT = 1 << 20  # no chain or key is longer
@@ -202,9 +203,7 @@ def order_chain(certificates: tuple[x509.Certificate, ...], leaf: bytes) -> list
 
     Empty when none has that key. leaf: SubjectPublicKeyInfo in DER.
     """
-    from assaymark.provenance.certificates import public_der
-
-    first = next((item for item in certificates if public_der(item.public_key()) == leaf), None)
+    first = next((item for item in certificates if leaf_key(item) == leaf), None)
     if first is None:
         return []
     ordered = _leaf_first([first, *(item for item in certificates if item is not first)])

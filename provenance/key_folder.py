@@ -13,19 +13,22 @@ files change names: whenever a process is killed, `settled` finds a pair that fi
 import datetime as dt
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from assaymark.provenance.certificates import serial_of
+from assaymark.provenance.certificate_profile import issued_by
+from assaymark.provenance.certificates import algorithm_of, serial_of
 from assaymark.provenance.key_files import read_certificates, read_limited, write_new
 from assaymark.reports.errors import InputError
 
 INDEX = "keys.json"
 ARCHIVE = "archive"
 _SCHEMA = 1
+_SERIAL = re.compile("[0-9A-F]{2,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,10 @@ class Index:
     pairs: tuple[Pair, ...]
     revoked: tuple[Revocation, ...] = ()
     crl_number: int = 0
+
+    @property
+    def pair_that_signs(self) -> Pair:
+        return next(item for item in self.pairs if item.serial == self.current)
 
     def pair(self, serial: str) -> Pair | None:
         return next((item for item in self.pairs if item.serial == serial), None)
@@ -97,6 +104,11 @@ def _index(data: dict[str, Any]) -> Index:
     )
     if index.pair(index.current) is None:
         raise ValueError(f"current is {index.current}, which is none of its pairs")
+    for serial in [item.serial for item in index.pairs] + [item.serial for item in index.revoked]:
+        if not _SERIAL.fullmatch(serial):  # it becomes part of file names
+            raise ValueError(f"{serial!r} is no serial number")
+    for revoked in index.revoked:
+        dt.datetime.fromisoformat(revoked.at)
     return index
 
 
@@ -171,9 +183,6 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _first_index(folder: Path) -> Index:
-    from assaymark.provenance.certificate_profile import issued_by
-    from assaymark.provenance.describe_keys import algorithm_of
-
     leaf = read_certificates(folder / "chain.pem")[0]
     own = folder / "intermediate.pem"
     pair = Pair(

@@ -1,4 +1,4 @@
-"""Replacing, revoking and requesting signing certificates in a key folder."""
+"""Replacing and revoking signing certificates in a key folder."""
 
 import datetime as dt
 from dataclasses import dataclass, replace
@@ -8,28 +8,24 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
-from assaymark.provenance.certificate_profile import refused, subject_of
 from assaymark.provenance.certificates import (
     HASHES,
-    ROLES,
     Authority,
     Key,
     check_algorithm,
     check_days,
     issue,
+    leaf_key,
+    named,
     new_key,
     pem,
     private_pem,
     public_der,
     serial_of,
-    subject_name,
 )
-from assaymark.provenance.describe_keys import Description, algorithm_of, describe, ocsp_url
+from assaymark.provenance.describe_keys import Description, describe, ocsp_url
 from assaymark.provenance.key_files import (
-    order_chain,
-    parse_certificates,
     read_certificates,
     read_private_key,
 )
@@ -50,7 +46,6 @@ from assaymark.reports.errors import InputError, nearest
 
 CRL = "crl.pem"
 CRL_DAYS = 30
-REQUEST, REQUEST_KEY = "request.pem", "request.key.pem"
 # RFC 5280, section 5.3.1, without those that are not for end-entity certificates
 REASONS = {
     "unspecified": x509.ReasonFlags.unspecified,
@@ -86,11 +81,11 @@ def rotate(
         check_algorithm(algorithm)
     with locked(folder, exclusive=True):
         index = open_folder(folder)
-        old = _current(index)
+        old = index.pair_that_signs
         leaf = read_certificates(folder / "chain.pem")[0]
         if not old.own:
             raise InputError(
-                f"{subject_of(leaf)} was issued by {leaf.issuer.rfc4514_string()}: ask there for a "
+                f"{named(leaf.subject)} was issued by {named(leaf.issuer)}: ask there for a "
                 "new one, with assaymark keys request and then keys install"
             )
         issuer = _issuer(folder, passphrase)
@@ -188,113 +183,16 @@ def _entry(item: Revocation) -> x509.RevokedCertificate:
         .serial_number(int(item.serial, 16))
         .revocation_date(dt.datetime.fromisoformat(item.at))
     )
-    if item.reason != "unspecified":  # RFC 5280, section 5.3.1: absent rather than unspecified
-        builder = builder.add_extension(x509.CRLReason(REASONS[item.reason]), critical=False)
+    flag = REASONS.get(item.reason, x509.ReasonFlags.unspecified)
+    if flag is not x509.ReasonFlags.unspecified:  # RFC 5280, section 5.3.1: then it is absent
+        builder = builder.add_extension(x509.CRLReason(flag), critical=False)
     return builder.build()
-
-
-def new_request(
-    folder: Path,
-    passphrase: bytes,
-    *,
-    organization: str | None = None,
-    name: str | None = None,
-    algorithm: str | None = None,
-    again: bool = False,
-) -> str:
-    """A request (CSR, PKCS #10 in PEM) for a CA, with a fresh key that waits in the folder.
-
-    None keeps what the current certificate says. A request that is waiting is returned as it is,
-    since its answer needs its key; `again` throws it away. The pair that signs stays until
-    `install`. Raises InputError for a wrong passphrase or a name that a certificate cannot hold.
-    """
-    check_passphrase(passphrase)
-    with locked(folder, exclusive=True):
-        index = open_folder(folder)
-        request, waiting = folder / REQUEST, folder / REQUEST_KEY
-        if request.exists() and waiting.exists() and not again:
-            read_private_key(waiting, passphrase)  # one that no longer opens is no use
-            return request.read_text(encoding="utf-8")
-        kind = algorithm or _current(index).algorithm
-        check_algorithm(kind)
-        subject = read_certificates(folder / "chain.pem")[0].subject
-        key = new_key(kind)
-        named = subject_name(
-            organization or _attribute(subject, NameOID.ORGANIZATION_NAME),
-            name or _attribute(subject, NameOID.COMMON_NAME),
-        )
-        builder = x509.CertificateSigningRequestBuilder().subject_name(named)
-        purposes = x509.ExtendedKeyUsage(ROLES["signing"].purposes)
-        builder = builder.add_extension(purposes, critical=False)
-        text = builder.sign(key, HASHES[kind]).public_bytes(Encoding.PEM).decode()  # type: ignore[arg-type]
-        with writing(folder):
-            request.unlink(missing_ok=True)
-            place(waiting, private_pem(key, passphrase), private=True)
-            place(request, text)
-        return text
-
-
-def install(folder: Path, chain_pem: str | bytes) -> Description:
-    """Put a CA's answer to `new_request` in place of the current pair, which goes to `archive/`.
-
-    chain_pem: PEM, DER or PKCS #7, in any order, with or without a root. Raises InputError when it
-    is not for the key that waits, or may not sign claims; nothing is changed then.
-    """
-    with locked(folder, exclusive=True):
-        index = open_folder(folder)
-        if not (folder / REQUEST).exists() or not (folder / REQUEST_KEY).exists():
-            raise InputError(f"no request waits in {folder}: make one with assaymark keys request")
-        request = x509.load_pem_x509_csr((folder / REQUEST).read_bytes())
-        chain = _answer(chain_pem, request)
-        if reasons := refused(chain):
-            raise InputError(f"the CA's answer cannot sign claims: {'; '.join(reasons)}")
-        pair = Pair(
-            serial=serial_of(chain[0]),
-            algorithm=_requested(request, chain[0]),
-            created=stamp(),
-            own=False,
-        )
-        if index.pair(pair.serial):
-            raise InputError(f"the certificate {pair.serial} is in {folder} already")
-        key = (folder / REQUEST_KEY).read_text(encoding="utf-8")
-        switch(folder, index, pem(*chain), key, pair)
-        for used in (REQUEST, REQUEST_KEY):
-            (folder / used).unlink()
-    return describe(folder)
-
-
-def _answer(
-    chain_pem: str | bytes, request: x509.CertificateSigningRequest
-) -> tuple[x509.Certificate, ...]:
-    data = chain_pem.encode() if isinstance(chain_pem, str) else chain_pem
-    try:
-        found = parse_certificates(data)
-    except ValueError as error:
-        raise InputError(f"the CA's answer cannot be read: {error}") from error
-    chain = order_chain(found, public_der(request.public_key()))
-    if not chain:
-        raise InputError(
-            f"the CA's answer holds {len(found)} certificates, none for the key of {REQUEST}: "
-            "expected the certificate for the request that waits"
-        )
-    return tuple(chain)
-
-
-def _requested(request: x509.CertificateSigningRequest, leaf: x509.Certificate) -> str:
-    """RSA keys fit three algorithms: the request's own hash says which was asked for."""
-    kind = algorithm_of(leaf) or ""
-    digest = request.signature_hash_algorithm
-    return f"ps{digest.digest_size * 8}" if kind.startswith("ps") and digest else kind
-
-
-def _current(index: Index) -> Pair:
-    return next(item for item in index.pairs if item.serial == index.current)
 
 
 def _issuer(folder: Path, passphrase: bytes) -> Authority:
     certificate = read_certificates(folder / "intermediate.pem", "issuing certificate")[0]
     key = read_private_key(folder / "intermediate.key.pem", passphrase)
-    if public_der(key.public_key()) != public_der(certificate.public_key()):  # type: ignore[attr-defined]
+    if public_der(key.public_key()) != leaf_key(certificate):  # type: ignore[attr-defined]
         raise InputError(f"{folder}/intermediate.key.pem is not the key of intermediate.pem")
     return Authority(certificate=certificate, key=key)  # type: ignore[arg-type]
 
@@ -312,8 +210,3 @@ def _digest(issuer: Authority, algorithm: str) -> hashes.HashAlgorithm | None:
     if isinstance(issuer.key, ed25519.Ed25519PrivateKey):
         return None
     return HASHES[algorithm] or issuer.certificate.signature_hash_algorithm
-
-
-def _attribute(subject: x509.Name, kind: x509.ObjectIdentifier) -> str:
-    found = subject.get_attributes_for_oid(kind)
-    return str(found[0].value) if found else ""

@@ -22,9 +22,11 @@ from assaymark.provenance.certificates import (
     HASHES,
     Authority,
     Key,
+    algorithm_of,
     check_algorithm,
     check_days,
     issue,
+    leaf_key,
     new_key,
     pem,
     private_pem,
@@ -33,7 +35,6 @@ from assaymark.provenance.certificates import (
     shortened,
     subject_name,
 )
-from assaymark.provenance.describe_keys import algorithm_of
 from assaymark.provenance.key_files import (
     needs_passphrase,
     read_certificates,
@@ -50,7 +51,8 @@ from assaymark.provenance.key_folder import (
     settled,
     stamp,
 )
-from assaymark.provenance.pkcs11_keys import SCHEME, has_pin, pkcs11_key
+from assaymark.provenance.pkcs11_keys import pkcs11_key
+from assaymark.provenance.pkcs11_uri import SCHEME, has_pin
 from assaymark.provenance.remote_keys import FunctionKey, RemoteKey, is_function
 from assaymark.reports.errors import InputError
 
@@ -259,7 +261,7 @@ def _remote(
     token, function = key.startswith(SCHEME), is_function(key)
     if not token and not function:
         return None
-    algorithm, public = _algorithm(leaf, chain, index), public_der(leaf.public_key())
+    algorithm, public = _algorithm(leaf, chain, index), leaf_key(leaf)
     if token:
         return pkcs11_key(key, algorithm=algorithm, public_key=public, passphrase=passphrase)
     return FunctionKey(target=key, algorithm=algorithm, public_key=public, folder=Path.cwd())
@@ -267,7 +269,7 @@ def _remote(
 
 def _private(key: Path, chain: Path, leaf: x509.Certificate, passphrase: bytes | None) -> Key:
     private = read_private_key(settled(key), passphrase)
-    if public_der(leaf.public_key()) != public_der(private.public_key()):  # type: ignore[attr-defined]
+    if leaf_key(leaf) != public_der(private.public_key()):  # type: ignore[attr-defined]
         raise InputError(
             f"{key} is not the key of the first certificate in {chain}: expected the leaf's own key"
         )

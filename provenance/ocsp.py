@@ -17,6 +17,7 @@ import urllib.parse
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+from asn1crypto import ocsp as asn1_ocsp
 from asn1crypto.keys import PublicKeyInfo
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,10 +30,12 @@ from cryptography.x509.oid import (
 )
 
 from assaymark.provenance.chains import (
+    BAD_DER,
     BROKEN,
     extension,
     issued_by,
     name_of,
+    pss_parameters,
     quiet,
     signature_holds,
 )
@@ -43,6 +46,7 @@ from assaymark.provenance.revocation import (
     Status,
     judge_chain,
 )
+from assaymark.reports.errors import InputError
 
 MAX_REPLY = 64 * 1024  # bytes
 _MAX_URL = 2048
@@ -65,9 +69,14 @@ class Responders:
 
     timeout_s: seconds for one exchange, from the name's resolution to the last byte. private_hosts:
     "host" or "host:port" that may be asked although the address is private, or the port not 80.
+    Raises InputError for a time limit outside 0 to 60 seconds.
     """
 
     def __init__(self, *, timeout_s: float = 2.0, private_hosts: Collection[str] = ()) -> None:
+        if not 0 < timeout_s <= 60:
+            raise InputError(
+                f"a responder is given more than 0 and at most 60 seconds, got {timeout_s:g}"
+            )
         self._timeout_s, self._private = timeout_s, frozenset(map(str.lower, private_hosts))
         self._dead: dict[str, str] = {}
         self._known: dict[tuple[str, bytes, int], Standing] = {}
@@ -299,14 +308,25 @@ def _unsigned(response: ocsp.OCSPResponse, issuer: x509.Certificate, now: dt.dat
         why = _not_delegated(signer, issuer, now)
         if why:
             return f"the reply is signed by {name_of(signer)}, which {why}"
-    is_pss = response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
-    digest = response.signature_hash_algorithm
-    pss = padding.PSS(padding.MGF1(digest), padding.PSS.AUTO) if is_pss and digest else None
+    if response.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS:
+        digest, pss = _pss(response)
+    else:
+        digest, pss = response.signature_hash_algorithm, None
     if not signature_holds(
         signer, response.signature, response.tbs_response_bytes, digest, pss=pss
     ):
         return "the signature of the reply does not hold"
     return ""
+
+
+def _pss(response: ocsp.OCSPResponse) -> tuple[hashes.HashAlgorithm | None, padding.PSS | None]:
+    """The parameters of RSASSA-PSS, which cryptography does not give for a reply."""
+    try:
+        parsed = asn1_ocsp.OCSPResponse.load(response.public_bytes(serialization.Encoding.DER))
+        basic = parsed["response_bytes"]["response"].parsed
+        return pss_parameters(basic["signature_algorithm"]["parameters"])
+    except BAD_DER as error:
+        raise ValueError("its signature algorithm is malformed") from error
 
 
 def _is_responder(response: ocsp.OCSPResponse, certificate: x509.Certificate) -> bool:
@@ -405,6 +425,8 @@ def _exchange(
         data = reply.read(MAX_REPLY + 1)
         if len(data) > MAX_REPLY:
             raise _Unreachable(f"its reply is longer than {MAX_REPLY} bytes")
+        if reply.length:
+            raise _Unreachable(f"its reply ended {reply.length} bytes early")
         return data
     finally:
         connection.close()

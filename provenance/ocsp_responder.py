@@ -46,9 +46,9 @@ def respond(
     except (*BROKEN, NotImplementedError):
         return _error(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
     nonces = [item.value for item in extensions if isinstance(item.value, x509.OCSPNonce)]
-    if any(item.critical and item.value not in nonces for item in extensions) or any(
-        not 1 <= len(item.nonce) <= _MAX_NONCE for item in nonces
-    ):
+    unknown = any(item.critical and item.value not in nonces for item in extensions)
+    wrong = any(not 1 <= len(item.nonce) <= _MAX_NONCE for item in nonces)
+    if unknown or wrong or request.serial_number < 0:
         return _error(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
     if not ours:
         return _error(ocsp.OCSPResponseStatus.UNAUTHORIZED)

@@ -5,10 +5,16 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from assaymark.provenance.job import Job
+import c2pa
+
+from assaymark.provenance.bound import MAX_STORE
+from assaymark.provenance.formats import Format
+from assaymark.provenance.job import Job, Reading
+from assaymark.provenance.plain import read_plain
 from assaymark.reports.errors import InputError
 
 MAX_UNPACKED = 1 << 30  # bytes
@@ -17,6 +23,7 @@ MAX_ENTRIES = 65_535
 _SMALL = 16 << 20  # below this a ratio is no danger
 _ENCRYPTED, _CENTRAL_ENCRYPTED = 1, 1 << 13
 _ZIP64 = b"\x01\0"
+_CREDENTIAL = "META-INF/content_credential.c2pa"  # C2PA 2.4, A.6
 
 
 def sign_package(job: Job) -> None:
@@ -34,6 +41,16 @@ def sign_package(job: Job) -> None:
             job.target.open("w+b") as target,
         ):
             builder.sign(job.signer, job.format.media_type, room if stored else source, target)
+
+
+def read_package(path: Path, kind: Format, context: c2pa.Context) -> Reading:
+    """The library's reading of a package, with the manifest store that is an entry of it."""
+    reading = read_plain(path, kind, context)
+    with zipfile.ZipFile(path) as package:
+        entry = package.getinfo(_CREDENTIAL)
+        if reading.where != "embedded" or entry.file_size > MAX_STORE:
+            return reading
+        return replace(reading, store=package.read(entry))
 
 
 def _restored(path: Path, room: IO[bytes]) -> bool:

@@ -11,17 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
 
-from assaymark.provenance.key_files import read_limited
+from assaymark.provenance.pkcs11_uri import SCHEME, TOKEN, bytes_of, parse_uri, pin_from
 from assaymark.provenance.remote_keys import checked, digest_of
-from assaymark.reports.errors import InputError, nearest
-
-SCHEME = "pkcs11:"
-_TOKEN = ("token", "manufacturer", "serial", "model", "slot-id")
-_KNOWN = (*_TOKEN, "object", "id", "type", "module-path", "pin-source")
+from assaymark.reports.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,75 +68,13 @@ def pkcs11_key(
         raise InputError(f"{uri} names no key: add object=LABEL or id=%01")
     return Pkcs11Key(
         module=module,
-        token=tuple((name, parts[name]) for name in _TOKEN if name in parts),
+        token=tuple((name, parts[name]) for name in TOKEN if name in parts),
         label=parts.get("object"),
-        identifier=_bytes(uri, "id") if "id" in parts else None,
+        identifier=bytes_of(uri, "id") if "id" in parts else None,
         algorithm=algorithm,
         public_key=public_key,
-        pin=_pin(parts.get("pin-source"), passphrase),
+        pin=pin_from(parts.get("pin-source"), passphrase),
     )
-
-
-def parse_uri(uri: str) -> dict[str, str]:
-    """The attributes of a PKCS #11 URI, decoded (RFC 7512, section 2.3).
-
-    >>> parse_uri("pkcs11:token=My%20token;object=signer?module-path=/usr/lib/p11.so")
-    {'token': 'My token', 'object': 'signer', 'module-path': '/usr/lib/p11.so'}
-
-    Raises InputError for an attribute that is unknown, twice there, or would show the PIN.
-    """
-    found: dict[str, str] = {}
-    for name, value in _attributes(uri):
-        if name == "pin-value":
-            raise InputError(
-                "a PIN in the URI is seen by everybody in the list of processes: use pin-source="
-                "FILE, ASSAYMARK_PIN or the passphrase instead of pin-value"
-            )
-        if name not in _KNOWN:
-            raise InputError(f'unknown attribute "{name}" in {uri}{nearest(name, _KNOWN)}')
-        if name in found:
-            raise InputError(f"{name} is twice in {uri}: say it once")
-        found[name] = unquote(value) if name != "id" else value
-    if found.get("type", "private") != "private":
-        raise InputError(f"{uri} asks for a {found['type']}: signing needs type=private")
-    if not found.get("slot-id", "0").isdecimal():
-        raise InputError(f"slot-id is {found['slot-id']} in {uri}: expected a number")
-    return found
-
-
-def has_pin(uri: str) -> bool:
-    """Whether the PIN of a URI is known without asking anybody."""
-    return "ASSAYMARK_PIN" in os.environ or "pin-source" in parse_uri(uri)
-
-
-def _attributes(uri: str) -> Iterator[tuple[str, str]]:
-    path, _, query = uri.removeprefix(SCHEME).partition("?")
-    for text in [*path.split(";"), *query.split("&")]:
-        if not text:
-            continue
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f'"{text}" in {uri} is no attribute: expected name=value')
-        yield name, value
-
-
-def _bytes(uri: str, wanted: str) -> bytes:
-    return next(unquote_to_bytes(value) for name, value in _attributes(uri) if name == wanted)
-
-
-def _pin(source: str | None, passphrase: bytes | None) -> str | None:
-    if source is not None:
-        if source.startswith("|"):
-            raise InputError("pin-source names a command: only a file is read, file:/path/to/pin")
-        path = Path(source.removeprefix("file:"))
-        secret: bytes | None = read_limited(path, "PIN").rstrip(b"\r\n")
-    else:
-        given = os.environ.get("ASSAYMARK_PIN")
-        secret = os.fsencode(given) if given else passphrase
-    try:
-        return secret.decode() if secret else None
-    except UnicodeDecodeError as error:
-        raise InputError("the PIN is not UTF-8 text: tokens take nothing else") from error
 
 
 def _check_library() -> None:

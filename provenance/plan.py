@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assaymark.provenance.files import walk
+from assaymark.provenance.files import walk, works
 from assaymark.reports.errors import InputError
 
 JOURNAL = ".assaymark-signed.jsonl"
@@ -66,22 +66,14 @@ def _below(path: Path, output: Path | None, *, alone: bool) -> tuple[list[Task],
         files, _ = walk(path)
     except OSError as error:
         raise InputError(f"cannot search {path}: {error}") from error
-    works = {file.parent / end for file in files if file.suffix != ".c2pa" for end in _ends(file)}
     inside = target.resolve()
-    for file in files:
+    for file in works(files):
         inner = file.relative_to(path)
         if any(part.startswith(".") for part in inner.parts):
             hidden += 1
-        elif not file.resolve().is_relative_to(inside) and not (
-            file.suffix == ".c2pa" and file.with_suffix("") in works
-        ):
+        elif not file.resolve().is_relative_to(inside):
             tasks.append(Task(source=file, destination=target / inner))
     return tasks, hidden
-
-
-def _ends(file: Path) -> tuple[str, str]:
-    """What a manifest beside this file may be called without its .c2pa."""
-    return file.name, file.stem
 
 
 def _no_clash(tasks: list[Task]) -> None:

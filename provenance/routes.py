@@ -2,7 +2,7 @@
 
 from assaymark.provenance.formats import Route
 from assaymark.provenance.job import Reads, Signs
-from assaymark.provenance.packages import sign_package
+from assaymark.provenance.packages import read_package, sign_package
 from assaymark.provenance.plain import read_plain, sign_plain
 from assaymark.provenance.sidecar import read_sidecar, sign_sidecar, with_sidecar
 from assaymark.provenance.texts import read_text, sign_text
@@ -25,7 +25,7 @@ READS: dict[Route, Reads] = {
     Route.RIFF: read_plain,
     Route.BMFF: read_plain,
     Route.LIBRARY: with_sidecar(read_plain),
-    Route.ZIP: with_sidecar(read_plain),
+    Route.ZIP: with_sidecar(read_package),
     Route.TEXT: with_sidecar(read_text),
     Route.HTML: with_sidecar(read_text),
     Route.STRUCTURED: with_sidecar(read_text),

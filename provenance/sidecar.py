@@ -10,23 +10,32 @@ import c2pa
 
 from assaymark.provenance import embeddable
 from assaymark.provenance.bound import MAX_STORE, Exclusions, check_whole, read_bound
-from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, named, Route
+from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, Route, named
 from assaymark.provenance.job import Job, Reading, Reads
 from assaymark.provenance.plain import read_plain
 from assaymark.provenance.texts import MAX_TEXT, read_text
+from assaymark.reports.errors import InputError
 
 ENDING = ".c2pa"
 # The identifier of a manifest store's box (C2PA 2.4, section 11.1.4.2)
 _STORE = b"jumdc2pa\0\x11\0\x10\x80\0\0\xaa\0\x38\x9b\x71"
 _CHUNK = 1 << 20
+_ALWAYS_MARKED = ("JPEG", "PNG", "GIF", "WebP")  # none of these is without its first bytes
 
 
 def sign_sidecar(job: Job) -> None:
     """Write the manifest of job.source into job.target, the .c2pa file itself.
 
     The caller puts a copy of the source beside it, under the name without .c2pa. The source is
-    hashed in pieces, so memory does not grow with it. Raises c2pa.C2paError, OSError.
+    hashed in pieces, so memory does not grow with it. Raises InputError for a picture that is none,
+    c2pa.C2paError, OSError.
     """
+    told = named(job.source)
+    if job.format is SIDECAR and told is not None and told.name in _ALWAYS_MARKED:
+        raise InputError(
+            f"{job.source} is called {job.source.suffix}, but does not begin as {told.media_type} "
+            "does: a damaged file is not signed; mend it, or give it its right name"
+        )
     with job.builder() as builder:
         if embeddable.available():
             embeddable.placeholder(builder, job.signer)

@@ -4,15 +4,14 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import c2pa
 from PIL import Image
 
-from assaymark.provenance.c2pa_context import reason, shared_context
+from assaymark.provenance.c2pa_context import reason
 from assaymark.provenance.claims import NOTHING, Claims
+from assaymark.provenance.definition import new_builder
 from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.job import Job
 from assaymark.provenance.journal import beside
@@ -22,10 +21,6 @@ from assaymark.provenance.routes import SIGNS
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
 
-_SOURCE_TYPES = {
-    "trainedAlgorithmicMedia": c2pa.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
-    "digitalCapture": c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE,
-}
 _PICTURES = ("JPEG", "PNG")
 
 
@@ -138,33 +133,11 @@ def _write(
         credentials.key_pem.encode(),
         None,
     )
-    builder = partial(_builder, source, kind, claims, history)
+    builder = partial(new_builder, claims, source, kind, history=history)
     with c2pa.Signer.from_info(info) as signer:
         SIGNS[kind.route](
             Job(source=source, target=target, format=kind, builder=builder, signer=signer)
         )
-
-
-def _builder(source: Path, kind: Format, claims: Claims, history: bool) -> c2pa.Builder:
-    definition: dict[str, Any] = {
-        "claim_generator_info": [{"name": "assaymark", "version": version("assaymark")}],
-        "title": claims.title or source.name,
-    }
-    builder = c2pa.Builder(definition, context=shared_context())
-    if claims.source_type is not None and not history:
-        builder.set_intent(c2pa.C2paBuilderIntent.CREATE, _SOURCE_TYPES[claims.source_type])
-        return builder
-    if claims.source_type is not None:
-        raise InputError(
-            f"{source} already carries Content Credentials, so it was not just made: sign it "
-            "without saying how it was made, its history is kept"
-        )
-    # EDIT adds c2pa.opened, and the source as parent with the history it carries
-    builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
-    parent = {"title": source.name, "relationship": "parentOf"}
-    with source.open("rb") as stream:
-        builder.add_ingredient(parent, kind.media_type, stream)
-    return builder
 
 
 def _kind(source: Path) -> Format:

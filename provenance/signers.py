@@ -54,6 +54,16 @@ def signing_failure(signer: c2pa.Signer) -> AssaymarkError | None:
     return last
 
 
+def check_key(credentials: Credentials) -> None:
+    """Make a remote key sign once, so that a wrong PIN or key is found before a batch starts.
+
+    Each worker would try the PIN for itself, and tokens lock after a few wrong ones. Raises
+    InputError with the token's own words; a key in memory was checked when it was loaded.
+    """
+    if credentials.remote is not None:
+        credentials.remote.sign(b"assaymark checks that this key signs")
+
+
 def _signer(credentials: Credentials, tsa_url: str | None) -> c2pa.Signer:
     if credentials.remote is None:
         return c2pa.Signer.from_info(

@@ -17,26 +17,19 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from assaymark.provenance import chains, cose
-from assaymark.provenance.chains import BROKEN, Ending, certificates, name_of, pem_of
+from assaymark.provenance.chains import (
+    BAD_DER,
+    BROKEN,
+    DIGESTS,
+    Ending,
+    certificates,
+    name_of,
+    pem_of,
+)
 from assaymark.reports.errors import InputError
 
 MAX_TOKEN = 256 * 1024  # bytes
 _PURPOSE = ExtendedKeyUsageOID.TIME_STAMPING
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
-# what asn1crypto raises for DER that breaks the rules
-_BAD_DER = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +85,7 @@ def read_token(der: bytes, stamped: bytes | None, *, version: int = 2) -> TimeSt
         raise InputError(f"the time stamp has {len(der)} bytes: at most {MAX_TOKEN} are read")
     try:
         return _read(_signed_data(der), stamped, version)
-    except _BAD_DER as error:
+    except BAD_DER as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(
             f"the time stamp cannot be read: {text or type(error).__name__}"
@@ -173,7 +166,7 @@ def _read(signed: Any, stamped: bytes | None, version: int) -> TimeStamp:
 def _imprint_holds(algorithm: str, digest: bytes, stamped: bytes | None) -> bool | None:
     if stamped is None:
         return None
-    return algorithm in _HASHES and hashlib.new(algorithm, stamped).digest() == digest
+    return algorithm in DIGESTS and hashlib.new(algorithm, stamped).digest() == digest
 
 
 def _accuracy(accuracy: Any) -> dt.timedelta | None:
@@ -215,7 +208,7 @@ def _signature_holds(signer: Any, leaf: x509.Certificate, content: bytes) -> boo
         attributes[name] = item["values"][0]
     digest_name = signer["digest_algorithm"]["algorithm"].native
     wanted = {"content_type", "message_digest"}
-    if digest_name not in _HASHES or not wanted <= set(attributes):
+    if digest_name not in DIGESTS or not wanted <= set(attributes):
         return False
     if attributes["content_type"].native != "tst_info":
         return False
@@ -234,9 +227,9 @@ def _names(attributes: dict[str, Any], leaf: x509.Certificate) -> bool:
     if "signing_certificate_v2" in attributes:
         entry = attributes["signing_certificate_v2"]["certs"][0]
         algorithm = entry["hash_algorithm"]["algorithm"].native
-        if algorithm not in _HASHES:
+        if algorithm not in DIGESTS:
             return False
-        found: bytes = leaf.fingerprint(_HASHES[algorithm]())
+        found: bytes = leaf.fingerprint(DIGESTS[algorithm]())
     elif "signing_certificate" in attributes:
         entry = attributes["signing_certificate"]["certs"][0]
         found = leaf.fingerprint(hashes.SHA1())
@@ -251,16 +244,10 @@ def _algorithm(
     """The digest that was signed, and the parameters of RSASSA-PSS where that is the algorithm."""
     name = algorithm["algorithm"].native
     if name == "rsassa_pss":
-        parameters = algorithm["parameters"]
-        digest = _HASHES.get(parameters["hash_algorithm"]["algorithm"].native)
-        mask = _HASHES.get(parameters["mask_gen_algorithm"]["parameters"]["algorithm"].native)
-        if digest is None or mask is None:
-            return None, None
-        salt = parameters["salt_length"].native
-        return digest(), padding.PSS(mgf=padding.MGF1(mask()), salt_length=salt)
+        return chains.pss_parameters(algorithm["parameters"])
     if name in ("rsassa_pkcs1v15", "ecdsa", "ed25519"):  # plain names: the digest is its own field
-        return _HASHES[digest_name](), None
-    for prefix, kind in _HASHES.items():
+        return DIGESTS[digest_name](), None
+    for prefix, kind in DIGESTS.items():
         if name in (f"{prefix}_rsa", f"{prefix}_ecdsa"):
             return kind(), None
     return None, None

@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from asn1crypto import algos, cms, core, tsp
@@ -20,27 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from assaymark.provenance import loopback
-from assaymark.provenance.chains import BROKEN, extension, name_of
+from assaymark.provenance.chains import BAD_DER, BROKEN, DIGESTS, extension, name_of
 from assaymark.provenance.keys import Authority
 from assaymark.reports.errors import InputError
 
 POLICY = "2.999.3161.1"  # below ITU-T X.660's arc for examples: no real authority's policy
 _MAX_REQUEST = loopback.MAX_REQUEST
 _MAX_NONCE_BITS = 512
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
-_BAD_DER = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
 
 
 class _Response(core.Sequence):  # type: ignore[misc]
@@ -173,13 +159,13 @@ def _request(der: bytes, policy: str) -> Any:
         nonce, extensions = request["nonce"].native, request["extensions"].native
         wants = request["req_policy"].dotted if asked is not None else policy
         certificates_wanted = request["cert_req"].native
-    except _BAD_DER as error:
+    except BAD_DER as error:
         raise _Refused("bad_data_format", "this is not a TimeStampReq in DER") from error
     if version != "v1" or not isinstance(certificates_wanted, bool):
         raise _Refused("bad_request", "expected version 1")
-    if algorithm not in _HASHES:
+    if algorithm not in DIGESTS:
         raise _Refused("bad_alg", "expected SHA-256, SHA-384 or SHA-512")
-    if len(digest) != _HASHES[algorithm]().digest_size:
+    if len(digest) != DIGESTS[algorithm]().digest_size:
         raise _Refused("bad_data_format", f"{algorithm} does not have {len(digest)} bytes")
     if nonce is not None and nonce.bit_length() > _MAX_NONCE_BITS:
         raise _Refused("bad_request", f"a nonce has at most {_MAX_NONCE_BITS} bits")
@@ -217,34 +203,22 @@ def _token(
     info: tsp.TSTInfo, authority: Authority, included: Sequence[x509.Certificate]
 ) -> cms.ContentInfo:
     """A TimeStampToken: CMS SignedData over the info (RFC 5652, section 5)."""
-    content, certificate = info.dump(), _asn1(authority.certificate)
-    digest = _digest(authority.key)
+    content, digest = info.dump(), _digest(authority.key)
     algorithm = algos.DigestAlgorithm({"algorithm": digest.name})
     attributes = cms.CMSAttributes(
         [
-            cms.CMSAttribute({"type": "content_type", "values": ["tst_info"]}),
-            cms.CMSAttribute({"type": "signing_time", "values": [_utc(info["gen_time"].native)]}),
-            cms.CMSAttribute(
-                {
-                    "type": "message_digest",
-                    "values": [hashlib.new(digest.name, content).digest()],
-                }
-            ),
-            cms.CMSAttribute(
-                {"type": "signing_certificate_v2", "values": [_names(authority.certificate)]}
-            ),
+            _attribute("content_type", "tst_info"),
+            _attribute("signing_time", _utc(info["gen_time"].native)),
+            _attribute("message_digest", hashlib.new(digest.name, content).digest()),
+            cms.CMSAttribute.load(_signing_certificate(authority.certificate)),
         ]
     )
     name, signature = _sign(authority.key, attributes.dump(), digest)
     signer = {
         "version": "v1",
         "sid": cms.SignerIdentifier(
-            {
-                "issuer_and_serial_number": {
-                    "issuer": certificate.issuer,
-                    "serial_number": certificate.serial_number,
-                }
-            }
+            "issuer_and_serial_number",
+            cms.IssuerAndSerialNumber.load(_identifier(authority.certificate)),
         ),
         "digest_algorithm": algorithm,
         "signed_attrs": attributes,
@@ -265,23 +239,27 @@ def _token(
     return cms.ContentInfo({"content_type": "signed_data", "content": cms.SignedData(signed)})
 
 
-def _names(certificate: x509.Certificate) -> tsp.SigningCertificateV2:
+def _attribute(name: str, value: Any) -> cms.CMSAttribute:
+    return cms.CMSAttribute({"type": name, "values": [value]})
+
+
+# the same for every stamp of an authority, and slow to code
+@lru_cache(maxsize=16)
+def _signing_certificate(certificate: x509.Certificate) -> bytes:
     """ESSCertIDv2 (RFC 5816); SHA-256 is its default and then left out, as DER asks."""
-    return tsp.SigningCertificateV2(
-        {
-            "certs": [
-                {
-                    "cert_hash": certificate.fingerprint(hashes.SHA256()),
-                    "issuer_serial": {
-                        "issuer": [
-                            asn1_x509.GeneralName("directory_name", _asn1(certificate).issuer)
-                        ],
-                        "serial_number": certificate.serial_number,
-                    },
-                }
-            ]
-        }
-    )
+    issuer = asn1_x509.GeneralName("directory_name", _asn1(certificate).issuer)
+    entry = {
+        "cert_hash": certificate.fingerprint(hashes.SHA256()),
+        "issuer_serial": {"issuer": [issuer], "serial_number": certificate.serial_number},
+    }
+    value = tsp.SigningCertificateV2({"certs": [entry]})
+    return bytes(_attribute("signing_certificate_v2", value).dump())
+
+
+@lru_cache(maxsize=16)
+def _identifier(certificate: x509.Certificate) -> bytes:
+    fields = {"issuer": _asn1(certificate).issuer, "serial_number": certificate.serial_number}
+    return bytes(cms.IssuerAndSerialNumber(fields).dump())
 
 
 def _sign(key: Any, data: bytes, digest: hashes.HashAlgorithm) -> tuple[str, bytes]:

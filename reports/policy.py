@@ -17,6 +17,8 @@ from assaymark.reports.lm_suites import METRICS as LANGUAGE_MODEL
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
+from assaymark.reports.policy_provenance import METRICS as PROVENANCE
+from assaymark.reports.policy_provenance import ProvenanceCheck
 from assaymark.reports.policy_robustness import (
     CertificateCheck,
     CorruptionCheck,
@@ -25,7 +27,7 @@ from assaymark.reports.policy_robustness import (
     SceneCheck,
 )
 from assaymark.reports.policy_tournament import TournamentCheck
-from assaymark.reports.policy_types import Check, Metric, Strict, Text, Texts
+from assaymark.reports.policy_types import Check, Metric, Strict, Text
 
 _OF_REFERENCE = "is a ratio to the reference model: 1 is as good as the reference"
 METRICS: dict[str, dict[str, Metric]] = {
@@ -74,16 +76,8 @@ METRICS: dict[str, dict[str, Metric]] = {
     "bias.images": BINARY | MULTICLASS,
     "bias.mitigation": MITIGATION,
     "bias.lm": LANGUAGE_MODEL,
-    "provenance": {"trusted_files": Metric(good="high"), "intact_files": Metric(good="high")},
+    **PROVENANCE,
 }
-
-
-class ProvenanceCheck(Check):
-    """Verify the Content Credentials of files."""
-
-    kind: Literal["provenance"]
-    files: Annotated[Texts, Field(min_length=1)]
-    trust_anchors: Texts = ()
 
 
 AnyCheck = Annotated[

@@ -198,10 +198,10 @@ def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
                     "paths are relative to the policy file",
                 )
         yield from _missing_of_protection(check, i, folder)
-        for j, anchor in enumerate(getattr(check, "trust_anchors", ())):
+        for key, anchor in getattr(check, "named_files", ()):
             if not _exists(folder / anchor):
                 yield (
-                    ("check", i, "trust_anchors", j),
+                    ("check", i, *key),
                     f'no such trust anchor file: "{anchor}"; paths are relative to the policy file',
                 )
 

@@ -342,7 +342,7 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(
 def test_nothing_beside_the_policy_is_taken_for_a_result(cli: RunCli, tmp_path: Path) -> None:
     """A planted run folder must not decide; provenance is never resumed at all."""
     from assaymark.cli.resume import resumable
-    from assaymark.reports.policy import ProvenanceCheck
+    from assaymark.reports.policy_provenance import ProvenanceCheck
 
     assert not resumable(ProvenanceCheck(id="a", kind="provenance", files=("x.jpg",)))
     policy(tmp_path, 0.9, 0.2)

@@ -29,9 +29,8 @@ def new_key(kind: str = "es256") -> Key:
         return ed25519.Ed25519PrivateKey.generate()
     if kind.startswith("rsa"):
         return rsa_key(int(kind[3:] or 0))
-    return ec.generate_private_key(
-        {"es256": ec.SECP256R1, "es384": ec.SECP384R1, "es512": ec.SECP521R1}[kind]()
-    )
+    curves = {"es256": ec.SECP256R1(), "es384": ec.SECP384R1(), "es512": ec.SECP521R1()}
+    return ec.generate_private_key(curves[kind])
 
 
 def authority(

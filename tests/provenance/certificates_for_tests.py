@@ -93,7 +93,7 @@ class Line:
     def authority(
         self, key: Any, name: str, issuer_key: Any, issuer: str, **options: Any
     ) -> x509.Certificate:
-        settings = {
+        settings: dict[str, Any] = {
             "ca": True,
             "usages": ("key_cert_sign", "crl_sign"),
             "purposes": (),

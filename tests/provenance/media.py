@@ -66,6 +66,8 @@ def _heif(brand: bytes, content: Content = FIRST) -> bytes:
     stream = io.BytesIO()
     pillow_heif.from_pillow(Image.fromarray(content.pixels)).save(stream)
     data = stream.getvalue()
+    if brand == b"mif1":  # a still picture that does not say how it is coded
+        data = data.replace(b"mif1heic", b"mif1miaf", 1)
     return data[:8] + brand + data[12:]
 
 

@@ -54,7 +54,8 @@ def find_store(data: bytes) -> Found:
     store, start, length = held
 
     def wrapped(new: bytes) -> bytes:
-        return c2pa_text.encode_wrapper_padded(new, length).encode()
+        padded: str = c2pa_text.encode_wrapper_padded(new, length)
+        return padded.encode()
 
     return Found(start=start, end=start + length, store=store, write=wrapped)
 

@@ -136,12 +136,17 @@ def openssl(*arguments: str, text: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("digest", "version", "expected"),
-    [("sha256", 1, "is version 1"), ("sha1", 3, "sha1_ecdsa"), ("sha512", 3, "")],
-    ids=["version 1", "SHA-1", "right"],
+    ("digest", "version", "form", "expected"),
+    [
+        ("sha256", 1, "named_curve", "is version 1"),
+        ("sha1", 3, "named_curve", "sha1_ecdsa"),
+        ("sha256", 3, "explicit", "spells its curve out"),
+        ("sha512", 3, "named_curve", ""),
+    ],
+    ids=["version 1", "SHA-1", "explicit curve", "right"],
 )
 def test_certificates_that_only_openssl_still_makes(
-    tmp_path: Path, digest: str, version: int, expected: str
+    tmp_path: Path, digest: str, version: int, form: str, expected: str
 ) -> None:
     for name, text in (
         ("ca.pem", pem(line().issuer)),
@@ -155,6 +160,7 @@ def test_certificates_that_only_openssl_still_makes(
     ):
         (tmp_path / name).write_text(text)
     at = functools.partial(str.format, str(tmp_path) + "/{}")
+    openssl("ec", "-in", at("leaf.key"), "-param_enc", form, "-out", at("leaf.key"))
     openssl("req", "-new", "-key", at("leaf.key"), "-subj", "/O=Example Press", "-out", at("csr"))
     extensions = ["-extfile", at("extensions")] if version == 3 else []
     leaf = openssl(
@@ -203,6 +209,7 @@ def chains() -> dict[str, tuple[str, str, str]]:
         "issuer without SKI": (pem(leaf, wrong_issuer(ski=False)), "subjectKeyIdentifier", ""),
         "path too long": (pem(deep, sub, ours.issuer), "pathLenConstraint", untrusted),
         "nothing": ("", "holds no certificate", ""),
+        "endless": (pem(leaf) * 11, "has 11 certificates: expected at most 10", ""),
         "broken": (pem(leaf).replace("MII", "MIJ", 1), "cannot be read", ""),
     }  # fmt: skip
 
@@ -214,6 +221,13 @@ def test_each_reason_to_refuse_a_chain(name: str) -> None:
     assert any(expected in reason for reason in reasons)
     if seen:
         assert verdict(chain, line().leaf_key, line().root).split("/")[0] == seen
+
+
+def test_names_in_certificates_cannot_steer_a_terminal() -> None:
+    leaf = line().leaf(subject=named("a\x1b[2J\nb"), purposes=())
+    (reason,) = why_refused(pem(leaf, line().issuer))
+    assert "a\\x1b[2J\\x0ab" in reason
+    assert reason.isprintable()
 
 
 def test_a_self_signed_leaf_is_refused_although_both_engines_trust_it() -> None:

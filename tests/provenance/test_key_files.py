@@ -11,6 +11,7 @@ from engines_for_tests import read, signed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assaymark.provenance import certificates
 from assaymark.provenance.key_files import needs_passphrase, parse_certificates
 from assaymark.provenance.keys import (
     Chain,
@@ -26,7 +27,9 @@ PASS = ["-passout", "pass:secret"]
 
 @functools.cache
 def rsa_chain() -> Chain:
-    return new_chain("Example Press", algorithm="ps256")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certificates, "_RSA_BITS", 2048)  # 3,072 bits take a second to make
+        return new_chain("Example Press", algorithm="ps256")
 
 
 @functools.cache

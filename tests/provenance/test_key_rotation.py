@@ -1,23 +1,33 @@
 """Key folders: what is in them, and what rotating, revoking and requesting leave behind."""
 
 import datetime as dt
+import io
 import json
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import c2pa
 import pytest
 from certificates_for_tests import Line, named
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from engines_for_tests import read, second, signed
+from engines_for_tests import context, read, second, signed
 
 from assaymark.provenance import certificates
 from assaymark.provenance.describe_keys import describe, describe_all
 from assaymark.provenance.key_folder import archived, read_index
-from assaymark.provenance.key_rotation import REASONS, install, new_request, revoke, rotate
+from assaymark.provenance.key_requests import install, new_request
+from assaymark.provenance.key_rotation import REASONS, revoke, rotate
 from assaymark.provenance.keys import (
     load_anchors,
     load_credentials,
@@ -58,7 +68,13 @@ def openssl(*arguments: str | Path, fails: bool = False) -> str:
 @pytest.mark.parametrize("algorithm", ["es256", "es512", "ps256", "ed25519"])
 def test_openssl_accepts_what_a_folder_holds(tmp_path: Path, algorithm: str) -> None:
     keys = folder_of(tmp_path / "k", algorithm, ocsp_url="http://127.0.0.1:9/ocsp")
-    trust = ["-x509_strict", "-CAfile", keys / "root.pem", "-untrusted", keys / "intermediate.pem"]
+    trust: list[str | Path] = [
+        "-x509_strict",
+        "-CAfile",
+        keys / "root.pem",
+        "-untrusted",
+        keys / "intermediate.pem",
+    ]
     openssl("verify", *trust, keys / "chain.pem")
     openssl("verify", *trust, "-purpose", "timestampsign", keys / "tsa.pem")
     openssl("verify", *trust, "-purpose", "ocsphelper", keys / "ocsp.pem")
@@ -88,25 +104,76 @@ def test_the_time_stamping_certificate_is_for_nothing_else(folder: Path) -> None
     chain[0].verify_directly_issued_by(chain[1])
 
 
-def test_openssl_stamps_time_with_the_key(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(b"data")
+@pytest.fixture
+def authority(folder: Path, tmp_path: Path) -> Iterator[str]:
+    """The URL of a time-stamping authority: `openssl ts` with the folder's key."""
+    openssl(
+        "pkey", "-in", folder / "tsa.key.pem", "-passin", "pass:secret", "-out", tmp_path / "key"
+    )
     (tmp_path / "serial").write_text("01\n")
     (tmp_path / "conf").write_text(
         f"[tsa]\nserial={tmp_path}/serial\nsigner_cert={folder}/tsa.pem\ncerts={folder}/tsa-chain.pem\n"
         f"signer_key={tmp_path}/key\nsigner_digest=sha256\ndefault_policy=1.2.3.4\ndigests=sha256\n"
     )
-    openssl(
-        "pkey", "-in", folder / "tsa.key.pem", "-passin", "pass:secret", "-out", tmp_path / "key"
-    )
-    openssl("ts", "-query", "-data", tmp_path / "data", "-sha256", "-cert", "-out", tmp_path / "q")
-    openssl(
-        "ts", "-reply", "-config", tmp_path / "conf", "-section", "tsa",
-        "-queryfile", tmp_path / "q", "-out", tmp_path / "r",
-    )  # fmt: skip
+
+    class Reply(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (tmp_path / "q").write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            openssl(
+                "ts", "-reply", "-config", tmp_path / "conf", "-section", "tsa",
+                "-queryfile", tmp_path / "q", "-out", tmp_path / "r",
+            )  # fmt: skip
+            data = (tmp_path / "r").read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Reply) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("remote", [False, True], ids=["in memory", "remote"])
+def test_a_time_stamp_with_the_folders_key_is_trusted(
+    folder: Path, tmp_path: Path, authority: str, remote: bool
+) -> None:
+    credentials = load(folder)
+    if remote:
+        (tmp_path / "open.pem").write_text(credentials.key_pem)
+        key = FileKey(path=tmp_path / "open.pem")
+        credentials = replace(credentials, key_pem="", remote=key)
+    data = signed(credentials, authority)
+    anchors = (folder / "root.pem").read_text()
+    with (
+        context(anchors) as settings,
+        c2pa.Reader("image/jpeg", io.BytesIO(data), context=settings) as it,
+    ):
+        found = json.loads(it.json())
+    codes = {item["code"] for item in found["validation_results"]["activeManifest"]["success"]}
+    assert {"timeStamp.validated", "timeStamp.trusted", "signingCredential.trusted"} <= codes
     openssl(
         "ts", "-verify", "-queryfile", tmp_path / "q", "-in", tmp_path / "r",
         "-CAfile", folder / "root.pem", "-untrusted", folder / "intermediate.pem",
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileKey:
+    """The least that a remote key can be: a path, and `sign`."""
+
+    path: Path
+
+    def sign(self, data: bytes) -> bytes:
+        key = load_pem_private_key(self.path.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        r, s = decode_dss_signature(key.sign(data, ec.ECDSA(hashes.SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def test_describe_agrees_with_openssl(tmp_path: Path) -> None:
@@ -208,7 +275,18 @@ def test_what_is_no_key_folder(tmp_path: Path) -> None:
         rotate(tmp_path / "none", SECRET)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 9}', '{"schema": 1}', "null", "\xff"])
+ESCAPING = {
+    "schema": 1,
+    "current": "../x",
+    "pairs": [{"serial": "../x", "algorithm": "es256", "created": ""}],
+    "revoked": [],
+    "crl_number": 0,
+}
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"schema": 9}', '{"schema": 1}', "null", "\xff", json.dumps(ESCAPING)]
+)
 def test_a_broken_index_is_never_taken_for_an_empty_one(folder: Path, text: str) -> None:
     (folder / "keys.json").write_bytes(text.encode("latin-1"))
     for work in (lambda: load(folder), lambda: rotate(folder, SECRET), lambda: describe(folder)):
@@ -321,7 +399,13 @@ def test_openssl_reads_the_crl_and_refuses_the_certificate(tmp_path: Path, algor
     assert "verify OK" in shown
     assert f"Serial Number: {serial}" in shown
     assert "Key Compromise" in shown
-    check = ["-crl_check", "-CRLfile", keys / "crl.pem", "-CAfile", keys / "root.pem"]
+    check: list[str | Path] = [
+        "-crl_check",
+        "-CRLfile",
+        keys / "crl.pem",
+        "-CAfile",
+        keys / "root.pem",
+    ]
     text = openssl(
         "verify", *check, "-untrusted", keys / "intermediate.pem", keys / "chain.pem", fails=True
     )
@@ -435,6 +519,20 @@ def test_an_answer_that_cannot_sign_is_not_installed(
         with pytest.raises(InputError, match=reason):
             install(folder, text)
     assert load(folder) == first
+
+
+def test_an_answered_request_is_not_made_again(folder: Path) -> None:
+    ca, request = Line(), new_request(folder, SECRET)
+    left = {path: path.read_bytes() for path in folder.glob("request*")}
+    assert len(left) == 2
+    install(folder, pem(answer(request, ca), ca.issuer))
+    for path, data in left.items():  # as if the process had died before it removed them
+        path.write_bytes(data)
+    assert new_request(folder, SECRET) != request
+    (folder / "request.pem").write_text("broken")
+    with pytest.raises(InputError, match="is no certificate request"):
+        new_request(folder, SECRET)
+    assert "CERTIFICATE REQUEST" in new_request(folder, SECRET, again=True)
 
 
 def test_an_answer_without_a_request(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from assaymark.provenance.check import check_provenance
+from assaymark.provenance.checked import Demands
 from assaymark.provenance.claims import Claims
 from assaymark.provenance.files import find_files
 from assaymark.provenance.keys import (
@@ -220,7 +221,9 @@ def test_a_folder_is_searched_whole(tmp_path: Path, chain: Chain) -> None:
     (media / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = [path.relative_to(media).as_posix() for path in find_files(("media",), tmp_path)]
     assert found == ["a.png", "gone.png", "link/unsigned.png"]
-    result = check_provenance("c", ("media",), ("root.pem",), folder=tmp_path)
+    result = check_provenance(
+        "c", ("media",), Demands(trust=Trust(signers=chain.trust_anchor_pem)), folder=tmp_path
+    )
     assert [(f.measure, f.verdict) for f in result.findings] == [
         ("unreadable_files", "error"),
         ("trusted_files", "fail"),
@@ -345,7 +348,9 @@ def test_the_check_counts_every_file_and_never_an_empty_set(tmp_path: Path, chai
     media.mkdir()
     for name in ("a.png", "b.png"):
         sign(picture(tmp_path / name), media / name, chain.credentials)
-    result = check_provenance("c", ("media/*.png",), ("root.pem",), folder=tmp_path)
+    result = check_provenance(
+        "c", ("media/*.png",), Demands(trust=Trust(signers=chain.trust_anchor_pem)), folder=tmp_path
+    )
     assert [(f.measure, f.value, f.verdict) for f in result.findings] == [
         ("trusted_files", 1.0, "pass")
     ]
@@ -353,7 +358,9 @@ def test_the_check_counts_every_file_and_never_an_empty_set(tmp_path: Path, chai
     picture(media / "unsigned.png")
     data = (media / "b.png").read_bytes()
     (media / "b.png").write_bytes(flip(0.97)(data))
-    result = check_provenance("c", ("media",), ("root.pem",), folder=tmp_path)
+    result = check_provenance(
+        "c", ("media",), Demands(trust=Trust(signers=chain.trust_anchor_pem)), folder=tmp_path
+    )
     assert [(f.measure, f.integrity, f.verdict) for f in result.findings] == [
         ("broken_files", True, "fail"),
         ("trusted_files", False, "fail"),

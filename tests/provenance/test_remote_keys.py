@@ -29,8 +29,8 @@ from assaymark.provenance.keys import (
     passphrase_wanted,
     write_chain,
 )
-from assaymark.provenance.pkcs11_keys import parse_uri
-from assaymark.provenance.signers import open_signer, signing_failure
+from assaymark.provenance.pkcs11_uri import parse_uri
+from assaymark.provenance.signers import check_key, open_signer, signing_failure
 from assaymark.reports.errors import InputError
 
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so")
@@ -380,6 +380,8 @@ def test_a_failing_function_keeps_its_own_words(
     with pytest.raises(InputError, match=expected):
         signed(credentials)
     assert not caplog.records
+    with pytest.raises(InputError, match=expected):
+        check_key(credentials)
     with open_signer(credentials) as signer:
         with pytest.raises(c2pa.C2paError, match="COSE"):
             sign_with(signer)

@@ -1,0 +1,92 @@
+"""The checks of provenance, as a policy writes them: media, and folders that were signed whole."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from assaymark.reports.policy_types import Check, Metric, Number, Strict, Texts
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "provenance": {
+        "trusted_files": Metric(good="high"),
+        "intact_files": Metric(good="high"),
+        "compliant_files": Metric(good="high"),
+    },
+}
+Days = Annotated[int, Field(ge=1, le=36500)]
+
+
+class RuleTable(Strict):
+    """What every file must keep besides its signature; a test holds this against the rules there are."""
+
+    must_be_trusted: bool = False
+    must_be_intact: bool = False
+    allowed_signers: Texts | None = None
+    allowed_certificates: Texts | None = None
+    allowed_anchors: Texts | None = None
+    allowed_algorithms: Texts | None = None
+    required_assertions: Texts | None = None
+    require_ai_disclosure: bool = False
+    allowed_source_types: Texts | None = None
+    require_author: bool = False
+    require_training_opt_out: bool = False
+    require_identity: bool = False
+    require_time_stamp: bool = False
+    max_age_days: Days | None = None
+    max_certificate_age_days: Days | None = None
+    require_valid_certificate_now: bool = False
+    revocation: Literal["off", "if-stapled", "required"] = "off"
+    no_free_bytes: bool = False
+    no_lost_history: bool = False
+    no_sidecar: bool = False
+    no_remote: bool = False
+    require_second_opinion: bool = False
+    min_claim_version: Annotated[int, Field(ge=1, le=99)] | None = None
+
+    @property
+    def asked(self) -> dict[str, object]:
+        """The rules that are asked, with their parameters."""
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if value not in (None, False, "off")
+        }
+
+
+class ProvenanceCheck(Check):
+    """Verify the Content Credentials of files."""
+
+    kind: Literal["provenance"]
+    files: Annotated[Texts, Field(min_length=1)]
+    trust_anchors: Texts = ()
+    time_stamp_anchors: Texts = ()
+    identity_anchors: Texts = ()
+    rules: RuleTable = RuleTable()
+    ask_responders: bool = False
+    """Ask OCSP responders that certificates name; the only thing here that uses the network."""
+    responder_timeout_s: Annotated[Number, Field(gt=0, le=60)] = 2.0
+    private_responders: Texts = ()
+
+    @model_validator(mode="after")
+    def _what_needs_another(self) -> Self:
+        if self.rules.require_identity and not self.identity_anchors:
+            raise ValueError("require_identity needs identity_anchors: nobody could be trusted")
+        if self.private_responders and not self.ask_responders:
+            raise ValueError("private_responders needs ask_responders = true")
+        if any(entry.metric == "compliant_files" for entry in self.gate) and not self.rules.asked:
+            raise ValueError(
+                "compliant_files counts files that keep every rule, and there is none: add "
+                "[check.rules]"
+            )
+        return self
+
+    @property
+    def named_files(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+        """The certificates that it reads, beside the media, each with its place in the policy."""
+        keys: tuple[tuple[tuple[str, ...], Texts], ...] = (
+            (("trust_anchors",), self.trust_anchors),
+            (("time_stamp_anchors",), self.time_stamp_anchors),
+            (("identity_anchors",), self.identity_anchors),
+            (("rules", "allowed_anchors"), self.rules.allowed_anchors or ()),
+        )
+        return tuple(((*key, j), name) for key, names in keys for j, name in enumerate(names))
