@@ -37,8 +37,13 @@ def pieces_of(data: bytes, store: bytes) -> tuple[Piece, ...]:
     if at >= 0:
         return (Piece(store=0, file=at, size=len(store)),)
     at = data.find(_STORE_TYPE) - 16  # after two box headers
-    size = int.from_bytes(data[at : at + 4], "big") if at >= 0 else 0
-    return (Piece(store=0, file=at, size=size),) if 24 < size <= len(data) - at else ()
+    if at < 0:
+        at = data.find(store[64:192]) - 64
+    if at < 0:
+        return ()
+    size = int.from_bytes(data[at : at + 4], "big")
+    fits = 24 < size <= len(data) - at
+    return (Piece(store=0, file=at, size=size if fits else min(len(store), len(data) - at)),)
 
 
 def differences(there: bytes, store: bytes, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:
