@@ -14,6 +14,8 @@ import c2pa
 from assaymark.provenance.trust import NOBODY, Trust
 
 _local = threading.local()
+# emailProtection, documentSigning and C2PA's own claim signing (C2PA 2.2, section 14.4.1)
+_PURPOSES = ("1.3.6.1.5.5.7.3.4", "1.3.6.1.5.5.7.3.36", "1.3.6.1.4.1.62558.2.1")
 
 
 def context(trust: Trust = NOBODY) -> c2pa.Context:
@@ -47,7 +49,10 @@ def settings(trust: Trust) -> dict[str, Any]:
         if pem
     ]
     if trust.signers or anchors:
-        found["trust"] = {"trust_anchors": trust.signers} if trust.signers else {}
+        # without this list a leaf for one of these purposes alone is refused
+        found["trust"] = {"trust_config": "\n".join(_PURPOSES)}
+    if trust.signers:
+        found["trust"]["trust_anchors"] = trust.signers
     if anchors:
         found["trust"]["anchors"] = anchors
     return found

@@ -6,6 +6,7 @@ The rules of C2PA 2.2, section 14.5.1, and of RFC 5280, section 6, for a whole c
 
 import datetime as dt
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 from cryptography import x509
@@ -90,6 +91,10 @@ def _issuer_faults(issuer: x509.Certificate, place: int, at: dt.datetime) -> Ite
         return  # a root's own extensions are the business of who trusts it
     for rule in ISSUER_RULES:
         yield from applied(rule, issuer)
+    yield from applied(partial(_path_length, place), issuer)
+
+
+def _path_length(place: int, issuer: x509.Certificate) -> Iterator[str]:
     limits = extension_of(issuer, x509.BasicConstraints)
     if limits and limits.path_length is not None and limits.path_length < place - 1:
         yield (

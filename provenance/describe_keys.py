@@ -23,6 +23,7 @@ from assaymark.provenance.key_folder import (
     locked,
     settled,
 )
+from assaymark.reports.errors import InputError
 
 Status = Literal["current", "rotated", "revoked", "expired", "not yet valid", "unmanaged"]
 
@@ -72,6 +73,15 @@ def describe_all(folder: Path) -> tuple[Description, ...]:
 
 def _describe(path: Path, at: dt.datetime) -> Description:
     chain = read_certificates(settled(path))
+    try:
+        return _described(path, chain, at)
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise InputError(
+            f"the certificate in {path} is broken: {str(error)[:160]}; ask its issuer for another"
+        ) from error
+
+
+def _described(path: Path, chain: tuple[x509.Certificate, ...], at: dt.datetime) -> Description:
     leaf, index = chain[0], index_beside(path)
     serial = serial_of(leaf)
     pair = index.pair(serial) if index else None

@@ -7,21 +7,24 @@ from functools import partial
 from pathlib import Path
 
 import c2pa
-from PIL import Image
 
+from assaymark.provenance.bindings import bound, remember_signed
 from assaymark.provenance.c2pa_context import reason
 from assaymark.provenance.claims import NOTHING, Claims
+from assaymark.provenance.damage import check_whole
 from assaymark.provenance.definition import new_builder
 from assaymark.provenance.formats import HEAD, Format, Route, recognise
-from assaymark.provenance.job import Job
+from assaymark.provenance.identity import said_by_actor
+from assaymark.provenance.job import Job, Signs
 from assaymark.provenance.journal import beside
 from assaymark.provenance.keys import Credentials
+from assaymark.provenance.manner import PLAIN, Manner, shared_signer
+from assaymark.provenance.plain import sign_plain
 from assaymark.provenance.room import room
 from assaymark.provenance.routes import SIGNS
+from assaymark.provenance.signers import signing_failure
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
-
-_PICTURES = ("JPEG", "PNG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,9 @@ def sign(
     destination: Path,
     credentials: Credentials,
     claims: Claims = NOTHING,
+    manner: Manner = PLAIN,
     *,
     overwrite: bool = False,
-    read_back: bool = True,
 ) -> Signed:
     """Write a signed copy of `source` to `destination`, and read it back before it gets its name.
 
@@ -60,7 +63,7 @@ def sign(
     kind = _kind(source)
     _check_destination(source, destination, kind, overwrite)
     history = _history(source)
-    _check_picture(source, kind)
+    check_whole(source, kind)
     aside = kind.route is Route.SIDECAR
     try:
         with room(destination.parent) as folder:
@@ -69,8 +72,8 @@ def sign(
             if aside:
                 _copy(source, target, link=source == destination)
             written.touch()
-            _write(source, written, kind, credentials, claims, history)
-            found = _read_back(source, target) if read_back else None
+            _write(source, written, kind, credentials, claims, manner, history)
+            found = _read_back(source, target) if manner.read_back else None
             after = written.stat().st_size
             if aside:
                 after += target.stat().st_size
@@ -125,19 +128,42 @@ def _write(
     kind: Format,
     credentials: Credentials,
     claims: Claims,
+    manner: Manner,
     history: bool,
 ) -> None:
-    info = c2pa.C2paSignerInfo(
-        credentials.algorithm.encode(),
-        credentials.chain_pem.encode(),
-        credentials.key_pem.encode(),
-        None,
+    marked, bindings, watermarked = bound(source, target, manner.binding)
+    builder = partial(
+        new_builder,
+        claims,
+        source,
+        kind,
+        history=history,
+        soft_bindings=bindings,
+        watermarked=watermarked,
+        broken_ingredients=manner.broken_ingredients,
     )
-    builder = partial(new_builder, claims, source, kind, history=history)
-    with c2pa.Signer.from_info(info) as signer:
-        SIGNS[kind.route](
-            Job(source=source, target=target, format=kind, builder=builder, signer=signer)
+    signer = shared_signer(credentials, manner, said_by_actor(claims) if manner.identity else ())
+    job = Job(source=marked, target=target, format=kind, builder=builder, signer=signer)
+    try:
+        _route(source, kind, claims, manner)(job)
+    except c2pa.C2paError as error:
+        if failure := signing_failure(signer):
+            raise failure from error
+        raise
+    if manner.binding and bindings:
+        remember_signed(target, manner.binding)
+
+
+def _route(source: Path, kind: Format, claims: Claims, manner: Manner) -> Signs:
+    """The route of a kind, or the library's own where only that can write what is asked for."""
+    if manner.identity is None and not claims.update:
+        return SIGNS[kind.route]
+    if kind.route in (Route.TEXT, Route.HTML, Route.STRUCTURED, Route.SIDECAR):
+        raise InputError(
+            f"{source} cannot carry an identity or an update: sign it without, or as a format that "
+            "holds its manifest itself, such as PDF"
         )
+    return sign_plain
 
 
 def _kind(source: Path) -> Format:
@@ -149,18 +175,6 @@ def _kind(source: Path) -> Format:
     if kind is None:
         raise InputError(f"{source} is of no kind that can be signed")
     return kind
-
-
-def _check_picture(source: Path, kind: Format) -> None:
-    if kind.name not in _PICTURES:
-        return
-    try:
-        with Image.open(source) as picture:
-            picture.load()
-    except Exception as error:  # decoders raise what they like
-        raise InputError(
-            f"{source} cannot be decoded: {error}; a damaged picture is not signed"
-        ) from error
 
 
 def _check_destination(source: Path, destination: Path, kind: Format, overwrite: bool) -> None:

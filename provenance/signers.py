@@ -31,18 +31,22 @@ def open_signer(credentials: Credentials, tsa_url: str | None = None) -> Iterato
     `signing_failure` returns; an uncaught one leaves this block as the key's own InputError.
     Raises InputError when the library refuses the credentials.
     """
-    _check_url(tsa_url)
-    try:
-        signer = _signer(credentials, tsa_url)
-    except c2pa.C2paError as error:
-        raise InputError(f"these credentials cannot sign: {reason(error)}") from error
-    with signer:
+    with new_signer(credentials, tsa_url) as signer:
         try:
             yield signer
         except c2pa.C2paError as error:
             if own := signing_failure(signer):
                 raise own from error
             raise
+
+
+def new_signer(credentials: Credentials, tsa_url: str | None = None) -> c2pa.Signer:
+    """A signer that the caller closes; after a C2paError ask `signing_failure`."""
+    _check_url(tsa_url)
+    try:
+        return _signer(credentials, tsa_url)
+    except c2pa.C2paError as error:
+        raise InputError(f"these credentials cannot sign: {reason(error)}") from error
 
 
 def signing_failure(signer: c2pa.Signer) -> AssaymarkError | None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from assaymark.provenance.keys import Authority, Key
+from assaymark.provenance.certificates import Authority, Key
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 STAMPING = (ExtendedKeyUsageOID.TIME_STAMPING,)

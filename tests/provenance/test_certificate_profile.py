@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assaymark.provenance.certificate_profile import warnings_about, why_refused
+from assaymark.provenance.describe_keys import describe
 from assaymark.provenance.key_files import parse_certificates
 from assaymark.provenance.keys import ALGORITHMS, Credentials, load_credentials, new_chain
 from assaymark.reports.errors import InputError
@@ -228,6 +229,24 @@ def test_names_in_certificates_cannot_steer_a_terminal() -> None:
     (reason,) = why_refused(pem(leaf, line().issuer))
     assert "a\\x1b[2J\\x0ab" in reason
     assert reason.isprintable()
+
+
+@pytest.mark.parametrize("extension", ["2.5.29.37", "2.5.29.19", "2.5.29.15", "1.3.6.1.5.5.7.1.1"])
+def test_a_garbled_extension_is_refused_in_words(extension: str, tmp_path: Path) -> None:
+    bad = x509.UnrecognizedExtension(x509.ObjectIdentifier(extension), b"garbage")
+    without = {"purposes": (), "ca": None, "usages": None, "extra": bad}
+    for chain in (
+        pem(line().leaf(**without), line().issuer),
+        pem(line().leaf(), wrong_issuer(**without)),
+    ):
+        assert any("cannot be read" in reason for reason in why_refused(chain))
+        (tmp_path / "chain.pem").write_text(chain)
+        (tmp_path / "key.pem").write_text(key_pem(line().leaf_key))
+        with pytest.raises(InputError, match="cannot be read"):
+            load_credentials(tmp_path / "chain.pem", tmp_path / "key.pem", None)
+    (tmp_path / "chain.pem").write_text(pem(line().leaf(**without)))
+    with pytest.raises(InputError, match="is broken"):
+        describe(tmp_path / "chain.pem")
 
 
 def test_a_self_signed_leaf_is_refused_although_both_engines_trust_it() -> None:

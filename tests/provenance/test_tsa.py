@@ -179,6 +179,7 @@ def test_an_expired_authority_stamps_nothing() -> None:
     assert refusal(tsa.stamp(request().dump(), TSA, now=late)) == "time_not_available"
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 66), st.integers(0, 255), st.binary(max_size=3))
 def test_no_request_raises(at: int, value: int, more: bytes) -> None:
     asked = bytearray(request(nonce=2**63, cert_req=True, req_policy=tsa.POLICY).dump())
