@@ -12,7 +12,7 @@ from typing import Any
 
 from assaymark.provenance import cose, jumbf
 from assaymark.provenance.formats import HEAD, recognise
-from assaymark.provenance.free_file import Piece, differences, in_file, pieces_of
+from assaymark.provenance.free_file import Piece, differences, encoded_in, in_file, pieces_of
 from assaymark.provenance.free_range import FreeRange
 from assaymark.reports.errors import InputError
 
@@ -71,7 +71,8 @@ def free_bytes(store: bytes, label: str, path: Path | None = None) -> FreeBytes:
         ]
     if path is None:
         return _sorted(ranges)
-    found, unknown = in_file(data, kind, pieces, _binding(store, label))
+    around = pieces or encoded_in(data, store)
+    found, unknown = in_file(data, kind, around, _binding(store, label))
     return _sorted([*ranges, *found], unknown)
 
 

@@ -1,5 +1,7 @@
 """What of the file around a manifest store its hash leaves out."""
 
+import base64
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,8 @@ from assaymark.provenance.formats import Format
 from assaymark.provenance.free_range import FreeRange
 
 _FRAMING = 32  # bytes that a format needs around a store: chunk names, sizes, checksums
+# what C2PA 2.4, A.9 writes around a store in a comment
+_DELIMITERS = re.compile(rb"-----(?:BEGIN|END) C2PA MANIFEST-----|data:application/c2pa;base64,")
 _C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _STORE_TYPE = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
 _GIF = b"\x21\xff\x0bC2PA_GIF\x01\x00\x00"
@@ -44,6 +48,13 @@ def pieces_of(data: bytes, store: bytes) -> tuple[Piece, ...]:
     size = int.from_bytes(data[at : at + 4], "big")
     fits = 24 < size <= len(data) - at
     return (Piece(store=0, file=at, size=size if fits else min(len(store), len(data) - at)),)
+
+
+def encoded_in(data: bytes, store: bytes) -> tuple[Piece, ...]:
+    """Where the store stands in base64, as in SVG, HTML and comments; sizes are those of the text."""
+    text = base64.b64encode(store)
+    at = data.find(text)
+    return (Piece(store=0, file=at, size=len(text)),) if at >= 0 else ()
 
 
 def differences(there: bytes, store: bytes, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:
@@ -105,7 +116,7 @@ def _framing(
     beside = bool(piece.size) or any(start == item.file + item.size for item in pieces)
     if data.startswith(b"\xff\xd8"):
         yield from _jpeg_framing(data, start, end, piece, pieces)
-    elif beside and end - start <= _FRAMING:
+    elif beside and len(_DELIMITERS.sub(b"", data[start:end])) <= _FRAMING:
         yield _range(start, end, "what the format puts around a manifest", known=True)
     else:
         zero = not any(data[start:end])
