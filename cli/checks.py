@@ -273,7 +273,9 @@ def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
             )
             if check.ask_responders
             else None,
+            revocation_lists=tuple(context.folder / name for name in check.revocation_lists),
         ),
+        records=context.folder / check.records if check.records else None,
         folder=context.folder,
         gates=check.gates,
         tags=check.tags,

@@ -16,10 +16,12 @@ from assaymark.cli import (
     demo,
     doctor,
     interrupts,
+    keys,
     protect,
-    provenance,
     report,
+    sign,
     tournament,
+    verify,
 )
 from assaymark.cli.exit import EPILOG, ExitCode, Interrupted
 from assaymark.cli.terminal import tell
@@ -70,9 +72,10 @@ app.command("protect", epilog=EPILOG)(protect.protect)
 app.command("certify", epilog=EPILOG)(certify.certify)
 app.command("tournament", epilog=EPILOG)(tournament.tournament)
 app.add_typer(bias.app, name="bias")
-app.add_typer(provenance.keys_app, name="keys")
-app.command("sign")(provenance.sign)
-app.command("verify", epilog=EPILOG)(provenance.verify)
+app.add_typer(keys.app, name="keys")
+app.command("sign", epilog=EPILOG)(sign.sign)
+app.command("verify", epilog=EPILOG)(verify.verify)
+app.command("inspect")(verify.inspect)
 app.add_typer(report.app, name="report")
 
 

@@ -15,8 +15,10 @@ import c2pa_text
 from assaymark.provenance.formats import Format, Route
 
 SELECTORS = "[\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+MAX_EMBEDDED = 16 << 20  # bytes of a manifest store in a text
 _WRAPPER = re.compile(f"\ufeff({SELECTORS}{{8,}})")
 _MARK = c2pa_text.DATA_URI_PREFIX
+_TYPE, _MANY_MARKS = 'type="application/c2pa"', 50
 _BLOCK = re.compile(f"{c2pa_text.BEGIN_DELIMITER}(.*?){c2pa_text.END_DELIMITER}", re.DOTALL)
 _CODING = re.compile(r"^[ \t\f]*#.*?coding[:=]")
 _RESERVED = ("#!", "<?", "---", "%", "@charset", "\ufeff")
@@ -71,19 +73,22 @@ def place(kind: Format, text: str) -> Place:
 
 
 def _find_wrapper(kind: Format, text: str) -> Held | None:
-    found = [
-        (match, raw)
-        for match in _WRAPPER.finditer(text)
-        if (raw := c2pa_text.decode_wrapper_sequence(match[1])).startswith(c2pa_text.MAGIC)
-    ]
+    found = [match for match in _WRAPPER.finditer(text) if _decode(match[1][:8]) == c2pa_text.MAGIC]
     if not found:
         return None
     if len(found) > 1:
         raise CarrierError(
             "manifest.text.multipleWrappers", f"the text has {len(found)} manifests, one is allowed"
         )
-    ((match, raw),) = found
-    checked = c2pa_text.validate_wrapper_bytes(raw)
+    (match,) = found
+    # a hostile text may be all selectors: no more of them is decoded than a manifest may have
+    size = int.from_bytes(_decode(match[1][9:13]), "big")
+    if size > MAX_EMBEDDED or len(match[1]) > 2 * (size + 32):
+        raise CarrierError(
+            "manifest.text.corruptedWrapper",
+            f"{len(match[1])} characters for a manifest of {size} bytes",
+        )
+    checked = c2pa_text.validate_wrapper_bytes(_decode(match[1]))
     store = checked.manifest_bytes
     if not checked.valid or store is None:
         raise CarrierError("manifest.text.corruptedWrapper", str(checked.issues[0].message))
@@ -94,6 +99,11 @@ def _find_wrapper(kind: Format, text: str) -> Held | None:
     return Held(
         before=text[: match.start()], carrier=match[0], after=text[match.end() :], store=store
     )
+
+
+def _decode(selectors: str) -> bytes:
+    decoded: bytes = c2pa_text.decode_wrapper_sequence(selectors)
+    return decoded
 
 
 def _padded(store: bytes) -> str:
@@ -107,6 +117,9 @@ def _place_wrapper(kind: Format, text: str) -> Place:
 
 
 def _find_element(kind: Format, text: str) -> Held | None:
+    marks = text.count(_TYPE)
+    if marks > _MANY_MARKS:  # the search below is slow on very many that are never closed
+        raise CarrierError("manifest.html.multipleManifests", f"the page marks {marks} manifests")
     try:
         found = c2pa_text.extract_html(text)
     except c2pa_text.HtmlError as error:

@@ -3,7 +3,8 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TypeVar
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography import x509
 from assaymark.provenance import chains, cose, facts
 from assaymark.provenance.free_bytes import FreeBytes, free_bytes
 from assaymark.provenance.ocsp import Responders, revocation
-from assaymark.provenance.revocation import Revocation
+from assaymark.provenance.revocation import Revocation, Status, from_crl
 from assaymark.provenance.second_opinion import Opinion, second_opinion
 from assaymark.provenance.stores import signature_box, store_of
 from assaymark.provenance.trust import NOBODY, Trust
@@ -36,6 +37,7 @@ class Case:
     found: Verification
     trust: Trust = NOBODY
     responders: Responders | None = None
+    revocation_lists: tuple[Path, ...] = ()
     now: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
     @cached_property
@@ -70,6 +72,11 @@ class Case:
 
     @cached_property
     def revocation(self) -> Revocation:
+        """By the lists that the verifier keeps, else by replies sent along, else by asking."""
+        for path in self.revocation_lists:
+            listed = _known(partial(self._by_list, path))
+            if listed.status is not Status.UNKNOWN:
+                return listed
         return _known(
             lambda: revocation(
                 self.chain_pem,
@@ -79,6 +86,9 @@ class Case:
                 now=self.now,
             )
         )
+
+    def _by_list(self, path: Path) -> Revocation:
+        return from_crl(path, self.chain_pem, issuers_pem=self.trust.signers, now=self.now)
 
     @cached_property
     def second(self) -> Opinion:

@@ -1,7 +1,9 @@
 """The provenance check: which of these files can show who made them, unchanged since."""
 
 import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from assaymark.provenance.checked import Checked, Demands, crashed, look
 from assaymark.provenance.files import find_files
 from assaymark.provenance.pool import each
 from assaymark.provenance.rules import RULES
+from assaymark.reports.files import write_atomically
 from assaymark.reports.model import CheckResult, Gate, Limit, Method
 
 ALL_TRUSTED = Gate(metric="trusted_files", limit=Limit(minimum=1.0), severity="critical")
@@ -26,18 +29,23 @@ def check_provenance(
     gates: tuple[Gate, ...] = (),
     tags: tuple[str, ...] = (),
     workers: int | None = None,
+    records: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """The share of files that are trusted, that are not broken, and that keep the rules.
 
     Without a gate, and without a rule that says what must hold, every file must be trusted. A
     broken file is an integrity failure. workers: processes; None takes what the cores allow.
+    records: a file for one line of JSON about every file.
     """
     files = find_files(patterns, folder)
     checked = []
+    demands = replace(demands, facts=records is not None)
     for item in each(partial(look, demands), files, workers=workers, crashed=crashed):
         checked.append(item)
         progress(len(checked), len(files))
+    if records is not None:
+        write_atomically(records, "".join(json.dumps(item.facts) + "\n" for item in checked))
     if not gates and not any(key in demands.rules for key in _DECIDED_BY):
         gates = (ALL_TRUSTED,)
     return CheckResult(

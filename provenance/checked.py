@@ -1,7 +1,7 @@
 """What one file comes to in a check: its state and the rules that it breaks, small enough to keep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,17 @@ class Asking:
 
 @dataclass(frozen=True, kw_only=True)
 class Demands:
-    """What every file is held to. rules: parameters by a rule's key (`rules.RULES`)."""
+    """What every file is held to.
+
+    rules: parameters by a rule's key (`rules.RULES`). revocation_lists: files with CRLs. facts: keep
+    all that the credentials of a file say.
+    """
 
     trust: Trust = NOBODY
     rules: Mapping[str, Any] = field(default_factory=dict)
     asking: Asking | None = None
+    revocation_lists: tuple[Path, ...] = ()
+    facts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,7 @@ class Checked:
     notes: tuple[str, ...] = ()
     tree: Node | None = None
     broken: tuple[Broken, ...] = ()
+    facts: Mapping[str, Any] | None = None
 
     @property
     def compliant(self) -> bool:
@@ -55,11 +62,13 @@ def look(demands: Demands, path: Path) -> Checked:
     """Examine a file and ask the rules; never raises for what the file holds."""
     found = examine(path, demands.trust)
     responders = _responders(demands.asking) if demands.asking else None
-    case = Case(found=found, trust=demands.trust, responders=responders)
-    return summed_up(found, judge(case, demands.rules) if demands.rules else ())
-
-
-def summed_up(found: Verification, broken: tuple[Broken, ...] = ()) -> Checked:
+    case = Case(
+        found=found,
+        trust=demands.trust,
+        responders=responders,
+        revocation_lists=demands.revocation_lists,
+    )
+    broken = judge(case, demands.rules) if demands.rules else ()
     return Checked(
         path=found.path,
         state=found.state,
@@ -70,7 +79,12 @@ def summed_up(found: Verification, broken: tuple[Broken, ...] = ()) -> Checked:
         notes=found.notes,
         tree=found.tree,
         broken=broken,
+        facts=_facts(found, broken) if demands.facts else None,
     )
+
+
+def _facts(found: Verification, broken: tuple[Broken, ...]) -> dict[str, Any]:
+    return {**found.facts(), "broken_rules": [asdict(item) for item in broken]}
 
 
 def crashed(path: Path) -> Checked:

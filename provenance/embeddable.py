@@ -5,7 +5,6 @@ and their absence is told, not suffered.
 """
 
 import ctypes
-import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -68,14 +67,6 @@ def signed(
         "pad": [],
     }
     return _taken(final, builder._handle, signer._handle, json.dumps(bound).encode(), _STORE, None)
-
-
-def digest_of(*parts: bytes) -> bytes:
-    """SHA-256 over parts that follow one another."""
-    hashed = hashlib.sha256()
-    for part in parts:
-        hashed.update(part)
-    return hashed.digest()
 
 
 def _taken(function: Any, *arguments: Any) -> bytes:

@@ -110,6 +110,7 @@ _PROLOG = re.compile(
     re.DOTALL,
 )
 _SVG_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?svg[\s/>]")
+_UNFINISHED = re.compile(rb"<!--|<!DOCTYPE\s|<\?|$")  # the root lies behind what is seen
 _HTML_ROOT = re.compile(rb"<!doctype\s+html|<html[\s>]", re.IGNORECASE)
 
 
@@ -189,6 +190,7 @@ def _code(name: str, media_type: str, endings: str, comment: str) -> Format:
     )  # fmt: skip
 
 
+_SVG = _format("SVG", "image/svg+xml", ".svg", Route.LIBRARY, _svg)
 _FLAC = _format("FLAC", "audio/flac", ".flac", Route.LIBRARY, _flac)
 
 # The order decides: the first whose bytes fit is taken.
@@ -203,7 +205,7 @@ FORMATS: tuple[Format, ...] = (
     _format("HEIC", "image/heic", ".heic .hif", Route.LIBRARY, _brand(*_HEIC)),
     _format("HEIF", "image/heif", ".heif .hif .heic", Route.LIBRARY, _brand(*_HEIF)),
     _format("JXL", "image/jxl", ".jxl", Route.LIBRARY, _starts(b"\0\0\0\x0cJXL \r\n\x87\n")),
-    _format("SVG", "image/svg+xml", ".svg", Route.LIBRARY, _svg),
+    _SVG,
     _format("M4A", "audio/mp4", ".m4a .m4b .mp4", Route.BMFF, _brand(*_M4A)),
     _format("M4V", "video/x-m4v", ".m4v .mp4", Route.BMFF, _brand(*_M4V)),
     _format("MOV", "video/quicktime", ".mov .qt", Route.BMFF, _brand(*_MOV)),
@@ -311,6 +313,8 @@ def recognise(path: Path, head: bytes) -> Format | None:
         return by_name
     if path.suffix.lower() == ".flac" and head.startswith(b"ID3"):  # c2pa puts a tag before it
         return _FLAC
+    if path.suffix.lower() == ".svg" and len(head) >= HEAD and _UNFINISHED.match(_root(head)):
+        return _SVG
     told = next((kind for kind in FORMATS if kind.found(head)), None)
     if told is not None:
         return told

@@ -26,6 +26,9 @@ _ZIP64 = b"\x01\0"
 _CREDENTIAL = "META-INF/content_credential.c2pa"  # C2PA 2.4, A.6
 
 
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
 def sign_package(job: Job) -> None:
     """Sign a package; one with packed entries is stored anew first, without the loss of a byte.
 
@@ -44,13 +47,23 @@ def sign_package(job: Job) -> None:
 
 
 def read_package(path: Path, kind: Format, context: c2pa.Context) -> Reading:
-    """The library's reading of a package, with the manifest store that is an entry of it."""
+    """The library's reading of a package, with the manifest store that is an entry of it.
+
+    Raises c2pa.C2paError, OSError, and ValueError where a second reader of packages disagrees.
+    """
     reading = read_plain(path, kind, context)
-    with zipfile.ZipFile(path) as package:
-        entry = package.getinfo(_CREDENTIAL)
-        if reading.where != "embedded" or entry.file_size > MAX_STORE:
-            return reading
-        return replace(reading, store=package.read(entry))
+    if reading.where != "embedded":
+        return reading
+    try:
+        with zipfile.ZipFile(path) as package:
+            entry = package.getinfo(_CREDENTIAL)
+            return replace(reading, store=package.read(entry) if _is_small(entry) else None)
+    except (*_UNREADABLE, KeyError, RuntimeError) as error:
+        raise ValueError(f"its package can be read in two ways: {error}") from error
+
+
+def _is_small(entry: zipfile.ZipInfo) -> bool:
+    return entry.file_size <= MAX_STORE
 
 
 def _restored(path: Path, room: IO[bytes]) -> bool:
@@ -62,7 +75,7 @@ def _restored(path: Path, room: IO[bytes]) -> bool:
             if all(entry.compress_type == zipfile.ZIP_STORED for entry in entries):
                 return False
             _store(package, entries, room)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"{path} cannot be unpacked ({error}): a damaged package is not signed"
         ) from error

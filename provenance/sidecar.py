@@ -80,7 +80,7 @@ def with_sidecar(read: Reads) -> Reads:
     def reads(path: Path, kind: Format, context: c2pa.Context) -> Reading:
         try:
             reading = read(path, kind, context)
-        except c2pa.C2paError.ManifestNotFound:
+        except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
             store = next(beside(path), None)
             if store is None:
                 raise

@@ -6,13 +6,13 @@ from pathlib import Path
 import c2pa
 
 from assaymark.provenance import embeddable
-from assaymark.provenance.bound import MAX_STORE, Digest, Exclusions, digest_of, failed, read_bound
+from assaymark.provenance.bound import Digest, Exclusions, digest_of, failed, read_bound
 from assaymark.provenance.carriers import CarrierError, Held, find, place
 from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.job import Job, Reading
 from assaymark.reports.errors import InputError
 
-MAX_TEXT = 256 << 20  # bytes; a text is held in memory
+MAX_TEXT = 64 << 20  # bytes; a text is held in memory, at up to four times its size
 
 
 def sign_text(job: Job, *, normalize: bool = False) -> None:
@@ -22,8 +22,8 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
     it such a text is refused, for a signature must not change a word. Raises InputError,
     c2pa.C2paError.
     """
-    text = _bare(job, normalize)
     try:
+        text = _bare(job, normalize)
         spot = place(job.format, text)
     except CarrierError as error:
         raise InputError(
@@ -34,7 +34,7 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
     with job.builder() as builder:
         draft = embeddable.placeholder(builder, job.signer)
         size = len(spot.wrap(draft).encode())
-        digest = embeddable.digest_of(before, after)
+        digest = digest_of("sha256", before, after)
         store = embeddable.signed(builder, job.signer, digest, [(len(before), size)])
     carrier = spot.wrap(store).encode()
     if len(carrier) != size:
@@ -44,9 +44,14 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
 
 def _bare(job: Job, normalize: bool) -> str:
     """The text without an old manifest, as it may be signed."""
-    data = _bytes(job.source)
+    size = job.source.stat().st_size
+    if size > MAX_TEXT:
+        raise InputError(
+            f"{job.source} has {size} bytes, but a text with a manifest may have {MAX_TEXT}: sign it "
+            "with a manifest beside it"
+        )
     try:
-        text = data.decode()
+        text = job.source.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{job.source} is not UTF-8 (byte {error.start}): convert it, or sign it with a "
@@ -64,24 +69,19 @@ def _bare(job: Job, normalize: bool) -> str:
     return text
 
 
-def _bytes(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_TEXT:
-        raise InputError(
-            f"{path} has {size} bytes, but a text may have {MAX_TEXT}: use a manifest beside it"
-        )
-    return path.read_bytes()
-
-
 def read_text(path: Path, kind: Format, context: c2pa.Context) -> Reading:
     """The manifest in a text, judged by the library, its content hashed here.
 
-    Raises c2pa.C2paError (ManifestNotFound where it has none), OSError, InputError, and ValueError
-    for a manifest that lies elsewhere.
+    Raises c2pa.C2paError (ManifestNotFound where it has none, NotSupported for a text too large),
+    OSError, and ValueError for a manifest that lies elsewhere.
     """
-    data = _bytes(path)
+    size = path.stat().st_size
+    if size > MAX_TEXT:
+        raise c2pa.C2paError.NotSupported(
+            f"a text of {size} bytes is not searched for a manifest, at most {MAX_TEXT} are"
+        )
     # bytes that are no UTF-8 stay what they are: they are hashed, and do not hide a manifest
-    text = data.decode("utf-8", "surrogateescape")
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
     try:
         held = find(kind, text)
     except CarrierError as error:
@@ -90,8 +90,6 @@ def read_text(path: Path, kind: Format, context: c2pa.Context) -> Reading:
         return Reading(document=failed(error.code, str(error)))
     if held is None:
         raise c2pa.C2paError.ManifestNotFound(f"no manifest in {path.name}")
-    if len(held.store) > MAX_STORE:
-        raise ValueError(f"its manifest has {len(held.store)} bytes, at most {MAX_STORE} are read")
     document = read_bound(kind.media_type, held.store, _digest(held), context)
     return Reading(document=document, store=held.store)
 

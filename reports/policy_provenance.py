@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assaymark.reports.policy_types import Check, Metric, Number, Strict, Texts
+from assaymark.reports.policy_types import Check, Metric, Number, Strict, Text, Texts
 
 METRICS: dict[str, dict[str, Metric]] = {
     "provenance": {
@@ -66,6 +66,10 @@ class ProvenanceCheck(Check):
     """Ask OCSP responders that certificates name; the only thing here that uses the network."""
     responder_timeout_s: Annotated[Number, Field(gt=0, le=60)] = 2.0
     private_responders: Texts = ()
+    revocation_lists: Texts = ()
+    """CRLs that the team keeps beside the policy; asked before any responder."""
+    records: Text | None = None
+    """A file for one line of JSON about every file."""
 
     @model_validator(mode="after")
     def _what_needs_another(self) -> Self:
@@ -78,6 +82,10 @@ class ProvenanceCheck(Check):
                 "compliant_files counts files that keep every rule, and there is none: add "
                 "[check.rules]"
             )
+        if self.revocation_lists and self.rules.revocation == "off":
+            raise ValueError(
+                'revocation_lists need revocation = "required" or "if-stapled" in rules'
+            )
         return self
 
     @property
@@ -88,5 +96,6 @@ class ProvenanceCheck(Check):
             (("time_stamp_anchors",), self.time_stamp_anchors),
             (("identity_anchors",), self.identity_anchors),
             (("rules", "allowed_anchors"), self.rules.allowed_anchors or ()),
+            (("revocation_lists",), self.revocation_lists),
         )
         return tuple(((*key, j), name) for key, names in keys for j, name in enumerate(names))

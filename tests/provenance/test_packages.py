@@ -162,3 +162,38 @@ def test_a_package_better_not_unpacked_is_refused(
         sign(source, tmp_path / f"b{source.suffix}", chain.credentials)
     assert source.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_which_bytes_of_a_signed_package_nothing_covers(tmp_path: Path, chain: Chain) -> None:
+    """c2pa leaves the old directory behind, and hashes no header of the entries that it adds.
+
+    No reader shows those bytes; every byte of an entry and of the directory counts.
+    """
+    source = media.write(tmp_path, "ODT")
+    path = tmp_path / "b.odt"
+    sign(source, path, chain.credentials)
+    data, trust = path.read_bytes(), Trust(signers=chain.trust_anchor_pem)
+    with zipfile.ZipFile(path) as package:
+        offsets = {item.filename: item.header_offset for item in package.infolist()}
+        last = package.infolist()[-3]
+        left = last.header_offset + 30 + len(last.filename) + last.file_size
+    old = source.read_bytes().count(b"PK\1\2")
+    assert data[left : offsets["META-INF/"]].count(b"PK\1\2") == old
+    start = offsets[CREDENTIAL] + 30 + len(CREDENTIAL)
+    directory = data.rindex(b"PK\1\2", 0, data.rindex(CREDENTIAL.encode()))
+    for at in [*range(0, left, 37), *range(directory, len(data), 11)]:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert examine(path, trust).state is not State.TRUSTED, at
+    for at in range(left, start, 9):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert examine(path, trust).explanation
+
+
+def test_a_store_under_another_name_in_the_header_is_told(tmp_path: Path, chain: Chain) -> None:
+    """One reader of packages goes by the directory, another by the header."""
+    source = media.write(tmp_path, "DOCX")
+    path = tmp_path / "b.docx"
+    sign(source, path, chain.credentials)
+    path.write_bytes(path.read_bytes().replace(CREDENTIAL.encode(), b"X" * len(CREDENTIAL), 1))
+    found = examine(path, Trust(signers=chain.trust_anchor_pem))
+    assert found.state in (State.UNREADABLE, State.INVALID)

@@ -13,7 +13,11 @@ import pytest
 
 from assaymark.provenance.bound import MAX_STORE
 from assaymark.provenance.c2pa_context import context
+from assaymark.provenance.formats import HEAD, recognise
+from assaymark.provenance.job import Job
 from assaymark.provenance.keys import Chain, write_chain
+from assaymark.provenance.routes import READS
+from assaymark.provenance.sidecar import sign_sidecar, with_sidecar
 from assaymark.provenance.sign import sign
 from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import State, Verification, examine
@@ -60,6 +64,49 @@ def test_any_file_is_signed_beside_it(tmp_path: Path, chain: Chain, which: str) 
     assert ours(path, chain).state is State.INVALID
 
 
+@pytest.mark.parametrize(
+    "name", ["JPEG", "PNG", "WAV", "MP4", "PDF", "ODT", "text", "HTML", "Python"]
+)
+def test_a_file_that_could_carry_it_may_have_it_beside(
+    tmp_path: Path, chain: Chain, name: str
+) -> None:
+    """For who must not touch a byte of the file."""
+    path = media.write(tmp_path, name)
+    kind = recognise(path, path.read_bytes()[:HEAD])
+    assert kind is not None
+    made = chain.credentials
+    info = c2pa.C2paSignerInfo(
+        made.algorithm.encode(), made.chain_pem.encode(), made.key_pem.encode(), None
+    )
+
+    def builder() -> c2pa.Builder:
+        new = c2pa.Builder({"claim_generator_info": [{"name": "t"}]}, context=context())
+        new.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE)
+        return new
+
+    target = tmp_path / f"{path.name}.c2pa"
+    with c2pa.Signer.from_info(info) as signer:
+        sign_sidecar(Job(source=path, target=target, format=kind, builder=builder, signer=signer))
+    reads = with_sidecar(READS[kind.route])
+    trust = context(Trust(signers=chain.trust_anchor_pem))
+    reading = reads(path, kind, trust)
+    assert (reading.document["validation_state"], reading.where) == ("Trusted", "sidecar")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert reads(path, kind, trust).document["validation_state"] == "Invalid"
+
+
+def test_without_the_functions_the_plain_way_gives_the_same(
+    tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assaymark.provenance import embeddable
+
+    monkeypatch.setattr(embeddable, "available", lambda: False)
+    path = put(tmp_path, chain)
+    assert ours(path, chain).state is State.TRUSTED
+
+
 def test_the_names_of_a_manifest_beside_a_file(tmp_path: Path, chain: Chain) -> None:
     """NAME.c2pa as here, and the name without its ending as c2patool writes it."""
     path = put(tmp_path, chain)
@@ -97,9 +144,6 @@ def test_a_manifest_that_another_tool_put_beside_a_file(
     tmp_path: Path, chain: Chain, name: str
 ) -> None:
     """As c2patool does with --sidecar, for kinds that could carry it."""
-    from assaymark.provenance.formats import HEAD, recognise
-    from assaymark.provenance.routes import READS
-    from assaymark.provenance.sidecar import with_sidecar
 
     path = media.write(tmp_path, name)
     kind = recognise(path, path.read_bytes()[:HEAD])
@@ -139,8 +183,6 @@ def test_a_manifest_that_another_tool_put_beside_a_file(
 def test_the_manifest_inside_wins_and_a_different_one_is_noted(
     tmp_path: Path, chain: Chain, stranger: Chain
 ) -> None:
-    from assaymark.provenance.formats import HEAD, recognise
-    from assaymark.provenance.routes import READS
 
     source = media.write(tmp_path, "text")
     path = tmp_path / "b.txt"

@@ -7,6 +7,7 @@ import unicodedata
 import xml.parsers.expat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import c2pa
@@ -18,13 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assaymark.provenance import embeddable
+from assaymark.provenance.bound import digest_of
 from assaymark.provenance.c2pa_context import context
 from assaymark.provenance.carriers import CarrierError, find, place
 from assaymark.provenance.formats import FORMATS, HEAD, Route, recognise
 from assaymark.provenance.job import Job
 from assaymark.provenance.keys import Chain
 from assaymark.provenance.sign import sign
-from assaymark.provenance.texts import sign_text
+from assaymark.provenance.texts import MAX_TEXT, read_text, sign_text
 from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
@@ -295,7 +297,7 @@ def test_an_exclusion_wider_than_the_carrier_never_holds(tmp_path: Path, chain: 
         with work.builder() as builder:
             draft = embeddable.placeholder(builder, work.signer)
             size = len(spot.wrap(draft).encode()) + extra
-            digest = embeddable.digest_of(text.encode()[:start])
+            digest = digest_of("sha256", text.encode()[:start])
             store = embeddable.signed(builder, work.signer, digest, [(start, size)])
         target.write_text(text + spot.wrap(store))
         expected = State.INVALID if extra else State.TRUSTED
@@ -387,3 +389,52 @@ def test_no_text_makes_a_reader_fall_over(kind: str, parts: list[str]) -> None:
 def test_a_text_of_ten_megabytes(tmp_path: Path, chain: Chain) -> None:
     path = signed(tmp_path, chain, "a.txt", "A line of a long text.\n" * 450_000)
     assert ours(path, chain).state is State.TRUSTED
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.html", '<script type="application/c2pa">' * 60_000),
+        ("a.html", "<script" * 300_000),
+        ("a.html", "<link" * 300_000),
+        ("a.py", "-----BEGIN C2PA MANIFEST-----" * 60_000),
+        ("a.py", "-----BEGIN C2PA MANIFEST-----data:application/c2pa;base64," + "A" * 2_000_000),
+        ("a.txt", "\ufeff" + "\ufe00" * 600_000),
+        ("a.txt", ("\ufeff" + "\ufe00" * 8) * 60_000),
+        ("a.txt", c2pa_text.encode_wrapper(b"") + "\ufe00" * 600_000),
+    ],
+    ids=[
+        "scripts",
+        "open scripts",
+        "open links",
+        "begins",
+        "no end",
+        "selectors",
+        "marks",
+        "padding",
+    ],
+)
+def test_a_text_made_to_be_slow_is_not(tmp_path: Path, name: str, text: str) -> None:
+    import time
+
+    path = tmp_path / name
+    path.write_text(text)
+    start = time.process_time()
+    found = examine(path)
+    assert time.process_time() - start < 2
+    assert found.state is not State.TRUSTED
+
+
+def test_a_text_too_large_to_search_is_not_called_unsigned(tmp_path: Path, chain: Chain) -> None:
+    import os
+
+    path = tmp_path / "a.txt"
+    path.write_text("words")
+    os.truncate(path, MAX_TEXT + 1)
+    kind = KINDS["text"]
+    with pytest.raises(c2pa.C2paError.NotSupported, match="is not searched"):
+        read_text(path, kind, context())
+    (tmp_path / "b.txt").write_text("b")
+    work = replace(job(tmp_path / "b.txt", tmp_path / "c.txt", chain), source=path)
+    with pytest.raises(InputError, match="sign it with a manifest beside it"):
+        sign_text(work)
