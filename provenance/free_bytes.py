@@ -58,9 +58,12 @@ def free_bytes(store: bytes, label: str, path: Path | None = None) -> FreeBytes:
     if path is not None:
         try:
             with path.open("rb") as stream:
-                data = stream.read(MAX_FILE)
+                data = stream.read(MAX_FILE + 1)
         except OSError as error:
             return FreeBytes(ranges=(), unknown=(f"the file cannot be read: {error}",))
+        if len(data) > MAX_FILE:
+            large = f"the file has more than {MAX_FILE} bytes"
+            return FreeBytes(ranges=tuple(_in_store(store, label)), unknown=(large,))
         kind, pieces = recognise(path, data[:HEAD]), pieces_of(data, store)
     there = b"".join(data[piece.file : piece.file + piece.size] for piece in pieces)
     if pieces and not _same(there, store):

@@ -167,3 +167,12 @@ def test_a_store_in_text_is_framed_by_its_delimiters_alone(tmp_path: Path, name:
         store_of(found), found.label, found.path if found.where == "embedded" else None
     )
     assert (free.unexplained, free.unknown) == ((), ())
+
+
+def test_a_file_too_large_to_search_is_not_called_clean(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg)
+    monkeypatch.setattr("assaymark.provenance.free_bytes.MAX_FILE", len(jpeg) - 1)
+    assert look(path).unknown == (f"the file has more than {len(jpeg) - 1} bytes",)
