@@ -12,7 +12,7 @@ from typing import Any
 
 from assaymark.provenance import cose, jumbf
 from assaymark.provenance.formats import HEAD, recognise
-from assaymark.provenance.free_file import Piece, differences, in_file, pieces_of
+from assaymark.provenance.free_file import Piece, differences, encoded_in, in_file, pieces_of
 from assaymark.provenance.free_range import FreeRange
 from assaymark.reports.errors import InputError
 
@@ -53,28 +53,45 @@ def free_bytes(store: bytes, label: str, path: Path | None = None) -> FreeBytes:
     path: the file that carries it; positions then count in the file where the store's own place is
     known. Never raises for what a store or file holds: what cannot be followed is a range, too.
     """
-    try:
-        root = jumbf.parse(store)
-    except InputError as error:
-        whole = FreeRange(
-            start=0, end=len(store), what=f"not JUMBF to its end: {error}", zero=False
-        )
-        return FreeBytes(ranges=(whole,))
-    ranges = list(_in_store(store, root, label))
+    data, kind = b"", None
+    pieces: tuple[Piece, ...] = ()
+    if path is not None:
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(MAX_FILE + 1)
+        except OSError as error:
+            return FreeBytes(ranges=(), unknown=(f"the file cannot be read: {error}",))
+        if len(data) > MAX_FILE:
+            large = f"the file has more than {MAX_FILE} bytes"
+            return FreeBytes(ranges=tuple(_in_store(store, label)), unknown=(large,))
+        kind, pieces = recognise(path, data[:HEAD]), pieces_of(data, store)
+    there = b"".join(data[piece.file : piece.file + piece.size] for piece in pieces)
+    if pieces and not _same(there, store):
+        ranges = list(differences(there, store, pieces))
+    else:
+        ranges = [
+            part for item in _in_store(there or store, label) for part in _moved(item, pieces)
+        ]
     if path is None:
-        return FreeBytes(ranges=tuple(sorted(ranges, key=lambda item: item.start)))
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE)
-        kind = recognise(path, data[:HEAD])
-        pieces = pieces_of(data, store)
-    except OSError as error:
-        return FreeBytes(ranges=tuple(ranges), unknown=(f"the file cannot be read: {error}",))
-    found, unknown = in_file(data, kind, pieces, _binding(store, root, label))
-    moved = [part for item in ranges for part in _moved(item, pieces)]
-    other = differences(data, store, pieces)
-    ordered = sorted([*moved, *found, *other], key=lambda item: item.start)
+        return _sorted(ranges)
+    around = pieces or encoded_in(data, store)
+    found, unknown = in_file(data, kind, around, _binding(store, label))
+    return _sorted([*ranges, *found], unknown)
+
+
+def _sorted(ranges: list[FreeRange], unknown: tuple[str, ...] = ()) -> FreeBytes:
+    ordered = sorted(ranges, key=lambda item: (item.place, item.start))
     return FreeBytes(ranges=tuple(ordered), unknown=unknown)
+
+
+def _same(there: bytes, store: bytes) -> bool:
+    """Whether a file's store says what the engine read in it, in whatever order."""
+    if there == store:
+        return True
+    try:
+        return jumbf.manifests(there) == jumbf.manifests(store)
+    except InputError:
+        return False
 
 
 def _moved(item: FreeRange, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:
@@ -88,7 +105,12 @@ def _moved(item: FreeRange, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:
             yield replace(item, start=start + shift, end=end + shift, place="file")
 
 
-def _in_store(store: bytes, root: jumbf.Box, label: str) -> Iterator[FreeRange]:
+def _in_store(store: bytes, label: str) -> Iterator[FreeRange]:
+    try:
+        root = jumbf.parse(store)
+    except InputError as error:
+        yield FreeRange(start=0, end=len(store), what=f"not JUMBF to its end: {error}", zero=False)
+        return
     for box in root.walk():
         if box.is_superbox and box.kind in _NAMES:
             yield from _description(store, box)
@@ -264,8 +286,12 @@ def _reached(store: bytes, root: jumbf.Box, label: str) -> set[str]:
     return found
 
 
-def _binding(store: bytes, root: jumbf.Box, label: str) -> tuple[str, Mapping[str, Any]]:
+def _binding(store: bytes, label: str) -> tuple[str, Mapping[str, Any]]:
     """The active manifest's hash over its content: the assertion's label and data."""
+    try:
+        root = jumbf.parse(store)
+    except InputError:
+        return "", {}
     for manifest in jumbf.superboxes(root):
         for box in manifest.walk() if manifest.label == label else ():
             if box.is_superbox and box.label.startswith("c2pa.hash."):

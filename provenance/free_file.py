@@ -1,5 +1,7 @@
 """What of the file around a manifest store its hash leaves out."""
 
+import base64
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +10,11 @@ from assaymark.provenance.formats import Format
 from assaymark.provenance.free_range import FreeRange
 
 _FRAMING = 32  # bytes that a format needs around a store: chunk names, sizes, checksums
+# what C2PA 2.4, A.9 writes around a store in a comment
+_DELIMITERS = re.compile(rb"-----(?:BEGIN|END) C2PA MANIFEST-----|data:application/c2pa;base64,")
 _C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _STORE_TYPE = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
 _GIF = b"\x21\xff\x0bC2PA_GIF\x01\x00\x00"
-_MAX_DIFFERENCES = 256  # more is another store, not the same with other names
 _MAX_BOXES = 100_000
 Found = tuple[list[FreeRange], tuple[str, ...]]
 
@@ -26,35 +29,44 @@ class Piece:
 
 
 def pieces_of(data: bytes, store: bytes) -> tuple[Piece, ...]:
-    """Where the store lies in a file; nothing where that is not known.
+    """Where a manifest store lies in a file; nothing where that is not known.
 
-    The engine hands out the store as it understood it, with standard names and sizes: where the
-    file says something else, the place is that of the same content.
+    store: as the engine hands it out, which may order manifests anew and mend names and sizes.
     """
     if data.startswith(b"\xff\xd8"):
-        return _jpeg_pieces(data, len(store))
+        return _jpeg_pieces(data)
     if data.startswith(b"GIF8"):
         return _gif_pieces(data, len(store))
     at = data.find(store)
+    if at >= 0:
+        return (Piece(store=0, file=at, size=len(store)),)
+    at = data.find(_STORE_TYPE) - 16  # after two box headers
     if at < 0:
-        at = data.find(_STORE_TYPE) - 16  # after two box headers
-        there = data[max(at, 0) : at + len(store)]
-        other = sum(a != b for a, b in zip(there, store, strict=False))
-        if at < 0 or len(there) < len(store) or other > _MAX_DIFFERENCES:
-            return ()
-    return (Piece(store=0, file=at, size=len(store)),)
+        at = data.find(store[64:192]) - 64
+    if at < 0:
+        return ()
+    size = int.from_bytes(data[at : at + 4], "big")
+    fits = 24 < size <= len(data) - at
+    return (Piece(store=0, file=at, size=size if fits else min(len(store), len(data) - at)),)
 
 
-def differences(data: bytes, store: bytes, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:
+def encoded_in(data: bytes, store: bytes) -> tuple[Piece, ...]:
+    """Where the store stands in base64, as in SVG, HTML and comments; sizes are those of the text."""
+    text = base64.b64encode(store)
+    at = data.find(text)
+    return (Piece(store=0, file=at, size=len(text)),) if at >= 0 else ()
+
+
+def differences(there: bytes, store: bytes, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:
     """Where the file's store is not what the engine took it for: names and sizes without a hash."""
     for piece in pieces:
-        there = data[piece.file : piece.file + piece.size]
-        read = store[piece.store : piece.store + piece.size]
-        if there != read:
-            wrong = [i for i, (a, b) in enumerate(zip(there, read, strict=True)) if a != b]
+        ours, theirs = (text[piece.store : piece.store + piece.size] for text in (there, store))
+        wrong = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b]
+        if wrong or len(ours) != len(theirs):
+            last = piece.size if len(ours) != len(theirs) else wrong[-1] + 1
             yield _range(
-                piece.file + wrong[0],
-                piece.file + wrong[-1] + 1,
+                piece.file + (wrong[0] if wrong else len(theirs)),
+                piece.file + last,
                 "names or sizes of boxes that are not the standard's",
             )
 
@@ -104,7 +116,7 @@ def _framing(
     beside = bool(piece.size) or any(start == item.file + item.size for item in pieces)
     if data.startswith(b"\xff\xd8"):
         yield from _jpeg_framing(data, start, end, piece, pieces)
-    elif beside and end - start <= _FRAMING:
+    elif beside and len(_DELIMITERS.sub(b"", data[start:end])) <= _FRAMING:
         yield _range(start, end, "what the format puts around a manifest", known=True)
     else:
         zero = not any(data[start:end])
@@ -121,21 +133,21 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         at = end
 
 
-def _jpeg_pieces(data: bytes, size: int) -> tuple[Piece, ...]:
-    """The run of segments that begins with a manifest store and holds `size` bytes of it."""
+def _jpeg_pieces(data: bytes) -> tuple[Piece, ...]:
+    """The segments that a manifest store is split into, told by their running numbers."""
     found: list[Piece] = []
     done = 0
     for start, end in _jpeg_segments(data):
-        if not found and data[start + 28 : start + 44] != _STORE_TYPE:
+        number = int.from_bytes(data[start + 8 : start + 12], "big")
+        begins = data[start + 28 : start + 44] == _STORE_TYPE
+        if (found and number != len(found) + 1) or (not found and not begins):
+            if found:
+                break
             continue
         content = start + 20 if found else start + 12  # later segments repeat the box header
-        if end - content <= 0 or done + end - content > size:
-            return ()
-        found.append(Piece(store=done, file=content, size=end - content))
-        done += end - content
-        if done == size:
-            return tuple(found)
-    return ()
+        found.append(Piece(store=done, file=content, size=max(0, end - content)))
+        done += found[-1].size
+    return tuple(found)
 
 
 def _gif_pieces(data: bytes, size: int) -> tuple[Piece, ...]:

@@ -49,7 +49,9 @@ def judge(path: Path, reading: Reading, trust: Trust) -> Verification:
         document=document,
         store=reading.store,
     )
-    found = replace(found, time_stamp=_time_stamp(found, trust))
+    stamp = _time_stamp(found, trust)
+    if stamp is not None:
+        found = replace(found, time_stamp=stamp)
     verdict = _verdict(found, failures, trust)
     failures = verdict.failures + tuple(f"ingredient:{code}" for code in inherited)
     rest = (facts.codes(facts.statuses(document, kind)) for kind in ("informational", "success"))

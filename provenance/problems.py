@@ -13,10 +13,15 @@ from assaymark.provenance.c2pa_context import reason
 from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.verification import State
 
-# The type of a C2PA manifest store's description box (C2PA 2.2, section 11.1.4.2), and the names of
-# the places that text formats keep one in.
-_STORE = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
-_MARKS = {"SVG": b"c2pa:manifest", "HTML": b"application/c2pa", "PDF": b"/C2PA_Manifest"}
+# The types of a C2PA manifest store's and of a signature's description box (C2PA 2.2, section
+# 11.1.4), and the names of the places that other formats keep a store in.
+_TYPE = b"\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
+_BOXES = (b"c2pa" + _TYPE, b"c2cs" + _TYPE)
+_MARKS = {
+    "SVG": (b"c2pa:manifest",),
+    "HTML": (b"application/c2pa",),
+    "PDF": (b"/C2PA_Manifest", b"application#2Fc2pa"),
+}
 _CHUNK = 1 << 20
 # Files inside these can be signed themselves, which says nothing about the file around them.
 _HOLD_FILES = (Route.ZIP, Route.TEXT, Route.HTML, Route.STRUCTURED, Route.SIDECAR)
@@ -86,17 +91,18 @@ def remote_address(error: Exception) -> str:
 
 def shows_manifest(path: Path, kind: Format) -> bool:
     """Whether the bytes of a manifest store stand anywhere in the file, where that says something."""
-    mark = _MARKS.get(kind.name, None if kind.route in _HOLD_FILES else _STORE)
-    if mark is None:
+    marks = _MARKS.get(kind.name, () if kind.route in _HOLD_FILES else _BOXES)
+    if not marks:
         return False
     with path.open("rb") as stream:
-        return _contains(stream, mark)
+        return _contains(stream, marks)
 
 
-def _contains(stream: BinaryIO, mark: bytes) -> bool:
+def _contains(stream: BinaryIO, marks: tuple[bytes, ...]) -> bool:
     tail = b""
     while chunk := stream.read(_CHUNK):
-        if mark in tail + chunk:
+        window = tail + chunk
+        if any(mark in window for mark in marks):
             return True
-        tail = chunk[-len(mark) :]
+        tail = chunk[-max(map(len, marks)) :]
     return False

@@ -6,12 +6,14 @@ from pathlib import Path
 import c2pa
 import pytest
 from authorities import EMAIL, authority, pem
-from media import MEDIA, media
+from media import MEDIA, media, write
 from raw_signing import signed
 
 from assaymark.provenance.c2pa_context import context
 from assaymark.provenance.formats import FORMATS, Route
 from assaymark.provenance.free_bytes import FreeBytes, cose_item, free_bytes
+from assaymark.provenance.keys import new_chain
+from assaymark.provenance.sign import sign
 from assaymark.provenance.stores import store_of
 from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import State, examine
@@ -51,11 +53,10 @@ def test_a_clean_file_has_padding_of_zeros_and_nothing_unexplained(
     assert all(item.zero for item in pads)
     assert sum(item.end - item.start for item in pads) > 500
     pad = pads[0]
-    if name == "SVG":
-        assert free.unknown == ("where the manifest store lies in the file is not known",)
+    assert free.unknown == ()
+    if name == "SVG":  # base64: the ranges count in the store
         assert pad.place == "store"
     else:
-        assert free.unknown == ()
         assert pad.place == "file"
         if name != "GIF":  # whose sub-blocks split it
             assert not any(path.read_bytes()[pad.start : pad.end])
@@ -154,3 +155,24 @@ def test_a_manifest_that_nothing_refers_to_is_found(tmp_path: Path, jpeg: bytes)
 def test_cbor_that_cannot_be_followed_is_refused(data: bytes) -> None:
     with pytest.raises((InputError, IndexError)):
         cose_item(data, 0)
+
+
+@pytest.mark.parametrize("name", ["HTML", "Python", "CSS", "XML"])
+def test_a_store_in_text_is_framed_by_its_delimiters_alone(tmp_path: Path, name: str) -> None:
+    source, target = write(tmp_path, name), tmp_path / "out"
+    chain = new_chain("Example Press")
+    sign(source, target / source.name, chain.credentials)
+    found = examine(target / source.name)
+    free = free_bytes(
+        store_of(found), found.label, found.path if found.where == "embedded" else None
+    )
+    assert (free.unexplained, free.unknown) == ((), ())
+
+
+def test_a_file_too_large_to_search_is_not_called_clean(
+    tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg)
+    monkeypatch.setattr("assaymark.provenance.free_bytes.MAX_FILE", len(jpeg) - 1)
+    assert look(path).unknown == (f"the file has more than {len(jpeg) - 1} bytes",)

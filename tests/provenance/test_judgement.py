@@ -248,6 +248,9 @@ def test_a_manifest_where_no_reader_looks_is_not_taken_for_none(tmp_path: Path) 
     found = examine(put(tmp_path, hidden, "a.png"))
     assert found.state is State.UNREADABLE
     assert "not where its format keeps one" in found.explanation
+    jpeg = signed(JPEG, LEAF)
+    one_bit = jpeg.replace(b"jumdc2pa", b"jumdc2p`", 1)  # the store's type: the library sees none
+    assert examine(put(tmp_path, one_bit)).state is State.UNREADABLE
     # a file that only holds a signed one says nothing of itself
     assert examine(put(tmp_path, media("PDF") + data, "a.pdf")).state is State.NO_MANIFEST
 
