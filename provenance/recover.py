@@ -15,7 +15,8 @@ from typing import Any
 import c2pa
 
 from assaymark.provenance import facts
-from assaymark.provenance.binding_store import BindingStore, Entry
+from assaymark.provenance.binding_store import BindingStore
+from assaymark.provenance.binding_tables import Entry
 from assaymark.provenance.c2pa_context import reason, shared_context
 from assaymark.provenance.fingerprint import distance, fingerprint
 from assaymark.provenance.marked_files import read_pixels

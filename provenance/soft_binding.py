@@ -16,10 +16,6 @@ from assaymark.provenance.fingerprint import distance, from_unit, to_unit
 from assaymark.reports.errors import InputError
 
 LABEL = "c2pa.soft-binding"
-REGISTERED = frozenset(
-    {fingerprint.ALGORITHM, *(f"com.adobe.trustmark.{variant}" for variant in "CPQ")}
-)
-"""The algorithms made here that are in the C2PA soft binding algorithm list (as of March 2026)."""
 _MOST = 64  # bindings that are read from one manifest
 
 

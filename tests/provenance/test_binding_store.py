@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 
-from assaymark.provenance import binding_store
+from assaymark.provenance import binding_store, binding_tables
 from assaymark.provenance.binding_store import BindingStore
 from assaymark.provenance.fingerprint import distance
 from assaymark.reports.errors import InputError
@@ -93,7 +93,7 @@ def test_the_same_manifest_is_kept_once_and_gathers_what_leads_to_it(place: Path
 def test_packed_and_loose_fingerprints_are_found_alike(
     place: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binding_store, "_BLOCK", 8)
+    monkeypatch.setattr(binding_tables, "_BLOCK", 8)
     stored = codes(29)
     with BindingStore(place, create=True) as store:
         for number, code in enumerate(stored):
@@ -283,7 +283,7 @@ def test_a_changed_manifest_is_not_handed_out(tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({"manifest": b""}, "a manifest of 0 bytes"),
-        ({"manifest": bytes(binding_store.MAX_MANIFEST + 1)}, "expected 1 to"),
+        ({"manifest": bytes(binding_tables.MAX_MANIFEST + 1)}, "expected 1 to"),
         ({"manifest": b"m", "watermarks": [(ALG, -1)]}, "watermark -1"),
         ({"manifest": b"m", "watermarks": [("", 1)]}, "a short name"),
         ({"manifest": b"m", "fingerprints": [b"short"]}, "a fingerprint of 5 bytes"),

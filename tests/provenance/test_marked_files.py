@@ -36,8 +36,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 FILES: dict[str, tuple[Image.Image, dict[str, Any]]] = {
-    "a.jpg": (PHOTOGRAPH, {"quality": 87, "subsampling": 0, "xmp": XMP}),
-    "progressive.jpg": (PHOTOGRAPH, {"quality": 90, "progressive": True}),
+    "a.jpg": (PHOTOGRAPH, {"quality": 87, "subsampling": 0, "progressive": True, "xmp": XMP}),
     "grey.jpg": (PHOTOGRAPH.convert("L"), {"quality": 90}),
     "a.png": (PHOTOGRAPH, {}),
     "clear.png": (clear("RGB"), {}),

@@ -99,7 +99,7 @@ def test_the_mark_is_invisible(photograph: Image.Image, marked: Image.Image) -> 
     assert abs(apart).max() < 40
 
 
-@pytest.mark.parametrize("change", ["none", "half the area"])
+@pytest.mark.parametrize("change", ["none", pytest.param("half the area", marks=pytest.mark.long)])
 def test_no_mark_is_found_without_one_or_with_another_key(
     change: str, photograph: Image.Image, marked: Image.Image
 ) -> None:
@@ -110,10 +110,10 @@ def test_no_mark_is_found_without_one_or_with_another_key(
 def test_the_p_value_of_the_pilots_is_one_for_pictures_without_a_mark(
     photograph: Image.Image, marked: Image.Image
 ) -> None:
-    """It bounds a probability over keys: of 12 keys, on average 1.2 or fewer may be below 0.1."""
+    """It bounds a probability over keys: of 8 keys, on average 0.8 or fewer may be below 0.1."""
     small = numpy.asarray(photograph.resize((128, 128)))
-    values = [METHOD.pilot_p_value(small, bytes([i]) * 16) for i in range(12)]
-    assert sum(value < 0.1 for value in values) <= 4  # more has a probability below 1 %
+    values = [METHOD.pilot_p_value(small, bytes([i]) * 16) for i in range(8)]
+    assert sum(value < 0.1 for value in values) <= 3  # more has a probability below 1 %
     assert METHOD.pilot_p_value(numpy.asarray(marked), KEY) < 1e-9
 
 
@@ -129,7 +129,7 @@ def test_the_tail_bound_holds_for_any_amplitudes() -> None:
 
 
 @given(payload=st.integers(0, 2**32 - 1), key=st.binary(min_size=16, max_size=40))
-@settings(max_examples=5, derandomize=True)
+@settings(max_examples=3, derandomize=True)
 def test_any_payload_comes_back(payload: int, key: bytes) -> None:
     texture = numpy.random.default_rng(7).integers(0, 256, (40, 40, 3), dtype=numpy.uint8)
     pixels = numpy.asarray(Image.fromarray(texture).resize((160, 200), Image.Resampling.BICUBIC))
@@ -152,7 +152,7 @@ def test_what_does_not_fit_is_refused(height: int, payload: int, key: bytes, wor
         METHOD.embed(numpy.zeros((height, 200, 3), numpy.uint8), payload, key)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (20, 500), (33, 2000), (130, 130)])
+@pytest.mark.parametrize("shape", [(1, 1), (20, 500), (33, 700)])
 def test_pictures_of_any_shape_can_be_searched(shape: tuple[int, int]) -> None:
     assert METHOD.detect(numpy.full((*shape, 3), 128, numpy.uint8), KEY) is None
 
