@@ -4,6 +4,8 @@ The functions hand a policy's fields to a pillar, which takes plain arguments an
 """
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from assaymark.cli.bias_checks import bias_table
@@ -25,7 +27,7 @@ from assaymark.reports.model import CheckResult
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
-from assaymark.reports.policy_provenance import ProvenanceCheck
+from assaymark.reports.policy_provenance import AttestationCheck, FolderCheck, ProvenanceCheck
 from assaymark.reports.policy_robustness import (
     ALPHA,
     SAMPLES,
@@ -249,12 +251,9 @@ def _protection(check: ProtectionCheck, context: Context) -> CheckResult:
 def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
     from assaymark.provenance.check import check_provenance
     from assaymark.provenance.checked import Asking, Demands
-    from assaymark.provenance.keys import load_anchors
     from assaymark.provenance.trust import Trust
 
-    def anchors(names: tuple[str, ...]) -> str:
-        return load_anchors([context.folder / name for name in names])
-
+    anchors = partial(_anchors, context.folder)
     rules = check.rules.asked
     if check.rules.allowed_anchors:
         rules["allowed_anchors"] = anchors(check.rules.allowed_anchors)
@@ -284,6 +283,48 @@ def _provenance(check: ProvenanceCheck, context: Context) -> CheckResult:
     )
 
 
+def _anchors(folder: Path, names: tuple[str, ...]) -> str:
+    from assaymark.provenance.keys import load_anchors
+
+    return load_anchors([folder / name for name in names])
+
+
+def _folder(check: FolderCheck, context: Context) -> CheckResult:
+    from assaymark.provenance.detached_check import check_folder
+
+    key = context.folder / check.public_key if check.public_key else None
+    return check_folder(
+        check.id,
+        context.folder / check.folder,
+        context.folder / check.signature,
+        _anchors(context.folder, check.trust_anchors),
+        public_key_pem=key.read_text("utf-8", "replace") if key else None,
+        ignore=check.ignore,
+        links=check.links,
+        allow_added=check.allow_added,
+        accept_expired=check.accept_expired,
+        workers=context.workers if context.workers > 1 else None,
+        gates=check.gates,
+        tags=check.tags,
+    )
+
+
+def _attestation(check: AttestationCheck, context: Context) -> CheckResult:
+    from assaymark.provenance.detached_check import check_attestation
+    from assaymark.reports.store import from_json
+
+    return check_attestation(
+        check.id,
+        context.folder / check.attestation,
+        _anchors(context.folder, check.trust_anchors),
+        read=from_json,
+        report=context.folder / check.report if check.report else None,
+        subjects=tuple(context.folder / name for name in check.subjects),
+        gates=check.gates,
+        tags=check.tags,
+    )
+
+
 # A policy is matched with its function by class; each function takes its own class.
 RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     RobustnessCheck: _robustness,
@@ -298,4 +339,6 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     MitigationCheck: mitigation,
     LmCheck: language_model,
     ProvenanceCheck: _provenance,
+    FolderCheck: _folder,
+    AttestationCheck: _attestation,
 }

@@ -14,10 +14,13 @@ from assaymark.cli import (
     corrupt,
     defend,
     demo,
+    detached,
     doctor,
     interrupts,
     keys,
+    log,
     protect,
+    recover,
     report,
     sign,
     tournament,
@@ -76,6 +79,11 @@ app.add_typer(keys.app, name="keys")
 app.command("sign", epilog=EPILOG)(sign.sign)
 app.command("verify", epilog=EPILOG)(verify.verify)
 app.command("inspect")(verify.inspect)
+app.command("recover")(recover.recover)
+app.add_typer(recover.watermarks, name="watermark")
+app.add_typer(detached.models, name="model")
+app.add_typer(detached.attestations, name="attest")
+app.add_typer(log.app, name="log")
 app.add_typer(report.app, name="report")
 
 

@@ -156,7 +156,7 @@ def sign(
     )
     planned = plan(paths, output)
     claims = _statements(said, template, index, planned, paths)
-    secret = _secret(watermark_key)
+    secret = secret_of(watermark_key)
     credentials = credentials_of(keys, chain, key, passphrase_file)
     manner = Manner(
         identity=credentials_of(identity, None, None, passphrase_file) if identity else None,
@@ -363,7 +363,8 @@ def _open_store(store: str | None) -> None:
         pass
 
 
-def _secret(path: Path | None) -> bytes | None:
+def secret_of(path: Path | None) -> bytes | None:
+    """The key of a watermark from its file."""
     if path is None:
         return None
     try:

@@ -1,7 +1,7 @@
 """`assaymark verify` and `assaymark inspect`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from assaymark.cli.options import ExitZero, Outputs, command_line, debug
 from assaymark.cli.policy_text import policy_text
 from assaymark.cli.terminal import say, tell
 from assaymark.reports.errors import InputError
+
+if TYPE_CHECKING:
+    from assaymark.provenance.trust import Trust
 
 Anchors = Annotated[
     list[str] | None,
@@ -144,7 +147,9 @@ def write_lines(text: str) -> None:
         say(line)
 
 
-def _trust(signers: list[str] | None, stamps: list[str] | None, actors: list[str] | None):  # type: ignore[no-untyped-def]
+def _trust(
+    signers: list[str] | None, stamps: list[str] | None, actors: list[str] | None
+) -> "Trust":
     from assaymark.provenance.keys import load_anchors
     from assaymark.provenance.trust import Trust
 

@@ -18,7 +18,7 @@ from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, Mitig
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_provenance import METRICS as PROVENANCE
-from assaymark.reports.policy_provenance import ProvenanceCheck
+from assaymark.reports.policy_provenance import AttestationCheck, FolderCheck, ProvenanceCheck
 from assaymark.reports.policy_robustness import (
     CertificateCheck,
     CorruptionCheck,
@@ -92,7 +92,9 @@ AnyCheck = Annotated[
     | BiasImagesCheck
     | MitigationCheck
     | LmCheck
-    | ProvenanceCheck,
+    | ProvenanceCheck
+    | FolderCheck
+    | AttestationCheck,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
@@ -108,6 +110,8 @@ KINDS: dict[str, type[Check]] = {
     "bias.mitigation": MitigationCheck,
     "bias.lm": LmCheck,
     "provenance": ProvenanceCheck,
+    "provenance.folder": FolderCheck,
+    "provenance.attestation": AttestationCheck,
 }
 
 

@@ -12,6 +12,11 @@ METRICS: dict[str, dict[str, Metric]] = {
         "intact_files": Metric(good="high"),
         "compliant_files": Metric(good="high"),
     },
+    "provenance.folder": {
+        "trusted_signature": Metric(good="high"),
+        "matching_files": Metric(good="high"),
+    },
+    "provenance.attestation": {"trusted_signature": Metric(good="high")},
 }
 Days = Annotated[int, Field(ge=1, le=36500)]
 
@@ -91,11 +96,60 @@ class ProvenanceCheck(Check):
     @property
     def named_files(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
         """The certificates that it reads, beside the media, each with its place in the policy."""
-        keys: tuple[tuple[tuple[str, ...], Texts], ...] = (
-            (("trust_anchors",), self.trust_anchors),
-            (("time_stamp_anchors",), self.time_stamp_anchors),
-            (("identity_anchors",), self.identity_anchors),
-            (("rules", "allowed_anchors"), self.rules.allowed_anchors or ()),
-            (("revocation_lists",), self.revocation_lists),
+        allowed = _places("allowed_anchors", self.rules.allowed_anchors or ())
+        return (
+            *_places("trust_anchors", self.trust_anchors),
+            *_places("time_stamp_anchors", self.time_stamp_anchors),
+            *_places("identity_anchors", self.identity_anchors),
+            *((("rules", *place), name) for place, name in allowed),
+            *_places("revocation_lists", self.revocation_lists),
         )
-        return tuple(((*key, j), name) for key, names in keys for j, name in enumerate(names))
+
+
+class FolderCheck(Check):
+    """Hold a folder of weights or data against its detached signature (OpenSSF model signing)."""
+
+    kind: Literal["provenance.folder"]
+    folder: Text
+    signature: Text
+    trust_anchors: Texts = ()
+    public_key: Text | None = None
+    ignore: Texts = ()
+    links: Literal["refuse", "inside", "follow"] = "refuse"
+    allow_added: bool = False
+    accept_expired: bool = False
+
+    @property
+    def touches_files(self) -> bool:
+        """It reads a folder, so it is always run anew."""
+        return True
+
+    @property
+    def named_files(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+        """The files that it reads beside the folder, each with its place in the policy."""
+        key = () if self.public_key is None else ((("public_key",), self.public_key),)
+        return (*_places("trust_anchors", self.trust_anchors), *key)
+
+
+class AttestationCheck(Check):
+    """Hold a report and models against an attestation (in-toto, DSSE)."""
+
+    kind: Literal["provenance.attestation"]
+    attestation: Text
+    report: Text | None = None
+    subjects: Texts = ()
+    trust_anchors: Texts = ()
+
+    @property
+    def touches_files(self) -> bool:
+        """It reads files of any name, so it is always run anew."""
+        return True
+
+    @property
+    def named_files(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+        """The certificates that it reads, each with its place in the policy."""
+        return _places("trust_anchors", self.trust_anchors)
+
+
+def _places(key: str, names: Texts) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+    return tuple(((key, j), name) for j, name in enumerate(names))
