@@ -311,7 +311,7 @@ def false_matches(name: str, pictures: list[Image.Image]) -> None:
           f"{largest_distance(len(kept), FALSE_MATCH)} bits: (distance, correlation of pixels) "
           f"{[(d, round(c, 2)) for d, c in sorted(alike)]}")  # fmt: skip
     line = ", ".join(
-        f"{d}: {shares[d]:.1e} (line {10 ** (0.125 * (d - 92)):.1e})" for d in range(28, 77, 8)
+        f"{d}: {shares[d]:.1e} (line {10 ** (0.125 * (d - 90)):.1e})" for d in range(28, 77, 8)
     )
     print(f"Share of pairs within d bits: {line}")
 
