@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -192,11 +192,9 @@ def _run(
     progress, began = Progress(1), time.monotonic()
     progress.start("sign")
     outcomes: list[Outcome] = []
-    with ExitStack() as stack:
-        journal = stack.enter_context(
-            Journal(path=_journal(planned), settings=_settings(credentials, claims, manner))
-        )
-        logged = stack.enter_context(Logging(log, credentials) if log else nullcontext())
+    logged = Logging(log, credentials) if log else None
+    settings = _settings(credentials, claims, manner)
+    with Journal(path=_journal(planned), settings=settings) as journal:
         for outcome in sign_all(
             planned.tasks,
             work,

@@ -70,10 +70,10 @@ def sign_all(
             yield Outcome(task=task, state="not begun")
         else:
             outcome = next(outcomes)
-            if outcome.state == "signed":
-                journal.done(task)
             stopped = outcome.stops
             yield outcome
+            if outcome.state == "signed":  # and whoever logs it has done so
+                journal.done(task)
             if stopped:
                 outcomes.close()  # type: ignore[attr-defined]
 

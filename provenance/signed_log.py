@@ -9,41 +9,26 @@ from cryptography.hazmat.primitives import hashes
 
 from assaymark.provenance.formats import HEAD, recognise
 from assaymark.provenance.keys import Credentials
-from assaymark.provenance.log import append_all
+from assaymark.provenance.log import append
 from assaymark.provenance.log_file import LogEntry
 from assaymark.provenance.sign import Signed
 from assaymark.provenance.stores import store_of
 from assaymark.provenance.verify import examine
 from assaymark.reports.files import check_writable, unicode
 
-_TOGETHER = 64
-
 
 class Logging:
-    """Adds signed files to a log, some at a time; what was signed before a failure is in it."""
+    """Adds signed files to a log, each before the run counts it as done."""
 
     def __init__(self, log: Path, credentials: Credentials) -> None:
+        """Raises InputError for a log that cannot be written, before anything is signed."""
         leaf = x509.load_pem_x509_certificates(credentials.chain_pem.encode())[0]
         self._log, self._signer = log, leaf.fingerprint(hashes.SHA256()).hex()
-        self._waiting: list[LogEntry] = []
-        check_writable(log)  # told before anything is signed
-
-    def __enter__(self) -> "Logging":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._flush()
+        check_writable(log)
 
     def note(self, signed: Signed) -> None:
-        """Add a file. Raises InputError when the log cannot be written."""
-        self._waiting.append(entry_of(signed, self._signer))
-        if len(self._waiting) >= _TOGETHER:
-            self._flush()
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            append_all(self._log, waiting)
+        """Add a file. Raises InputError or IntegrityError when the log cannot take it."""
+        append(self._log, entry_of(signed, self._signer))
 
 
 def entry_of(signed: Signed, signer: str) -> LogEntry:
@@ -54,7 +39,7 @@ def entry_of(signed: Signed, signer: str) -> LogEntry:
         stream.seek(0)
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return LogEntry(
-        time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        time=f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
         name=unicode(str(signed.destination)),
         sha256=digest,
         manifest_sha256=hashlib.sha256(store_of(found)).hexdigest(),
