@@ -22,6 +22,7 @@ SEEN_BY_PILLARS = {
     "reports.files",
     "reports.model_configs",
     "reports.named_code",
+    "reports.positions",
 }
 SOURCES = [
     path
