@@ -159,7 +159,7 @@ def revoke(
     folder: Folder,
     serial: Annotated[str, typer.Argument(help="As keys show prints it, or current.")] = "current",
     reason: Annotated[
-        str, typer.Option(help="unspecified, key-compromise, superseded …")
+        str, typer.Option(help="unspecified, keyCompromise, superseded …")
     ] = "unspecified",
     passphrase_file: PassphraseFile = None,
 ) -> None:

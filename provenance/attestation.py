@@ -176,7 +176,10 @@ def must_verify_attestation(
 
 
 def _read_report(path: Path, read: ReadReport) -> tuple[Report, bytes]:
-    _, data = read_json(path, _LARGEST_REPORT)
+    try:
+        _, data = read_json(path, _LARGEST_REPORT)
+    except InputError as error:
+        raise InputError(f"cannot read the report {path}: {error}") from error
     return read(data.decode(), str(path)), data
 
 

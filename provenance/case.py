@@ -75,7 +75,9 @@ class Case:
         """By the lists that the verifier keeps, else by replies sent along, else by asking."""
         for path in self.revocation_lists:
             listed = _known(partial(self._by_list, path))
-            if listed.status is not Status.UNKNOWN:
+            if Status.REVOKED in (listed.status, listed.leaf.status):
+                return listed
+            if listed.leaf.status is Status.GOOD:  # of those above, their issuers keep lists
                 return listed
         return _known(
             lambda: revocation(

@@ -135,6 +135,10 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+# the specification's code, and what c2pa-rs writes instead
+_ACTOR_TRUSTED = {"cawg.identity.trusted", "cawg.x509.credential.trusted"}
+
+
 def identity(document: Document) -> str | None:
     """The state of the CAWG identity assertion: trusted, untrusted or invalid; None without one."""
     if not any(base(label) == "cawg.identity" for label, _ in assertions(active(document))):
@@ -147,7 +151,7 @@ def identity(document: Document) -> str | None:
     failed = {code for code in seen["failure"] if "untrusted" not in code}
     if failed:
         return "invalid"
-    return "trusted" if "cawg.identity.trusted" in seen["success"] else "untrusted"
+    return "trusted" if seen["success"] & _ACTOR_TRUSTED else "untrusted"
 
 
 def revocation(document: Document) -> str:

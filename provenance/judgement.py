@@ -13,7 +13,7 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.x509.oid import ObjectIdentifier
 
-from assaymark.provenance import chains, facts, jumbf, timestamps
+from assaymark.provenance import chains, cose, facts, jumbf, timestamps
 from assaymark.provenance.job import Reading
 from assaymark.provenance.keys import CLAIM_SIGNING, DOCUMENT_SIGNING
 from assaymark.provenance.stores import chain_of, store_of
@@ -27,6 +27,7 @@ _EMAIL = ObjectIdentifier("1.3.6.1.5.5.7.3.4")  # what signers used before C2PA 
 PURPOSES = (CLAIM_SIGNING, DOCUMENT_SIGNING, _EMAIL)
 _STATES = {"Trusted": State.TRUSTED, "Valid": State.UNTRUSTED}
 _UNTRUSTED, _EXPIRED = "signingCredential.untrusted", "signingCredential.expired"
+_ACTOR = "cawg.x509.credential.untrusted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,9 @@ def judge(path: Path, reading: Reading, trust: Trust) -> Verification:
     stamp = _time_stamp(found, trust)
     if stamp is not None:
         found = replace(found, time_stamp=stamp)
+    actor = _identity(found, trust)
+    if actor is not None:
+        found = replace(found, identity=actor)
     verdict = _verdict(found, failures, trust)
     failures = verdict.failures + tuple(f"ingredient:{code}" for code in inherited)
     rest = (facts.codes(facts.statuses(document, kind)) for kind in ("informational", "success"))
@@ -67,6 +71,9 @@ def judge(path: Path, reading: Reading, trust: Trust) -> Verification:
 
 def _verdict(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Verdict:
     state = found.state
+    if state is State.UNTRUSTED and failures and set(failures) <= {_ACTOR}:
+        # the library counts an unknown actor against the claim's signer, who is another party
+        return _signer_alone(found, failures, trust)
     own = [code for code in failures if not code.startswith(_UNTRUSTED)]
     if state is State.TRUSTED and own:
         return _Verdict(state=State.INVALID, failures=failures)
@@ -75,6 +82,34 @@ def _verdict(found: Verification, failures: tuple[str, ...], trust: Trust) -> _V
     if state is State.TRUSTED and _leans_on_the_wrong_anchor(found):
         return _walked(found, failures, trust)
     return _Verdict(state=state, failures=failures)
+
+
+def _signer_alone(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Verdict:
+    told = facts.codes(facts.statuses(found.document, "success", deltas=False))
+    if "signingCredential.trusted" not in told:
+        return _Verdict(state=State.UNTRUSTED, failures=failures)
+    trusted = _Verdict(state=State.TRUSTED, failures=failures)
+    return _walked(found, failures, trust) if _leans_on_the_wrong_anchor(found) else trusted
+
+
+def _identity(found: Verification, trust: Trust) -> str | None:
+    """The state of the named actor (CAWG): trusted, untrusted or invalid; None without one."""
+    state = facts.identity(found.document)
+    if state != "trusted":
+        return state
+    if not trust.identities.strip():
+        return "untrusted"
+    try:
+        box = jumbf.manifests(store_of(found))[found.label]["c2pa.assertions/cawg.identity"]
+        chain = cose.signer_chain(cose.decode(box)["signature"])
+        at = found.signed_at or dt.datetime.now(dt.UTC)
+        return (
+            "trusted"
+            if chains.chain_ends_in(chain, trust.identities, at, PURPOSES)
+            else "untrusted"
+        )
+    except (InputError, KeyError, TypeError):
+        return "untrusted"
 
 
 def _leans_on_the_wrong_anchor(found: Verification) -> bool:
@@ -153,6 +188,8 @@ def _notes(found: Verification, trust: Trust) -> tuple[str, ...]:
             "the signing certificate is itself an anchor: it is trusted by name, no authority "
             "stands behind it"
         )
+    if found.identity == "untrusted":
+        notes.append("the actor who is named is vouched for by no anchor of identities")
     if found.time_stamp == "untrusted":
         notes.append(
             "the time stamp is by no trusted authority, so the time of signing is not known"

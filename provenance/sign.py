@@ -62,8 +62,8 @@ def sign(
     """
     kind = _kind(source)
     _check_destination(source, destination, kind, overwrite)
-    history = _history(source)
     check_whole(source, kind)
+    history = _history(source)
     aside = kind.route is Route.SIDECAR
     try:
         with room(destination.parent) as folder:

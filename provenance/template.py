@@ -132,6 +132,7 @@ def _row(template: Template, relative: str) -> dict[str, str]:
 
 
 def _relative(file: Path, root: Path) -> str:
+    file, root = file.absolute(), root.absolute()
     inner = file.relative_to(root) if file.is_relative_to(root) else file
     return unicode(inner.as_posix())
 

@@ -29,7 +29,8 @@ class Verification:
 
     codes: C2PA status codes, failures first (C2PA 2.2, section 15.2). where: embedded, sidecar or
     remote. remote: the address of a manifest that the file names; it is never fetched. time_stamp:
-    whether an RFC 3161 stamp is by a trusted authority; None without a stamp. notes: what a
+    whether an RFC 3161 stamp is by a trusted authority; None without a stamp. identity: trusted,
+    untrusted or invalid, of a named actor (CAWG); None without one. notes: what a
     reader should know that decides nothing. document: the engine's report, which is as hostile as
     the file; texts taken from it are escaped by whoever shows them. store: the manifest store's bytes
     where the reader took them out.
@@ -43,6 +44,7 @@ class Verification:
     where: str = ""
     remote: str = ""
     time_stamp: Literal["trusted", "untrusted"] | None = None
+    identity: str | None = None
     notes: tuple[str, ...] = ()
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     store: bytes | None = field(default=None, repr=False, compare=False)
@@ -111,10 +113,6 @@ class Verification:
     @cached_property
     def authors(self) -> tuple[str, ...]:
         return facts.authors(self.active)
-
-    @property
-    def identity(self) -> str | None:
-        return facts.identity(self.document)
 
     @property
     def ingredients(self) -> int:
