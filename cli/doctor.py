@@ -93,6 +93,17 @@ def _c2pa() -> str:
     return f"{version('c2pa-python')}, signed and verified a picture"
 
 
+def _encypher() -> str:
+    """The second engine; loading it sends nothing."""
+    return f"{version('encypher-c2pa')} (a second engine for Content Credentials)"
+
+
+def _pkcs11() -> str:
+    import pkcs11  # noqa: F401
+
+    return f"{version('python-pkcs11')} (keys in hardware tokens)"
+
+
 def _fairlearn() -> str:
     from fairlearn.metrics import selection_rate
 
@@ -126,6 +137,8 @@ PROBES: tuple[tuple[str, Probe, bool, str], ...] = (
     ("fairlearn", _fairlearn, True, "pip install fairlearn"),
     ("parquet", _parquet, True, "pip install pyarrow"),
     ("c2pa", _c2pa, True, "pip install c2pa-python cryptography"),
+    ("encypher", _encypher, False, "pip install 'assaymark[encypher]'"),
+    ("pkcs11", _pkcs11, False, "pip install 'assaymark[pkcs11]'"),
     ("onnx", _onnx, False, "pip install 'assaymark[onnx]'"),
     ("skops", _skops, False, "pip install 'assaymark[skops]'"),
     ("vision", _vision, False, "pip install 'assaymark[vision]'"),

@@ -4,7 +4,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 _RECORDED = (
-    "assaymark", "c2pa-python", "cleverhans", "cryptography", "fairlearn", "foolbox", "numpy", "onnx",
+    "assaymark", "c2pa-python", "c2pa-text", "cleverhans", "cryptography", "encypher-c2pa", "fairlearn", "foolbox",
+    "numpy", "onnx",
     "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch",
     "transformers",
 )  # fmt: skip

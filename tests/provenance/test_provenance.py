@@ -176,7 +176,7 @@ def test_signing_again_keeps_the_history(tmp_path: Path, chain: Chain, stranger:
 def test_a_changed_file_is_not_signed_into_a_good_one(signed: Path, chain: Chain) -> None:
     signed.write_bytes(flip(0.97)(signed.read_bytes()))
     target = signed.with_name(f"again{signed.suffix}")
-    with pytest.raises(InputError, match="would vouch for a changed file"):
+    with pytest.raises(InputError, match=r"would vouch for a changed file|a damaged picture"):
         sign(signed, target, chain.credentials)
     assert not target.exists()
 
