@@ -346,7 +346,7 @@ def _certificate(certificate: x509.Certificate) -> Certificate:
     return Certificate(
         subject=chains.name_of(certificate),
         issuer=_issuer(certificate),
-        serial=str(certificate.serial_number),
+        serial=f"{certificate.serial_number:X}",
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         not_before=_moment(certificate.not_valid_before_utc),
         not_after=_moment(certificate.not_valid_after_utc),
