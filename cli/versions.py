@@ -4,10 +4,9 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 _RECORDED = (
-    "assaymark", "c2pa-python", "c2pa-text", "cleverhans", "cryptography", "encypher-c2pa", "fairlearn", "foolbox",
-    "numpy", "onnx",
-    "onnxruntime", "pandas", "pillow", "safetensors", "scikit-learn", "scipy", "timm", "torch",
-    "transformers",
+    "assaymark", "c2pa-python", "c2pa-text", "cleverhans", "cryptography", "encypher-c2pa",
+    "fairlearn", "foolbox", "numpy", "onnx", "onnxruntime", "pandas", "pillow", "safetensors",
+    "scikit-learn", "scipy", "timm", "torch", "transformers",
 )  # fmt: skip
 
 
