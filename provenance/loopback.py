@@ -122,7 +122,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._refuse(405, "expected POST")
         # c2pa-rs and RFC 5019 leave "/" in the base64 as it is, so the whole path is the request
         try:
-            coded = urllib.parse.unquote(self.path).strip("/")
+            coded = urllib.parse.unquote(self.path).removeprefix("/")  # it may end in one
             body = base64.b64decode(coded, validate=True)
         except (ValueError, binascii.Error):
             return self._refuse(400, "the path is not base64")
