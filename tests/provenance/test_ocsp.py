@@ -85,26 +85,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["es256", "es384", "rsa2", "ed25519"])
-def test_a_question_may_end_in_a_slash() -> None:
-    """One in 64 does, since base64 has it as a sign."""
-    with ocsp_responder.serving(CA.certificate, DELEGATE, lambda serial: REVOKED) as url:
-        parts = urllib.parse.urlsplit(url)
-        questions = (with_nonce(b"\xff" * size) for size in range(1, 8))
-        body = next(der for der in questions if base64.b64encode(der).endswith(b"/"))
-        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=10)
-        connection.request("GET", f"/{base64.b64encode(body).decode()}")
-        assert connection.getresponse().status == 200
-        connection.close()
-
-
-def with_nonce(nonce: bytes) -> bytes:
-    builder = x509_ocsp.OCSPRequestBuilder().add_certificate_by_hash(
-        bytes(20), bytes(20), 1, hashes.SHA1()
-    )
-    asked = builder.add_extension(x509.OCSPNonce(nonce), critical=False).build()
-    return asked.public_bytes(serialization.Encoding.DER)
-
-
 @pytest.mark.parametrize("direct", [False, True], ids=["delegated", "by the CA"])
 @pytest.mark.parametrize("status", STANDINGS)
 def test_openssl_believes_our_replies(folder: Path, kind: str, direct: bool, status: str) -> None:
@@ -552,6 +532,26 @@ def test_the_responder_answers_get_like_post() -> None:
         connection.request("GET", "/!!")
         assert connection.getresponse().status == 400
         connection.close()
+
+
+def test_a_question_may_end_in_a_slash() -> None:
+    """One in 64 does, since base64 has it as a sign."""
+    with ocsp_responder.serving(CA.certificate, DELEGATE, lambda serial: REVOKED) as url:
+        parts = urllib.parse.urlsplit(url)
+        questions = (with_nonce(b"\xff" * size) for size in range(1, 8))
+        body = next(der for der in questions if base64.b64encode(der).endswith(b"/"))
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=10)
+        connection.request("GET", f"/{base64.b64encode(body).decode()}")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def with_nonce(nonce: bytes) -> bytes:
+    builder = x509_ocsp.OCSPRequestBuilder().add_certificate_by_hash(
+        bytes(20), bytes(20), 1, hashes.SHA1()
+    )
+    asked = builder.add_extension(x509.OCSPNonce(nonce), critical=False).build()
+    return asked.public_bytes(serialization.Encoding.DER)
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["delegated", "by the CA"])
