@@ -295,6 +295,7 @@ def test_a_folder_of_weights_beside_its_signature(run: Run) -> None:
     assert run("audit", "p.toml").code == 4  # a gate on half the files does not hide the rest
 
 
+@pytest.mark.long  # torch is loaded; what README shows of it runs in every test
 def test_a_report_is_bound_to_its_model(run: Run) -> None:
     good(run("attack", "demo:digits", "demo:digits", "-a", "fgsm", "--eps", "0.01", "--examples", "20",
              "-o", "r.json"))  # fmt: skip
