@@ -23,17 +23,11 @@ _BYTES = ctypes.POINTER(ctypes.c_ubyte)
 FUNCTIONS = {
     "c2pa_builder_data_hashed_placeholder": ("B n t R", ctypes.c_int64),
     "c2pa_builder_sign_data_hashed_embeddable": ("B G t t S R", ctypes.c_int64),
-    "c2pa_builder_placeholder": ("B t R", ctypes.c_int64),
     "c2pa_builder_sign_embeddable": ("B t R", ctypes.c_int64),
-    "c2pa_builder_set_fixed_size_merkle": ("B n", ctypes.c_int),
-    "c2pa_builder_hash_mdat_bytes": ("B n p n b", ctypes.c_int),
-    "c2pa_builder_update_hash_from_stream": ("B t S", ctypes.c_int),
 }
 _TYPES = {
     "n": ctypes.c_size_t,
     "t": ctypes.c_char_p,
-    "p": ctypes.c_void_p,
-    "b": ctypes.c_bool,
     "R": ctypes.POINTER(_BYTES),
 }
 _STRUCTURES = {"B": "C2paBuilder", "S": "C2paStream", "G": "C2paSigner"}
@@ -133,28 +127,7 @@ def sign_data_hash(
     )
 
 
-# a BMFF hash with Merkle leaves of `mdat` (section 18.6), signed by the context's signer
-
-
-def bmff_placeholder(builder: c2pa.Builder, media_type: str, leaf_kilobytes: int) -> bytes:
-    """Begin a BMFF hash with leaves of a fixed size; the signed box is longer by its leaves."""
-    _call("c2pa_builder_set_fixed_size_merkle", builder._handle, leaf_kilobytes)
-    return _bytes("c2pa_builder_placeholder", builder._handle, media_type.encode())
-
-
-def hash_mdat(builder: c2pa.Builder, index: int, address: int, size: int, large: bool) -> None:
-    """Hash the next bytes of the `mdat` box number `index`; large: its size has 64 bits."""
-    _call("c2pa_builder_hash_mdat_bytes", builder._handle, index, address, size, large)
-
-
-def hash_boxes(builder: c2pa.Builder, media_type: str, stream: "FdStream") -> None:
-    """Hash every box but those whose leaves are known."""
-    _call(
-        "c2pa_builder_update_hash_from_stream",
-        builder._handle,
-        media_type.encode(),
-        stream.native,
-    )
+# a hash that stands in the builder's definition, signed by the context's signer
 
 
 def sign_bmff(builder: c2pa.Builder, media_type: str) -> bytes:

@@ -19,8 +19,9 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,11 @@ def kind_of(path: Path) -> Format:
     return found
 
 
-def builder(context: c2pa.Context) -> c2pa.Builder:
-    made = c2pa.Builder(DEFINITION, context=context)
+def builder(
+    context: c2pa.Context, *, hard_binding: Mapping[str, Any] | None = None
+) -> c2pa.Builder:
+    bound = [{"label": "c2pa.hash.bmff.v3", "data": hard_binding}] if hard_binding else []
+    made = c2pa.Builder({**DEFINITION, "assertions": bound}, context=context)
     made.set_intent(c2pa.C2paBuilderIntent.CREATE, MADE_BY_AI)
     return made
 
@@ -145,7 +149,7 @@ def ours_route(with_keys: Keys, sources: list[Path], target: Path) -> Callable[[
                     source=source,
                     target=target / source.name,
                     format=kind,
-                    builder=lambda: builder(context),
+                    builder=partial(builder, context),
                     signer=signer,
                 )
             )

@@ -1,10 +1,11 @@
 """Small files of each container, and what signs them without the rest of the product."""
 
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import c2pa
 import encypher_c2pa
@@ -98,11 +99,10 @@ class Desk:
     trusting: c2pa.Context
     signing: c2pa.Context
 
-    def builder(self) -> c2pa.Builder:
-        made = c2pa.Builder(
-            {"claim_generator_info": [{"name": "desk", "version": "1"}], "title": "a work"},
-            context=self.signing,
-        )
+    def builder(self, *, hard_binding: Mapping[str, Any] | None = None) -> c2pa.Builder:
+        bound = [{"label": "c2pa.hash.bmff.v3", "data": hard_binding}] if hard_binding else []
+        about = {"claim_generator_info": [{"name": "desk", "version": "1"}], "title": "a work"}
+        made = c2pa.Builder(about | {"assertions": bound}, context=self.signing)
         made.set_intent(
             c2pa.C2paBuilderIntent.CREATE,
             c2pa.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
