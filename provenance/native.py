@@ -1,8 +1,8 @@
 """Functions of the c2pa library that its Python package does not wrap, and streams without callbacks.
 
-Placeholder, hash, sign: the manifest is signed for bytes that we wrote and hashed ourselves in one
-pass. Known for c2pa-rs 0.91; with any other version `available()` is False and the caller takes the
-library's plain way, which is slower and gives the same result.
+The manifest is signed for bytes that we wrote and hashed ourselves in one pass. Known for c2pa-rs 0.91;
+with any other version `available()` is False and the caller takes the library's plain way, which is
+slower and gives the same result.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Self
 import c2pa
 from c2pa import c2pa as _wrapped
 
+STORE = "application/c2pa"  # media type of the bare manifest store, in no container
 KNOWN = "0.91."  # of c2pa-rs; c2pa-python 0.38
 _lib: Any = getattr(_wrapped, "_lib", None)
 _BYTES = ctypes.POINTER(ctypes.c_ubyte)
@@ -44,9 +45,13 @@ _PRIVATE = (
 @lru_cache(maxsize=1)
 def available() -> bool:
     """Whether every function is there, in a version that this was tested with, on Linux."""
+    return sys.platform == "linux" and signs_data_hashes()
+
+
+def signs_data_hashes() -> bool:
+    """Whether the functions are there, on any system; the streams below need Linux."""
     return (
-        sys.platform == "linux"
-        and c2pa.sdk_version().startswith(KNOWN)
+        c2pa.sdk_version().startswith(KNOWN)
         and all(hasattr(_wrapped, name) for name in _PRIVATE)
         and all(_declared(name) for name in FUNCTIONS)
     )
@@ -91,7 +96,9 @@ def _bytes(name: str, *arguments: Any) -> bytes:
 # one signature over a data hash (C2PA 2.2, section 18.5) that we computed
 
 
-def data_hash_placeholder(builder: c2pa.Builder, signer: c2pa.Signer, media_type: str) -> bytes:
+def data_hash_placeholder(
+    builder: c2pa.Builder, signer: c2pa.Signer, media_type: str = STORE
+) -> bytes:
     """What takes the manifest's place while the file is hashed; the signed one is as long."""
     return _bytes(
         "c2pa_builder_data_hashed_placeholder",
@@ -104,14 +111,16 @@ def data_hash_placeholder(builder: c2pa.Builder, signer: c2pa.Signer, media_type
 def sign_data_hash(
     builder: c2pa.Builder,
     signer: c2pa.Signer,
-    media_type: str,
     digest: bytes,
-    start: int,
-    length: int,
+    *exclusions: tuple[int, int],
+    media_type: str = STORE,
 ) -> bytes:
-    """The signed manifest for a SHA-256 digest of a file without the bytes [start, start + length)."""
+    """The signed manifest for a SHA-256 digest of a file.
+
+    exclusions: start and length of what the digest leaves out; none for a manifest beside its file.
+    """
     assertion = {
-        "exclusions": [{"start": start, "length": length}],
+        "exclusions": [{"start": start, "length": length} for start, length in exclusions],
         "name": "jumbf manifest",
         "alg": "sha256",
         "hash": list(digest),
