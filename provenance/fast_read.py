@@ -1,9 +1,10 @@
 """Reading in constant memory: the library judges the manifest store, we hash a large file's content.
 
-The library takes up to 512 MiB to hash a file. For a large JPEG, PNG, RIFF or BMFF file it judges the
-store beside a file of a few bytes, so that it finds every fault but those of the content; the hard
-binding (C2PA 2.2, sections 18.5 and 18.6) is then ours to compare, in pieces. Wherever a manifest
-names anything that is not known exactly here, the library reads the file its own way.
+The library takes up to 512 MiB to hash a file. For a large JPEG, PNG, RIFF, BMFF, MP3,
+FLAC or JPEG XL file it judges the store beside a file of a few bytes, so that it finds every fault but
+those of the content; the hard binding (C2PA 2.2, sections 18.5 and 18.6) is then ours to compare, in
+pieces. Wherever a manifest names anything that is not known exactly here, the library reads the file
+its own way.
 """
 
 import base64
@@ -21,6 +22,7 @@ from assaymark.provenance.job import Reading
 from assaymark.provenance.layout import At, reader
 from assaymark.provenance.onepass import LAYOUTS
 from assaymark.provenance.plain import read_plain
+from assaymark.provenance.read_layouts import READ_LAYOUTS
 from assaymark.provenance.sink import BLOCK
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
@@ -116,8 +118,8 @@ def _read_large(
         store, beside = _known(bmff.manifest_store(at, found)), _skeleton(at, found)
         judged = _Judged(store, kind, context, _BOXES, beside)
         ranges, marks = _box_ranges(at, found, judged.assertion)
-    elif kind.route in LAYOUTS:
-        layout = LAYOUTS[kind.route](at, size)
+    elif find := LAYOUTS.get(kind.route) or READ_LAYOUTS.get(kind.media_type):
+        layout = find(at, size)
         judged = _Judged(_known(layout.manifest_store(at)), kind, context, _DATA, _BESIDE)
         ranges, marks = _data_ranges(layout.found, size, judged.assertion), False
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import c2pa
 import encypher_c2pa
 import numpy
+from media import media
 from PIL import Image
 
 from assaymark.provenance.c2pa_context import context
@@ -35,9 +36,13 @@ KINDS = {
     "mp4": kind("mp4", "video/mp4", Route.BMFF),
     "mov": kind("mov", "video/quicktime", Route.BMFF),
     "m4a": kind("m4a", "audio/mp4", Route.BMFF),
+    "mp3": kind("mp3", "audio/mpeg", Route.LIBRARY),
+    "flac": kind("flac", "audio/flac", Route.LIBRARY),
+    "jxl": kind("jxl", "image/jxl", Route.LIBRARY),
 }
 DATA_HASHED = ("jpg", "png", "webp", "wav", "avi")
 FILMS = ("mp4", "mov", "m4a")
+ONLY_READ = ("mp3", "flac", "jxl")
 
 
 def make(folder: Path, name: str) -> Path:
@@ -45,6 +50,8 @@ def make(folder: Path, name: str) -> Path:
     path = folder / f"source.{name}"
     if name in ("jpg", "png", "webp"):
         Image.fromarray(RANDOM).save(path)
+    elif name in ONLY_READ:
+        path.write_bytes(media(name.upper()))
     elif name == "wav":
         write_wav(path, RANDOM.tobytes()[:5002])
     else:
