@@ -30,6 +30,7 @@ _STRUCTURE = 1 << 24  # bytes of a film's boxes without its samples that are jud
 _BESIDE = b"\0"  # a file whose content no manifest fits
 _FTYP = b"\0\0\0\x10ftypisom\0\0\0\0"
 _ALGORITHMS = ("sha256", "sha384", "sha512")  # section 13.1
+_PICTURES = ("image/avif", "image/heic", "image/heif")  # of boxes as films are
 _UNTRUSTED = "signingCredential.untrusted"
 _ELSEWHERE = "data hash exclusion does not match the manifest location in the asset"
 
@@ -101,7 +102,7 @@ def manifest_holds(store: bytes, kind: Format, context: c2pa.Context) -> Reading
     For a file whose hash was just taken as it was written. Raises c2pa.C2paError, and ValueError
     where only the whole file can tell.
     """
-    binding, beside = (_BOXES, _FTYP) if kind.route is Route.BMFF else (_DATA, _BESIDE)
+    binding, beside = (_BOXES, _FTYP) if _of_boxes(kind) else (_DATA, _BESIDE)
     try:
         judged = _Judged(store, kind, context, binding, beside)
         return Reading(document=judged.concluded(holds=True), store=store)
@@ -113,8 +114,10 @@ def _read_large(
     descriptor: int, size: int, kind: Format, context: c2pa.Context, *, hashed: bool = True
 ) -> Reading:
     at = reader(descriptor)
-    if kind.route is Route.BMFF:
+    if _of_boxes(kind):
         found = list(bmff.boxes(at, 0, size))
+        if not found or found[0].kind != b"ftyp":
+            raise Unknown("a file of boxes that does not begin with ftyp")
         store, beside = _known(bmff.manifest_store(at, found)), _skeleton(at, found)
         judged = _Judged(store, kind, context, _BOXES, beside)
         ranges, marks = _box_ranges(at, found, judged.assertion)
@@ -128,6 +131,10 @@ def _read_large(
         descriptor, ranges, judged.assertion["alg"], marks
     )
     return Reading(document=judged.concluded(holds=holds), store=judged.store)
+
+
+def _of_boxes(kind: Format) -> bool:
+    return kind.route is Route.BMFF or kind.media_type in _PICTURES
 
 
 def _known(store: bytes | None) -> bytes:

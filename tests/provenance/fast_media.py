@@ -38,11 +38,13 @@ KINDS = {
     "m4a": kind("m4a", "audio/mp4", Route.BMFF),
     "mp3": kind("mp3", "audio/mpeg", Route.LIBRARY),
     "flac": kind("flac", "audio/flac", Route.LIBRARY),
+    "avif": kind("avif", "image/avif", Route.LIBRARY),
+    "heic": kind("heic", "image/heic", Route.LIBRARY),
     "jxl": kind("jxl", "image/jxl", Route.LIBRARY),
 }
 DATA_HASHED = ("jpg", "png", "webp", "wav", "avi")
 FILMS = ("mp4", "mov", "m4a")
-ONLY_READ = ("mp3", "flac", "jxl")
+ONLY_READ = ("mp3", "flac", "jxl", "avif", "heic")
 
 
 def make(folder: Path, name: str) -> Path:
