@@ -122,12 +122,13 @@ def new_builder(
     watermarked: bool = False,
     broken_ingredients: bool = False,
     context: c2pa.Context | None = None,
+    hard_binding: Mapping[str, Any] | None = None,
 ) -> c2pa.Builder:
     """A complete builder for signing `source`; the caller closes it.
 
     history: the source carries credentials that hold. broken_ingredients: take up ingredients whose
-    credentials do not hold. Raises InputError for contradictions and bad ingredients, c2pa.C2paError
-    for what the library refuses.
+    credentials do not hold. hard_binding: a ready c2pa.hash.bmff.v3 assertion. Raises InputError for
+    contradictions and bad ingredients, c2pa.C2paError for what the library refuses.
     """
     stands = standing(claims, source, history=history)
     if stands is Standing.UPDATE:
@@ -142,6 +143,8 @@ def new_builder(
         soft_bindings=soft_bindings,
         watermarked=watermarked,
     )
+    if hard_binding is not None:
+        made["assertions"].append(_assertion("c2pa.hash.bmff.v3", hard_binding))
     if picture is not None:
         made["thumbnail"] = {"format": "image/jpeg", "identifier": _THUMBNAIL}
     builder = c2pa.Builder(made, context=context or shared_context())

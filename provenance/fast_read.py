@@ -1,9 +1,10 @@
 """Reading in constant memory: the library judges the manifest store, we hash a large file's content.
 
-The library takes up to 512 MiB to hash a file. For a large JPEG, PNG, RIFF or BMFF file it judges the
-store beside a file of a few bytes, so that it finds every fault but those of the content; the hard
-binding (C2PA 2.2, sections 18.5 and 18.6) is then ours to compare, in pieces. Wherever a manifest
-names anything that is not known exactly here, the library reads the file its own way.
+The library takes up to 512 MiB to hash a file. For a large JPEG, PNG, RIFF, BMFF, MP3,
+FLAC or JPEG XL file it judges the store beside a file of a few bytes, so that it finds every fault but
+those of the content; the hard binding (C2PA 2.2, sections 18.5 and 18.6) is then ours to compare, in
+pieces. Wherever a manifest names anything that is not known exactly here, the library reads the file
+its own way.
 """
 
 import base64
@@ -21,6 +22,7 @@ from assaymark.provenance.job import Reading
 from assaymark.provenance.layout import At, reader
 from assaymark.provenance.onepass import LAYOUTS
 from assaymark.provenance.plain import read_plain
+from assaymark.provenance.read_layouts import READ_LAYOUTS
 from assaymark.provenance.sink import BLOCK
 
 LARGE = 1 << 24  # bytes; the library needs as much memory as a smaller file has
@@ -28,6 +30,7 @@ _STRUCTURE = 1 << 24  # bytes of a film's boxes without its samples that are jud
 _BESIDE = b"\0"  # a file whose content no manifest fits
 _FTYP = b"\0\0\0\x10ftypisom\0\0\0\0"
 _ALGORITHMS = ("sha256", "sha384", "sha512")  # section 13.1
+_PICTURES = ("image/avif", "image/heic", "image/heif")  # of boxes as films are
 _UNTRUSTED = "signingCredential.untrusted"
 _ELSEWHERE = "data hash exclusion does not match the manifest location in the asset"
 
@@ -99,7 +102,7 @@ def manifest_holds(store: bytes, kind: Format, context: c2pa.Context) -> Reading
     For a file whose hash was just taken as it was written. Raises c2pa.C2paError, and ValueError
     where only the whole file can tell.
     """
-    binding, beside = (_BOXES, _FTYP) if kind.route is Route.BMFF else (_DATA, _BESIDE)
+    binding, beside = (_BOXES, _FTYP) if _of_boxes(kind) else (_DATA, _BESIDE)
     try:
         judged = _Judged(store, kind, context, binding, beside)
         return Reading(document=judged.concluded(holds=True), store=store)
@@ -111,13 +114,15 @@ def _read_large(
     descriptor: int, size: int, kind: Format, context: c2pa.Context, *, hashed: bool = True
 ) -> Reading:
     at = reader(descriptor)
-    if kind.route is Route.BMFF:
+    if _of_boxes(kind):
         found = list(bmff.boxes(at, 0, size))
+        if not found or found[0].kind != b"ftyp":
+            raise Unknown("a file of boxes that does not begin with ftyp")
         store, beside = _known(bmff.manifest_store(at, found)), _skeleton(at, found)
         judged = _Judged(store, kind, context, _BOXES, beside)
         ranges, marks = _box_ranges(at, found, judged.assertion)
-    elif kind.route in LAYOUTS:
-        layout = LAYOUTS[kind.route](at, size)
+    elif find := LAYOUTS.get(kind.route) or READ_LAYOUTS.get(kind.media_type):
+        layout = find(at, size)
         judged = _Judged(_known(layout.manifest_store(at)), kind, context, _DATA, _BESIDE)
         ranges, marks = _data_ranges(layout.found, size, judged.assertion), False
     else:
@@ -126,6 +131,10 @@ def _read_large(
         descriptor, ranges, judged.assertion["alg"], marks
     )
     return Reading(document=judged.concluded(holds=holds), store=judged.store)
+
+
+def _of_boxes(kind: Format) -> bool:
+    return kind.route is Route.BMFF or kind.media_type in _PICTURES
 
 
 def _known(store: bytes | None) -> bytes:

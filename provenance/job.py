@@ -1,13 +1,21 @@
 """What signing one file takes: where from, where to, what makes its manifest and who signs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import c2pa
 
 from assaymark.provenance.formats import Format
+
+
+class Builds(Protocol):
+    """Makes a complete builder: definition, ingredients, intent."""
+
+    def __call__(self, *, hard_binding: Mapping[str, Any] | None = None) -> c2pa.Builder:
+        """hard_binding: a ready c2pa.hash.bmff.v3 assertion; without it the library hashes."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +23,14 @@ class Job:
     """One file to be signed.
 
     target: an empty file of its own in the destination's folder, which the route fills; the caller
-    renames or removes it. builder: makes a complete builder (definition, ingredients, intent); the route
-    closes it. A route may call it again, for the plain way after the fast one was not possible.
+    renames or removes it. builder: the route closes what it makes. A route may call it again, for
+    the plain way after the fast one was not possible.
     """
 
     source: Path
     target: Path
     format: Format
-    builder: Callable[[], c2pa.Builder]
+    builder: Builds
     signer: c2pa.Signer
 
 

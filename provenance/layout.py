@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 STORE_LIMIT = 1 << 26  # bytes of a manifest store that we take into memory
-_C2PA = bytes.fromhex("6332706100110010800000aa00389b71")  # JUMBF type of a manifest store
+C2PA = bytes.fromhex("6332706100110010800000aa00389b71")  # JUMBF type of a manifest store
 _CHUNKS = 1 << 20  # more chunks or segments than any real file has
 
 At = Callable[[int, int], bytes]  # bytes from an offset, as many as there are
@@ -73,7 +73,7 @@ def jpeg(at: At, size: int) -> Layout:
         if offset == 2 and head[1] == 0xE0:
             insert_at = end  # JFIF comes first
         if head[1] == 0xEB and head[4:6] == b"JP":
-            first = head[16:20] == b"jumb" and head[28:44].startswith(_C2PA[:12])
+            first = head[16:20] == b"jumb" and head[28:44].startswith(C2PA[:12])
             if first and found:
                 raise Malformed("two manifest stores")
             if first:

@@ -1,8 +1,8 @@
 """Functions of the c2pa library that its Python package does not wrap, and streams without callbacks.
 
-Placeholder, hash, sign: the manifest is signed for bytes that we wrote and hashed ourselves in one
-pass. Known for c2pa-rs 0.91; with any other version `available()` is False and the caller takes the
-library's plain way, which is slower and gives the same result.
+The manifest is signed for bytes that we wrote and hashed ourselves in one pass. Known for c2pa-rs 0.91;
+with any other version `available()` is False and the caller takes the library's plain way, which is
+slower and gives the same result.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Self
 import c2pa
 from c2pa import c2pa as _wrapped
 
+STORE = "application/c2pa"  # media type of the bare manifest store, in no container
 KNOWN = "0.91."  # of c2pa-rs; c2pa-python 0.38
 _lib: Any = getattr(_wrapped, "_lib", None)
 _BYTES = ctypes.POINTER(ctypes.c_ubyte)
@@ -23,17 +24,11 @@ _BYTES = ctypes.POINTER(ctypes.c_ubyte)
 FUNCTIONS = {
     "c2pa_builder_data_hashed_placeholder": ("B n t R", ctypes.c_int64),
     "c2pa_builder_sign_data_hashed_embeddable": ("B G t t S R", ctypes.c_int64),
-    "c2pa_builder_placeholder": ("B t R", ctypes.c_int64),
     "c2pa_builder_sign_embeddable": ("B t R", ctypes.c_int64),
-    "c2pa_builder_set_fixed_size_merkle": ("B n", ctypes.c_int),
-    "c2pa_builder_hash_mdat_bytes": ("B n p n b", ctypes.c_int),
-    "c2pa_builder_update_hash_from_stream": ("B t S", ctypes.c_int),
 }
 _TYPES = {
     "n": ctypes.c_size_t,
     "t": ctypes.c_char_p,
-    "p": ctypes.c_void_p,
-    "b": ctypes.c_bool,
     "R": ctypes.POINTER(_BYTES),
 }
 _STRUCTURES = {"B": "C2paBuilder", "S": "C2paStream", "G": "C2paSigner"}
@@ -50,9 +45,13 @@ _PRIVATE = (
 @lru_cache(maxsize=1)
 def available() -> bool:
     """Whether every function is there, in a version that this was tested with, on Linux."""
+    return sys.platform == "linux" and signs_data_hashes()
+
+
+def signs_data_hashes() -> bool:
+    """Whether the functions are there, on any system; the streams below need Linux."""
     return (
-        sys.platform == "linux"
-        and c2pa.sdk_version().startswith(KNOWN)
+        c2pa.sdk_version().startswith(KNOWN)
         and all(hasattr(_wrapped, name) for name in _PRIVATE)
         and all(_declared(name) for name in FUNCTIONS)
     )
@@ -97,7 +96,9 @@ def _bytes(name: str, *arguments: Any) -> bytes:
 # one signature over a data hash (C2PA 2.2, section 18.5) that we computed
 
 
-def data_hash_placeholder(builder: c2pa.Builder, signer: c2pa.Signer, media_type: str) -> bytes:
+def data_hash_placeholder(
+    builder: c2pa.Builder, signer: c2pa.Signer, media_type: str = STORE
+) -> bytes:
     """What takes the manifest's place while the file is hashed; the signed one is as long."""
     return _bytes(
         "c2pa_builder_data_hashed_placeholder",
@@ -110,14 +111,16 @@ def data_hash_placeholder(builder: c2pa.Builder, signer: c2pa.Signer, media_type
 def sign_data_hash(
     builder: c2pa.Builder,
     signer: c2pa.Signer,
-    media_type: str,
     digest: bytes,
-    start: int,
-    length: int,
+    *exclusions: tuple[int, int],
+    media_type: str = STORE,
 ) -> bytes:
-    """The signed manifest for a SHA-256 digest of a file without the bytes [start, start + length)."""
+    """The signed manifest for a SHA-256 digest of a file.
+
+    exclusions: start and length of what the digest leaves out; none for a manifest beside its file.
+    """
     assertion = {
-        "exclusions": [{"start": start, "length": length}],
+        "exclusions": [{"start": start, "length": length} for start, length in exclusions],
         "name": "jumbf manifest",
         "alg": "sha256",
         "hash": list(digest),
@@ -133,28 +136,7 @@ def sign_data_hash(
     )
 
 
-# a BMFF hash with Merkle leaves of `mdat` (section 18.6), signed by the context's signer
-
-
-def bmff_placeholder(builder: c2pa.Builder, media_type: str, leaf_kilobytes: int) -> bytes:
-    """Begin a BMFF hash with leaves of a fixed size; the signed box is longer by its leaves."""
-    _call("c2pa_builder_set_fixed_size_merkle", builder._handle, leaf_kilobytes)
-    return _bytes("c2pa_builder_placeholder", builder._handle, media_type.encode())
-
-
-def hash_mdat(builder: c2pa.Builder, index: int, address: int, size: int, large: bool) -> None:
-    """Hash the next bytes of the `mdat` box number `index`; large: its size has 64 bits."""
-    _call("c2pa_builder_hash_mdat_bytes", builder._handle, index, address, size, large)
-
-
-def hash_boxes(builder: c2pa.Builder, media_type: str, stream: "FdStream") -> None:
-    """Hash every box but those whose leaves are known."""
-    _call(
-        "c2pa_builder_update_hash_from_stream",
-        builder._handle,
-        media_type.encode(),
-        stream.native,
-    )
+# a hash that stands in the builder's definition, signed by the context's signer
 
 
 def sign_bmff(builder: c2pa.Builder, media_type: str) -> bytes:

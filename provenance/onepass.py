@@ -107,7 +107,7 @@ def _sign(job: Job, builder: c2pa.Builder, source: int, layout: Layout) -> None:
 
 def composed_as(route: Route, media_type: str) -> str:
     """What the library is to wrap the manifest for; RIFF's chunk is ours to write."""
-    return "application/c2pa" if route is Route.RIFF else media_type
+    return native.STORE if route is Route.RIFF else media_type
 
 
 def plan_for(route: Route, layout: Layout, manifest: int, at: At) -> Plan:
@@ -130,8 +130,10 @@ def sign_hole(
     builder: c2pa.Builder, signer: c2pa.Signer, media_type: str, digest: bytes, plan: Plan
 ) -> bytes:
     """The bytes of the hole, and a RIFF chunk's padding behind it."""
-    manifest = native.sign_data_hash(builder, signer, media_type, digest, plan.start, plan.hole)
-    if media_type == "application/c2pa":
+    manifest = native.sign_data_hash(
+        builder, signer, digest, (plan.start, plan.hole), media_type=media_type
+    )
+    if media_type == native.STORE:
         manifest = b"C2PA" + len(manifest).to_bytes(4, "little") + manifest
     if len(manifest) != plan.hole:
         raise c2pa.C2paError(f"the manifest has {len(manifest)} bytes, not {plan.hole}")

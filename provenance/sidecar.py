@@ -8,7 +8,7 @@ from pathlib import Path
 
 import c2pa
 
-from assaymark.provenance import embeddable
+from assaymark.provenance import native
 from assaymark.provenance.bound import MAX_STORE, Exclusions, check_whole, read_bound
 from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, Route, named
 from assaymark.provenance.job import Job, Reading, Reads
@@ -37,9 +37,11 @@ def sign_sidecar(job: Job) -> None:
             "does: a damaged file is not signed; mend it, or give it its right name"
         )
     with job.builder() as builder:
-        if embeddable.available():
-            embeddable.placeholder(builder, job.signer)
-            store = embeddable.signed(builder, job.signer, _digest(job.source, "sha256"))
+        if native.signs_data_hashes():
+            native.data_hash_placeholder(
+                builder, job.signer
+            )  # the library signs nothing without it
+            store = native.sign_data_hash(builder, job.signer, _digest(job.source, "sha256"))
         else:
             store = _plain(job, builder)
     job.target.write_bytes(store)

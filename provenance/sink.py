@@ -36,6 +36,11 @@ class Sink:
             if descriptor is not None:
                 os.close(descriptor)
 
+    @property
+    def length(self) -> int:
+        """Bytes appended so far."""
+        return self._written + self._filled
+
     def copied(self, source: int, start: int, end: int) -> Iterator[memoryview]:
         """Append [start, end) of an open file; each block, full but for the last, as it is kept.
 

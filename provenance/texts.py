@@ -5,7 +5,7 @@ from pathlib import Path
 
 import c2pa
 
-from assaymark.provenance import embeddable
+from assaymark.provenance import native
 from assaymark.provenance.bound import Digest, Exclusions, digest_of, failed, read_bound
 from assaymark.provenance.carriers import CarrierError, Held, find, place
 from assaymark.provenance.formats import Format, Route
@@ -22,6 +22,12 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
     it such a text is refused, for a signature must not change a word. Raises InputError,
     c2pa.C2paError.
     """
+    if not native.signs_data_hashes():
+        raise InputError(
+            f"{job.source} cannot carry a manifest with c2pa-rs {c2pa.sdk_version()}: expected "
+            f"{native.KNOWN}x, which signs a hash of a text; install c2pa-python 0.38, or sign it with "
+            "a manifest beside it"
+        )
     try:
         text = _bare(job, normalize)
         spot = place(job.format, text)
@@ -32,10 +38,10 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
         ) from error
     before, after = spot.before.encode(), spot.after.encode()
     with job.builder() as builder:
-        draft = embeddable.placeholder(builder, job.signer)
+        draft = native.data_hash_placeholder(builder, job.signer)
         size = len(spot.wrap(draft).encode())
         digest = digest_of("sha256", before, after)
-        store = embeddable.signed(builder, job.signer, digest, [(len(before), size)])
+        store = native.sign_data_hash(builder, job.signer, digest, (len(before), size))
     carrier = spot.wrap(store).encode()
     if len(carrier) != size:
         raise InputError(f"{job.source} cannot be signed: its manifest became longer than planned")

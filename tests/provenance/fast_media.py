@@ -1,14 +1,16 @@
 """Small files of each container, and what signs them without the rest of the product."""
 
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import c2pa
 import encypher_c2pa
 import numpy
+from media import media
 from PIL import Image
 
 from assaymark.provenance.c2pa_context import context
@@ -34,9 +36,15 @@ KINDS = {
     "mp4": kind("mp4", "video/mp4", Route.BMFF),
     "mov": kind("mov", "video/quicktime", Route.BMFF),
     "m4a": kind("m4a", "audio/mp4", Route.BMFF),
+    "mp3": kind("mp3", "audio/mpeg", Route.LIBRARY),
+    "flac": kind("flac", "audio/flac", Route.LIBRARY),
+    "avif": kind("avif", "image/avif", Route.LIBRARY),
+    "heic": kind("heic", "image/heic", Route.LIBRARY),
+    "jxl": kind("jxl", "image/jxl", Route.LIBRARY),
 }
 DATA_HASHED = ("jpg", "png", "webp", "wav", "avi")
 FILMS = ("mp4", "mov", "m4a")
+ONLY_READ = ("mp3", "flac", "jxl", "avif", "heic")
 
 
 def make(folder: Path, name: str) -> Path:
@@ -44,6 +52,8 @@ def make(folder: Path, name: str) -> Path:
     path = folder / f"source.{name}"
     if name in ("jpg", "png", "webp"):
         Image.fromarray(RANDOM).save(path)
+    elif name in ONLY_READ:
+        path.write_bytes(media(name.upper()))
     elif name == "wav":
         write_wav(path, RANDOM.tobytes()[:5002])
     else:
@@ -98,11 +108,10 @@ class Desk:
     trusting: c2pa.Context
     signing: c2pa.Context
 
-    def builder(self) -> c2pa.Builder:
-        made = c2pa.Builder(
-            {"claim_generator_info": [{"name": "desk", "version": "1"}], "title": "a work"},
-            context=self.signing,
-        )
+    def builder(self, *, hard_binding: Mapping[str, Any] | None = None) -> c2pa.Builder:
+        bound = [{"label": "c2pa.hash.bmff.v3", "data": hard_binding}] if hard_binding else []
+        about = {"claim_generator_info": [{"name": "desk", "version": "1"}], "title": "a work"}
+        made = c2pa.Builder(about | {"assertions": bound}, context=self.signing)
         made.set_intent(
             c2pa.C2paBuilderIntent.CREATE,
             c2pa.C2paDigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,

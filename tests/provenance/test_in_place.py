@@ -190,7 +190,7 @@ def test_an_error_leaves_the_file_as_it_was(
         assert list(tmp_path.iterdir()) == [path]
 
 
-def fails(*arguments: object) -> bytes:
+def fails(*arguments: object, **options: object) -> bytes:
     raise c2pa.C2paError("no key")
 
 

@@ -100,9 +100,9 @@ def test_a_file_that_could_carry_it_may_have_it_beside(
 def test_without_the_functions_the_plain_way_gives_the_same(
     tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from assaymark.provenance import embeddable
+    from assaymark.provenance import native
 
-    monkeypatch.setattr(embeddable, "available", lambda: False)
+    monkeypatch.setattr(native, "signs_data_hashes", lambda: False)
     path = put(tmp_path, chain)
     assert ours(path, chain).state is State.TRUSTED
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assaymark.provenance import embeddable
+from assaymark.provenance import native
 from assaymark.provenance.bound import digest_of
 from assaymark.provenance.c2pa_context import context
 from assaymark.provenance.carriers import CarrierError, find, place
@@ -295,10 +295,10 @@ def test_an_exclusion_wider_than_the_carrier_never_holds(tmp_path: Path, chain: 
     spot = place(work.format, text)
     for start, extra in ((10, len(text) - 10), (len(text), 0)):
         with work.builder() as builder:
-            draft = embeddable.placeholder(builder, work.signer)
+            draft = native.data_hash_placeholder(builder, work.signer)
             size = len(spot.wrap(draft).encode()) + extra
             digest = digest_of("sha256", text.encode()[:start])
-            store = embeddable.signed(builder, work.signer, digest, [(start, size)])
+            store = native.sign_data_hash(builder, work.signer, digest, (start, size))
         target.write_text(text + spot.wrap(store))
         expected = State.INVALID if extra else State.TRUSTED
         assert ours(target, chain).state is expected
@@ -438,3 +438,13 @@ def test_a_text_too_large_to_search_is_not_called_unsigned(tmp_path: Path, chain
     work = replace(job(tmp_path / "b.txt", tmp_path / "c.txt", chain), source=path)
     with pytest.raises(InputError, match="sign it with a manifest beside it"):
         sign_text(work)
+
+
+def test_an_unknown_library_is_told(
+    tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "KNOWN", "1.0.")
+    source = tmp_path / "a.txt"
+    source.write_text("words")
+    with pytest.raises(InputError, match=r"expected 1\.0\.x"):
+        sign_text(job(source, tmp_path / "b.txt", chain))
