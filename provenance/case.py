@@ -67,8 +67,9 @@ class Case:
 
     @cached_property
     def free(self) -> FreeBytes:
-        embedded = self.found.path if self.found.where == "embedded" else None
-        return free_bytes(self.store, self.found.label, embedded)
+        return free_bytes(
+            self.store, self.found.label, self.found.path, inside=self.found.where == "embedded"
+        )
 
     @cached_property
     def revocation(self) -> Revocation:

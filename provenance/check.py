@@ -106,6 +106,8 @@ def _parameter(value: Any) -> str:
 
 def _sha256(path: Path) -> str:
     try:
+        if not path.is_file():
+            return "unreadable"
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
