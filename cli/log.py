@@ -33,7 +33,7 @@ def check(
     ] = None,
     trust_anchor: Anchors = None,
 ) -> None:
-    """Find entries that were edited, removed or moved; 4 when there are any."""
+    """Find entries that were edited, removed or moved; 4 when there are any, 1 for a stranger's head."""
     from assaymark.provenance.checkpoint import verify_checkpoint
     from assaymark.provenance.log import check as check_log
 
@@ -48,6 +48,10 @@ def check(
         if not signer.trusted:
             tell(f"warning: no trust anchor vouches for {signer.name}: {signer.reason}")
     found = check_log(log, head)
+    if not found.size and found.holds:
+        raise InputError(
+            f"{log} has no entry, so there is nothing that could hold: name another log"
+        )
     for path in found.set_aside:
         tell(f"warning: a crash left {path}, which is no entry")
     if found.torn:
@@ -59,6 +63,8 @@ def check(
             f"{log} does not hold, {len(found.faults)} faults; {where}: {first.text}"
         )
     say(f"{log} holds: {found.size} entries, root {found.root.hex()}")
+    if trust_anchor and head is not None and not signer.trusted:
+        raise typer.Exit(1)
     if head is None:
         tell("without --checkpoint an end that was cut off cannot be seen")
 

@@ -165,12 +165,17 @@ def _rules(given: list[str]) -> dict[str, object]:
     from assaymark.reports.errors import nearest
 
     found: dict[str, object] = {}
-    names = {rule.name: rule for rule in RULES.values()}
+    names, seen = {rule.name: rule for rule in RULES.values()}, dict[str, str]()
     for text in given:
         name, equals, value = text.partition("=")
         rule = names.get(name.replace("_", "-"))
         if rule is None:
             raise InputError(f"--rule {name}: there is no such rule{nearest(name, names)}")
+        if rule.key in found and rule.kind not in ("texts", "files") and text != seen[rule.key]:
+            raise InputError(
+                f"--rule {text}: {name} was given before, as {seen[rule.key]}; once is enough"
+            )
+        seen[rule.key] = text
         if rule.kind == "flag":
             if equals:
                 raise InputError(f"--rule {text}: {name} takes no value, leave it out")

@@ -12,7 +12,7 @@ from cryptography import x509
 from assaymark.provenance import chains, cose, facts
 from assaymark.provenance.free_bytes import FreeBytes, free_bytes
 from assaymark.provenance.ocsp import Responders, revocation
-from assaymark.provenance.revocation import Revocation, Status, from_crl
+from assaymark.provenance.revocation import Revocation, Status, from_crl, merged
 from assaymark.provenance.second_opinion import Opinion, second_opinion
 from assaymark.provenance.stores import signature_box, store_of
 from assaymark.provenance.trust import NOBODY, Trust
@@ -67,17 +67,21 @@ class Case:
 
     @cached_property
     def free(self) -> FreeBytes:
-        embedded = self.found.path if self.found.where == "embedded" else None
-        return free_bytes(self.store, self.found.label, embedded)
+        return free_bytes(
+            self.store, self.found.label, self.found.path, inside=self.found.where == "embedded"
+        )
 
     @cached_property
     def revocation(self) -> Revocation:
-        """By the lists that the verifier keeps, else by replies sent along, else by asking."""
-        for path in self.revocation_lists:
-            listed = _known(partial(self._by_list, path))
-            if Status.REVOKED in (listed.status, listed.leaf.status):
-                return listed
-            if listed.leaf.status is Status.GOOD:  # of those above, their issuers keep lists
+        """By the lists that the verifier keeps, else by replies sent along, else by asking.
+
+        All lists are read, and a certificate that any of them names is revoked.
+        """
+        if self.revocation_lists:
+            listed = merged(
+                [_known(partial(self._by_list, path)) for path in self.revocation_lists]
+            )
+            if listed.status is Status.REVOKED or listed.leaf.status is Status.GOOD:
                 return listed
         return _known(
             lambda: revocation(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,12 +40,13 @@ def check_provenance(
     """
     files = find_files(patterns, folder)
     checked = []
-    demands = replace(demands, facts=records is not None)
+    asked = {key: value for key, value in demands.rules.items() if value not in (False, "off")}
+    demands = replace(demands, rules=asked, facts=records is not None)
     for item in each(partial(look, demands), files, workers=workers, crashed=crashed):
         checked.append(item)
         progress(len(checked), len(files))
     if records is not None:
-        write_atomically(records, "".join(json.dumps(item.facts) + "\n" for item in checked))
+        write_atomically(records, "".join(json.dumps(_record(item)) + "\n" for item in checked))
     if not gates and not any(key in demands.rules for key in _DECIDED_BY):
         gates = (ALL_TRUSTED,)
     return CheckResult(
@@ -53,6 +54,12 @@ def check_provenance(
         method=_method(check, checked, demands, patterns),
         digests={name(item.path, folder): _sha256(item.path) for item in checked[:SHOWN]},
     )
+
+
+def _record(item: Checked) -> Mapping[str, Any]:
+    """All that is known of a file; of one that ended its process only that."""
+    path = str(item.path).encode("utf-8", "backslashreplace").decode()
+    return item.facts or {"path": path, "state": item.state, "explanation": item.explanation}
 
 
 def _method(
@@ -106,6 +113,8 @@ def _parameter(value: Any) -> str:
 
 def _sha256(path: Path) -> str:
     try:
+        if not path.is_file():
+            return "unreadable"
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:

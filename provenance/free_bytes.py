@@ -47,11 +47,14 @@ class FreeBytes:
         return tuple(item for item in self.ranges if not item.explained)
 
 
-def free_bytes(store: bytes, label: str, path: Path | None = None) -> FreeBytes:
+def free_bytes(
+    store: bytes, label: str, path: Path | None = None, *, inside: bool = True
+) -> FreeBytes:
     """The free bytes of a manifest store whose active manifest is `label`, and of the file around it.
 
-    path: the file that carries it; positions then count in the file where the store's own place is
-    known. Never raises for what a store or file holds: what cannot be followed is a range, too.
+    path: the file that it is about; where it carries the store (inside), positions count in the file
+    if the store's own place is known. Never raises for what a store or file holds: what cannot be
+    followed is a range, too.
     """
     data, kind = b"", None
     pieces: tuple[Piece, ...] = ()
@@ -64,7 +67,7 @@ def free_bytes(store: bytes, label: str, path: Path | None = None) -> FreeBytes:
         if len(data) > MAX_FILE:
             large = f"the file has more than {MAX_FILE} bytes"
             return FreeBytes(ranges=tuple(_in_store(store, label)), unknown=(large,))
-        kind, pieces = recognise(path, data[:HEAD]), pieces_of(data, store)
+        kind, pieces = recognise(path, data[:HEAD]), pieces_of(data, store) if inside else ()
     there = b"".join(data[piece.file : piece.file + piece.size] for piece in pieces)
     if pieces and not _same(there, store):
         ranges = list(differences(there, store, pieces))
@@ -74,7 +77,7 @@ def free_bytes(store: bytes, label: str, path: Path | None = None) -> FreeBytes:
         ]
     if path is None:
         return _sorted(ranges)
-    around = pieces or encoded_in(data, store)
+    around = pieces or (encoded_in(data, store) if inside else ())
     found, unknown = in_file(data, kind, around, _binding(store, label))
     return _sorted([*ranges, *found], unknown)
 

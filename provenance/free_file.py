@@ -16,6 +16,7 @@ _C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _STORE_TYPE = b"c2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x00\x38\x9b\x71"
 _GIF = b"\x21\xff\x0bC2PA_GIF\x01\x00\x00"
 _MAX_BOXES = 100_000
+_MAX_BRANDS = 128  # bytes of an ftyp box; files of many brands have 64
 Found = tuple[list[FreeRange], tuple[str, ...]]
 
 
@@ -184,17 +185,23 @@ def _boxes(data: bytes, pieces: tuple[Piece, ...], hashed: Mapping[str, Any]) ->
     deep = sorted(path for path in paths if path.count("/") > 1)
     unknown = (f"the excluded boxes {', '.join(deep)} are not looked at",) if deep else ()
     ranges: list[FreeRange] = []
-    for kind, _, content, end in _top_level(data):
+    for kind, start, content, end in _top_level(data):
         name = kind.decode("latin-1")
         if kind == b"uuid" and data[content : content + 16] == _C2PA_UUID:
             ranges += _c2pa_box(data, content + 16, end, pieces)
         elif f"/{name}" in paths and not paths[f"/{name}"].get("data"):
-            known = kind == b"ftyp"
+            known = kind == b"ftyp" and start == 0 and _are_brands(data[content:end])
             zero = not any(data[content:end])
             what = f"the box {name!r}, which the hash leaves out"
             if content < end:
                 ranges.append(_range(content, end, what, known=known, zero=zero))
     return ranges, unknown
+
+
+def _are_brands(content: bytes) -> bool:
+    """A brand, its version, and brands that it is compatible with (ISO 14496-12, 4.3)."""
+    brands = content[:4] + content[8:]
+    return 8 <= len(content) <= _MAX_BRANDS and not len(content) % 4 and brands.isascii()
 
 
 def _c2pa_box(data: bytes, start: int, end: int, pieces: tuple[Piece, ...]) -> Iterator[FreeRange]:

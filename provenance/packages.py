@@ -56,10 +56,21 @@ def read_package(path: Path, kind: Format, context: c2pa.Context) -> Reading:
         return reading
     try:
         with zipfile.ZipFile(path) as package:
+            check_begins(package)
             entry = package.getinfo(_CREDENTIAL)
             return replace(reading, store=package.read(entry) if _is_small(entry) else None)
     except (*_UNREADABLE, KeyError, RuntimeError) as error:
         raise ValueError(f"its package can be read in two ways: {error}") from error
+
+
+def check_begins(package: zipfile.ZipFile) -> None:
+    """Raise ValueError where bytes stand before the first entry: c2pa hashes none of them.
+
+    A reader that begins at the front would see another package there.
+    """
+    start = min((entry.header_offset for entry in package.infolist()), default=0)
+    if start:
+        raise ValueError(f"its package can be read in two ways: {start} bytes stand before it")
 
 
 def _is_small(entry: zipfile.ZipInfo) -> bool:

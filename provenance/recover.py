@@ -211,8 +211,9 @@ def _distance(lead: Candidate, bindings: tuple[SoftBinding, ...], code: bytes | 
 
 
 def _document(manifest: bytes, trust: Trust) -> Mapping[str, Any]:
+    signers = Trust(signers=trust.signers)  # c2pa takes an anchor of any kind for a signer
     with c2pa.Reader(
-        "application/c2pa", io.BytesIO(manifest), context=shared_context(trust)
+        "application/c2pa", io.BytesIO(manifest), context=shared_context(signers)
     ) as reader:
         return facts.mapping(json.loads(reader.json()))
 

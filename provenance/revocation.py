@@ -89,6 +89,17 @@ class Revocation:
         return min((item.status for item in self.certificates), key=_WORST_FIRST.index)
 
 
+def merged(found: Sequence[Revocation]) -> Revocation:
+    """What several sources, at least one, say of one chain: revoked where one says so, else good."""
+    order = (Status.REVOKED, Status.GOOD)
+
+    def rank(item: CertificateStatus) -> int:
+        return order.index(item.status) if item.status in order else len(order)
+
+    together = zip(*(one.certificates for one in found), strict=True)
+    return Revocation(certificates=tuple(min(items, key=rank) for items in together))
+
+
 Judge = Callable[[x509.Certificate, x509.Certificate], tuple[Standing, str]]
 
 

@@ -341,7 +341,9 @@ def _revocation(case: Case, how: str) -> Verdict:
     bad = [item for item in known.certificates if item.status is Status.REVOKED]
     if bad:
         return _revoked(f"{bad[0].subject}: {bad[0].explanation}")
-    if known.leaf.status is Status.GOOD or (how == "if-stapled" and not case.stapled):
+    # a list that the team keeps is asked like a reply sent along: one out of date decides nothing
+    asked = how == "required" or case.stapled or case.revocation_lists
+    if known.leaf.status is Status.GOOD or not asked:
         return None
     raise Undecided(
         f"{known.leaf.status}: {known.leaf.explanation or known.leaf.subject}",

@@ -141,9 +141,12 @@ def _compared(reading: Reading, path: Path) -> Reading:
     if manifest is None or manifest.name != f"{path.name}{ENDING}":
         return reading
     own = reading.document.get("active_manifest", "")
-    if own and own.encode() in _load(manifest):
-        return reading
-    note = f"{manifest.name} holds another manifest; the one in the file counts"
+    try:
+        if own and own.encode() in _load(manifest):
+            return reading
+        note = f"{manifest.name} holds another manifest; the one in the file counts"
+    except (OSError, ValueError) as error:
+        note = f"{manifest.name} cannot be read ({error}); the manifest in the file counts"
     return replace(reading, notes=(*reading.notes, note))
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import c2pa
 
@@ -14,6 +15,7 @@ from assaymark.provenance.verification import Verification
 from assaymark.reports.errors import InputError
 
 MAX_STORE = 64 << 20  # bytes
+_PIECE = 1 << 20
 
 
 class _Bounded(io.BytesIO):
@@ -81,6 +83,12 @@ def png_manifest_is_damaged(path: Path) -> bool:
                 return False
             size = int.from_bytes(header[:4], "big")
             if header[4:] == b"caBX":
-                data = stream.read(min(size, MAX_STORE) + 4)
-                return zlib.crc32(header[4:] + data[:-4]) != int.from_bytes(data[-4:], "big")
+                return _checksum(stream, size, header[4:]) != int.from_bytes(stream.read(4), "big")
             at += 12 + size
+
+
+def _checksum(stream: BinaryIO, left: int, start: bytes) -> int:
+    found = zlib.crc32(start)
+    while left and (piece := stream.read(min(left, _PIECE))):
+        found, left = zlib.crc32(piece, found), left - len(piece)
+    return found

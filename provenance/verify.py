@@ -44,6 +44,8 @@ def examine_written(path: Path) -> Verification:
 
 def _examine(path: Path, trust: Trust, reads: Mapping[Route, Reads]) -> Verification:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
+            return _without(path, State.UNREADABLE, "cannot read the file: it is no regular file")
         with path.open("rb") as stream:
             head = stream.read(HEAD)
     except (OSError, ValueError) as error:

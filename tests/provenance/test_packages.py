@@ -197,3 +197,20 @@ def test_a_store_under_another_name_in_the_header_is_told(tmp_path: Path, chain:
     path.write_bytes(path.read_bytes().replace(CREDENTIAL.encode(), b"X" * len(CREDENTIAL), 1))
     found = examine(path, Trust(signers=chain.trust_anchor_pem))
     assert found.state in (State.UNREADABLE, State.INVALID)
+
+
+@pytest.mark.parametrize("name", ["ZIP", "DOCX", "EPUB"])
+@pytest.mark.parametrize("before", ["another package", "an entry's head"])
+def test_a_package_behind_other_bytes_is_not_trusted(
+    tmp_path: Path, chain: Chain, name: str, before: str
+) -> None:
+    signed = tmp_path / f"signed{media.write(tmp_path, name).suffix}"
+    sign(media.write(tmp_path, name), signed, chain.credentials)
+    trust = Trust(signers=chain.trust_anchor_pem)
+    assert examine(signed, trust).state is State.TRUSTED
+    front = media.other(name) if before == "another package" else b"PK\3\4" + b"unsigned" * 99
+    signed.write_bytes(front + signed.read_bytes())
+    # a package is read from its end: what stands in front is skipped, and no hash covers it
+    found = examine(signed, trust)
+    assert found.state is State.UNREADABLE
+    assert "in two ways" in found.explanation
