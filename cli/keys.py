@@ -275,10 +275,20 @@ def _authority(folder: Path, name: str, passphrase_file: Path | None) -> "Author
     return Authority(certificate=certificate, key=key)  # type: ignore[arg-type]
 
 
+def _no_core_file() -> None:
+    """A process that holds a private key and crashes must not leave it in a file."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def credentials_of(
     folder: Path | None, chain: Path | None, key: str | None, passphrase_file: Path | None
 ) -> "Credentials":
     """The credentials that options name: a key folder, or a chain and a key."""
+    _no_core_file()
     from assaymark.provenance.keys import load_credentials, passphrase_wanted
 
     if folder is not None and (chain or key):

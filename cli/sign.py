@@ -118,9 +118,18 @@ def sign(
     read_back: Annotated[
         bool, typer.Option("--read-back/--no-read-back", help="Verify what was written.")
     ] = True,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Leave files as they are, NAME.c2pa beside each.")
+    ] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Sign WAV, AVI and WebP files in themselves.")
+    ] = False,
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Bring plain text into Unicode's form C if need be.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
-    """Sign files with Content Credentials (C2PA); sources are never changed.
+    """Sign files with Content Credentials (C2PA); sources are never changed without --in-place.
 
     Pictures, video, sound, PDF, Office, EPUB, text and code carry the manifest; anything else gets it
     beside it (NAME.c2pa). The same command again signs what is new, changed or missing.
@@ -128,7 +137,7 @@ def sign(
     from assaymark.provenance.claims import OPT_OUT, Claims
     from assaymark.provenance.claims import ingredient as as_ingredient
     from assaymark.provenance.manner import Binding, Manner
-    from assaymark.provenance.plan import plan
+    from assaymark.provenance.plan import plan, plan_where_they_lie
     from assaymark.provenance.signers import check_key
 
     said = Claims(
@@ -154,7 +163,11 @@ def sign(
         ingredients=tuple(map(as_ingredient, ingredient or ())),
         thumbnail=thumbnail,
     )
-    planned = plan(paths, output)
+    if in_place and output is not None:
+        raise InputError(f"--in-place writes no copy: leave out -o {output}, or --in-place")
+    beside = sidecar and output is None
+    where_they_lie = partial(plan_where_they_lie, inside=in_place)
+    planned = where_they_lie(paths) if in_place or beside else plan(paths, output)
     claims = _statements(said, template, index, planned, paths)
     secret = secret_of(watermark_key)
     credentials = credentials_of(keys, chain, key, passphrase_file)
@@ -164,6 +177,9 @@ def sign(
         broken_ingredients=allow_broken_ingredients,
         binding=Binding(store=store or "", key=secret) if store or secret else None,
         read_back=read_back,
+        sidecar=sidecar,
+        in_place=in_place,
+        normalize=normalize,
     )
     if manner.binding is not None:
         _open_store(store)
@@ -171,7 +187,9 @@ def sign(
         tell(f"warning: {warning}")
     check_key(credentials)
     with _stamping(tsa, passphrase_file) as url:
-        _run(planned, claims, credentials, replace(manner, tsa_url=url), log, workers, force)
+        settings = _settings(credentials, claims, manner, tsa)
+        manner = replace(manner, tsa_url=url)
+        _run(planned, claims, credentials, manner, settings, log, workers, force)
 
 
 def _run(
@@ -179,6 +197,7 @@ def _run(
     claims: "Claims | Template",
     credentials: "Credentials",
     manner: "Manner",
+    settings: str,
     log: Path | None,
     workers: int | None,
     force: bool,
@@ -193,7 +212,6 @@ def _run(
     progress.start("sign")
     outcomes: list[Outcome] = []
     logged = Logging(log, credentials) if log else None
-    settings = _settings(credentials, claims, manner)
     with Journal(path=_journal(planned), settings=settings) as journal:
         for outcome in sign_all(
             planned.tasks,
@@ -270,7 +288,7 @@ def _summary(planned: "Plan", outcomes: "list[Outcome]", seconds: float) -> None
     if planned.hidden:
         tell(f"{planned.hidden} files whose names begin with a dot were left out")
     if "not begun" in states:
-        tell("nothing written is lost: make room and run the same command again")
+        tell("what is signed is whole: put right what stopped it and run the same command again")
 
 
 def _statements(
@@ -310,12 +328,32 @@ def _root(planned: "Plan") -> Path:
     return Path(os.path.commonpath(folders))
 
 
-def _settings(credentials: "Credentials", claims: "Claims | Template", manner: "Manner") -> str:
-    """A digest of all that a signature depends on besides its file."""
+def _settings(
+    credentials: "Credentials", claims: "Claims | Template", manner: "Manner", tsa: str | None
+) -> str:
+    """A digest of all that a signature depends on besides its file; no secret is in it."""
     identity = manner.identity.chain_pem if manner.identity else ""
-    manner = replace(manner, identity=None, tsa_url="" if manner.tsa_url else None)
-    text = repr((credentials.chain_pem, identity, claims, manner))
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    mark = manner.binding.key if manner.binding else None
+    manner = replace(manner, identity=None, tsa_url=None)
+    text = repr((credentials.chain_pem, identity, claims, manner, tsa, _states(claims)))
+    digest = hashlib.sha256(text.encode("utf-8", "backslashreplace"))
+    if mark is not None:
+        digest.update(hashlib.sha256(mark).digest())
+    return digest.hexdigest()[:16]
+
+
+def _states(claims: "Claims | Template") -> list[tuple[str, tuple[int, int]]]:
+    """The files that every signature takes up, by size and time."""
+    from assaymark.provenance.claims import Claims
+    from assaymark.provenance.journal import stamp
+    from assaymark.provenance.template import works_named
+
+    named = (
+        [claims.parent, *(item.path for item in claims.ingredients)]
+        if isinstance(claims, Claims)
+        else works_named(claims)
+    )
+    return [(str(path), stamp(path)) for path in named if path is not None]
 
 
 def _journal(planned: "Plan") -> Path | None:
@@ -339,7 +377,13 @@ def _is_ours(credentials: "Credentials", path: Path) -> bool:
 @contextmanager
 def _stamping(tsa: str | None, passphrase_file: Path | None) -> Iterator[str | None]:
     """The address of a time-stamping authority; one of a key folder serves while files are signed."""
-    if tsa is None or tsa.startswith(("http://", "https://")):
+    if tsa is None:
+        yield None
+        return
+    if tsa.startswith(("http://", "https://")):
+        from assaymark.provenance.stamping import check_authority_answers
+
+        check_authority_answers(tsa)
         yield tsa
         return
     from assaymark.cli.keys import time_stamping

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from assaymark.provenance.journal import Journal, manifest_of
+from assaymark.provenance.in_place import journal_of as undo_of
+from assaymark.provenance.journal import Journal, beside, manifest_of, stamp
 from assaymark.provenance.plan import Task
 from assaymark.provenance.pool import each
 from assaymark.provenance.room import sweep
 from assaymark.provenance.sign import Signed
+from assaymark.provenance.stamping import NoTimeStamp
 from assaymark.reports.errors import AssaymarkError
 
 State = Literal["signed", "kept", "failed", "not begun"]
@@ -47,10 +49,13 @@ def sign_all(
     results of an earlier run that are untouched, or that an interrupted run left (`ours` says so).
     sign_one is pickled where workers > 1. A full disk stops the run; what is written then is whole.
     """
-    if journal.begun_before:
-        for folder in {task.destination.parent for task in tasks}:
-            sweep(folder)
-    todo = [task for task in tasks if not journal.kept(task)]
+    for folder in {task.destination.parent for task in tasks}:
+        sweep(folder)
+    done = {task: _finished(task) for task in tasks if _is_finished(task, journal, ours)}
+    todo = [task for task in tasks if task not in done and not journal.kept(task)]
+    for task in todo:
+        if task.inside:
+            journal.begin(task)
     may = {task: overwrite or _replaceable(task, journal, ours) for task in todo}
     outcomes = each(
         partial(_outcome, sign_one),
@@ -64,7 +69,10 @@ def sign_all(
     )
     stopped = False
     for task in tasks:
-        if task not in may:
+        if task in done:
+            yield done[task]
+            journal.done(task)
+        elif task not in may:
             yield Outcome(task=task, state="kept")
         elif stopped:
             yield Outcome(task=task, state="not begun")
@@ -72,15 +80,43 @@ def sign_all(
             outcome = next(outcomes)
             stopped = outcome.stops
             yield outcome
-            if outcome.state == "signed":  # and whoever logs it has done so
-                journal.done(task)
+            if outcome.signed is not None:  # and whoever logs it has done so
+                journal.done(task, outcome.signed.read, outcome.signed.manifest)
             if stopped:
                 outcomes.close()  # type: ignore[attr-defined]
 
 
+def _is_finished(task: Task, journal: Journal, ours: Callable[[Path], bool]) -> bool:
+    """Whether a file was signed in place by a run that was killed before it could note that."""
+    return (
+        task.inside
+        and journal.begun(task)
+        and not journal.kept(task)
+        and not undo_of(task.source).exists()
+        and ours(task.source)
+    )
+
+
+def _finished(task: Task) -> Outcome:
+    size = task.source.stat().st_size
+    signed = Signed(
+        source=task.source,
+        destination=task.source,
+        manifest=task.source,
+        before=size,
+        after=size,
+        found=None,
+        read=stamp(task.source),
+    )
+    return Outcome(task=task, state="signed", signed=signed)
+
+
 def _replaceable(task: Task, journal: Journal, ours: Callable[[Path], bool]) -> bool:
     target = manifest_of(task)
-    return target.exists() and (journal.ours(task) or (journal.begun_before and ours(target)))
+    if target.exists():
+        return journal.ours(task) or (journal.begun_before and ours(target))
+    # a manifest gets its name before the copy of its file does
+    return journal.begun_before and beside(target).exists() and ours(beside(target))
 
 
 def _outcome(sign_one: SignOne, item: tuple[Task, bool]) -> Outcome:
@@ -89,7 +125,8 @@ def _outcome(sign_one: SignOne, item: tuple[Task, bool]) -> Outcome:
         return Outcome(task=task, state="signed", signed=sign_one(task, overwrite))
     except AssaymarkError as error:
         cause = error.__cause__
-        stops = isinstance(cause, OSError) and cause.errno in _FULL
+        full = isinstance(cause, OSError) and cause.errno in _FULL
+        stops = full or isinstance(error, NoTimeStamp)
         return Outcome(task=task, state="failed", why=str(error), stops=stops)
     except Exception as error:  # a bug of ours or of a library costs one file, not the run
         return Outcome(

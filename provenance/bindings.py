@@ -8,6 +8,11 @@ from assaymark.provenance.manner import Binding
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif")
 
 
+def is_bound(source: Path) -> bool:
+    """Whether a file is a picture that soft bindings are made for."""
+    return source.suffix.lower() in _PICTURES
+
+
 def bound(
     source: Path, target: Path, binding: Binding | None
 ) -> tuple[Path, list[dict[str, Any]], bool]:
@@ -15,7 +20,7 @@ def bound(
 
     A marked copy lies beside `target`. Files that are no pictures are signed as they are.
     """
-    if binding is None or source.suffix.lower() not in _PICTURES:
+    if binding is None or not is_bound(source):
         return source, [], False
     from assaymark.provenance.binding_store import BindingStore
     from assaymark.provenance.fingerprint import fingerprint

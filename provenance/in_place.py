@@ -22,9 +22,9 @@ from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.job import Reading
 from assaymark.provenance.layout import Layout, Malformed, reader, riff
 from assaymark.provenance.onepass import Plan, composed_as, plan_for, sign_hole
-from assaymark.provenance.sink import BLOCK
+from assaymark.provenance.room import room
+from assaymark.provenance.sink import BLOCK, write_all
 from assaymark.reports.errors import InputError
-from assaymark.reports.files import write_atomically
 
 JOURNAL_LIMIT = 1 << 28  # bytes of a journal that are read
 _FORMAT = "assaymark undo 1"
@@ -36,8 +36,11 @@ def sign_in_place(
     builder: Callable[[], c2pa.Builder],
     signer: c2pa.Signer,
     context: c2pa.Context,
+    accept: Callable[[Reading], None] = lambda reading: None,
 ) -> Reading:
     """Sign the file itself; the reading of its manifest, by a context that says who is trusted.
+
+    accept: raises where that reading is not good enough, before the file is changed.
 
     A manifest that it carries is replaced; the builder's parent ingredient keeps its history. An
     unfinished earlier run is undone first. Raises InputError where this kind of file or this
@@ -53,7 +56,7 @@ def sign_in_place(
         try:
             layout = riff(reader(descriptor), os.fstat(descriptor).st_size)
             with builder() as made:
-                return _sign(path, descriptor, layout, kind, made, signer, context)
+                return _sign(path, descriptor, layout, kind, made, signer, context, accept)
         except Malformed as error:
             raise InputError(
                 f"{path} cannot be signed in place: {error}; sign a copy instead"
@@ -86,6 +89,7 @@ def _sign(
     builder: c2pa.Builder,
     signer: c2pa.Signer,
     context: c2pa.Context,
+    accept: Callable[[Reading], None],
 ) -> Reading:
     media_type = composed_as(kind.route, kind.media_type)
     placeholder = native.data_hash_placeholder(builder, signer, media_type)
@@ -94,6 +98,7 @@ def _sign(
     try:
         manifest = sign_hole(builder, signer, media_type, _digest(descriptor, plan), plan)
         reading = manifest_holds(manifest[8:], kind, context)
+        accept(reading)
         _put(descriptor, plan, manifest)
     except BaseException:
         _restore(descriptor, journal_of(path))
@@ -103,9 +108,9 @@ def _sign(
 
 
 def _put(descriptor: int, plan: Plan, manifest: bytes) -> None:
-    os.pwrite(descriptor, manifest + bytes(plan.hole & 1), plan.start)
+    write_all(descriptor, manifest + bytes(plan.hole & 1), plan.start)
     os.ftruncate(descriptor, plan.start + plan.hole + (plan.hole & 1))
-    os.pwrite(descriptor, plan.head, 0)
+    write_all(descriptor, plan.head, 0)
     os.fsync(descriptor)
 
 
@@ -135,9 +140,12 @@ def _write_journal(path: Path, descriptor: int, size: int, plan: Plan) -> None:
     text = json.dumps(record)
     sealed = {"record": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     journal = journal_of(path)
-    write_atomically(journal, json.dumps(sealed))
-    for name in (journal, journal.parent):
-        _sync(name)
+    with room(path.parent) as folder:
+        draft = folder / journal.name
+        draft.write_text(json.dumps(sealed))
+        _sync(draft)
+        os.replace(draft, journal)
+    _sync(journal.parent)
 
 
 def _restore(descriptor: int, journal: Path) -> None:
@@ -145,7 +153,7 @@ def _restore(descriptor: int, journal: Path) -> None:
     if os.fstat(descriptor).st_size < max((at for at, _ in changed), default=0):
         raise InputError(f"{journal} is not the journal of this file: it is shorter; remove one")
     for at, data in changed:
-        os.pwrite(descriptor, data, at)
+        write_all(descriptor, data, at)
     os.ftruncate(descriptor, size)
     os.fsync(descriptor)
     _remove(journal)

@@ -18,6 +18,7 @@ import c2pa
 from assaymark.provenance.c2pa_context import reason, shared_context
 from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.routes import READS
+from assaymark.provenance.sidecar import beside
 from assaymark.provenance.verify import State, examine
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import unicode
@@ -134,9 +135,12 @@ def _entry(
 
 
 def _with_credentials(entry: dict[str, Any], path: Path, kind: Format) -> Part:
-    if kind.route in _IN_STREAM:
+    in_stream = kind.route in _IN_STREAM
+    if in_stream and next(beside(path), None) is None:
         return Part(entry=entry, stream=path)
     reading = READS[kind.route](path, kind, shared_context())
+    if in_stream and reading.where != "sidecar":
+        return Part(entry=entry, stream=path)
     if reading.store is None:
         raise InputError(
             f"the credentials of {path} cannot be carried along: they were read without their "
@@ -161,6 +165,8 @@ def _resource(label: str) -> str:
 
 def _kind(path: Path) -> Format | None:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"ingredient {path} is no ordinary file: expected one")
         with path.open("rb") as stream:
             return recognise(path, stream.read(HEAD))
     except OSError as error:

@@ -6,17 +6,30 @@ looked at again. The journal only saves work: that a file is signed is shown by 
 
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once are not told from one
+    fcntl = None  # type: ignore[assignment]
 
 from assaymark.provenance.plan import Task
 from assaymark.reports.errors import InputError
 
 _LIMIT = 512 << 20
+_TRIES, _PAUSE = 20, 0.1  # seconds
+
+_ABSENT = (-1, -1)
+_BEGUN = (-2, -2)
 
 Stamp = tuple[int, int]
 """Size and time of last change (ns): what tells a file from one written later."""
+Entry = tuple[str, Stamp, Stamp, Stamp]
+"""Settings, and the states of the source, of what was written, and of a manifest beside that."""
 
 
 @dataclass(kw_only=True)
@@ -29,16 +42,23 @@ class Journal:
     path: Path | None
     settings: str
     begun_before: bool = False
-    _done: dict[str, tuple[str, Stamp, Stamp]] = field(default_factory=dict)
+    _done: dict[str, Entry] = field(default_factory=dict)
+    _begun: dict[str, tuple[str, Stamp]] = field(default_factory=dict)
     _stream: TextIO | None = None
 
     def __post_init__(self) -> None:
         if self.path is None:
             return
         try:
-            self._read(self.path)
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.begun_before = self.path.exists()
             self._stream = self.path.open("a", encoding="utf-8")
+            if not locked(self._stream.fileno()):
+                self._stream.close()
+                raise InputError(
+                    f"another run signs into the same folder (journal {self.path}): wait until it ends"
+                )
+            self._read(self.path)
         except OSError as error:
             raise InputError(
                 f"cannot keep the journal {self.path}: {error.strerror or error}; set XDG_STATE_HOME "
@@ -47,24 +67,46 @@ class Journal:
 
     def kept(self, task: Task) -> bool:
         """Whether the task is done: by these settings, and neither file was touched since."""
-        return self._done.get(str(task.destination.absolute())) == (
+        known = self._done.get(str(task.destination.absolute()))
+        if known is None or known[:3] != (
             self.settings,
             stamp(task.source),
             stamp(manifest_of(task)),
-        )
+        ):
+            return False
+        return known[3] == _ABSENT or known[3] == stamp(beside(task.destination))
 
     def ours(self, task: Task) -> bool:
         """Whether the destination, whatever it was made from, is an untouched result of ours."""
         known = self._done.get(str(task.destination.absolute()))
         return known is not None and known[2] == stamp(manifest_of(task))
 
-    def done(self, task: Task) -> None:
-        """Note that a task is finished."""
-        entry = (self.settings, stamp(task.source), stamp(manifest_of(task)))
+    def begin(self, task: Task) -> None:
+        """Note that a file is about to be changed in place."""
+        self._begun[str(task.source.absolute())] = begun = (self.settings, stamp(task.source))
+        self._write([str(task.source.absolute()), *begun, _BEGUN, _ABSENT])
+
+    def begun(self, task: Task) -> bool:
+        """Whether a run with these settings began to change a file in place, which has changed."""
+        known = self._begun.get(str(task.source.absolute()))
+        return known is not None and known[0] == self.settings and known[1] != stamp(task.source)
+
+    def done(self, task: Task, read: Stamp | None = None, manifest: Path | None = None) -> None:
+        """Note that a task is finished.
+
+        read: the state of the source that was signed; now, unless given. manifest: the file that
+        carries it, where that is not the destination.
+        """
+        source = stamp(task.source) if read is None or task.inside else read
+        aside = _ABSENT if manifest in (None, task.destination) else stamp(manifest)
+        entry = (self.settings, source, stamp(manifest_of(task)), aside)
         name = str(task.destination.absolute())
         self._done[name] = entry
+        self._write([name, *entry])
+
+    def _write(self, line: list[object]) -> None:
         if self._stream is not None:
-            self._stream.write(json.dumps([name, *entry]) + "\n")
+            self._stream.write(json.dumps(line) + "\n")
             self._stream.flush()
 
     def __enter__(self) -> "Journal":
@@ -72,22 +114,41 @@ class Journal:
 
     def __exit__(self, *failure: object) -> None:
         if self._stream is not None:
+            if fcntl is not None:  # workers that are still ending share the lock
+                with suppress(OSError):
+                    fcntl.flock(self._stream.fileno(), fcntl.LOCK_UN)
             self._stream.close()
 
     def _read(self, path: Path) -> None:
-        if not path.exists() or path.stat().st_size > _LIMIT:
+        if path.stat().st_size > _LIMIT:
             return
-        self.begun_before = True
         with path.open(encoding="utf-8", errors="replace") as stream:
             for line in stream:
                 try:
-                    name, settings, source, signed = json.loads(line)
-                    self._done[name] = (settings, tuple(source), tuple(signed))
+                    name, settings, source, signed, aside = json.loads(line)
+                    if tuple(signed) == _BEGUN:
+                        self._begun[name] = (settings, tuple(source))
+                    else:
+                        self._done[name] = (settings, tuple(source), tuple(signed), tuple(aside))
                 except (ValueError, TypeError):
                     continue  # torn by a crash
         if not _ends_with_a_line(path):
             with path.open("a", encoding="utf-8") as stream:
                 stream.write("\n")
+
+
+def locked(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another process holds it for seconds."""
+    for _ in range(_TRIES):  # the workers of a run that was killed take a moment to end
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+        except OSError:  # a file system without locks
+            return True
+    return False
 
 
 def _ends_with_a_line(path: Path) -> bool:
@@ -99,7 +160,7 @@ def _ends_with_a_line(path: Path) -> bool:
 
 def manifest_of(task: Task) -> Path:
     """The file that a run writes: the signed copy, or the manifest beside a file that stays."""
-    if task.source == task.destination:
+    if task.source == task.destination and not task.inside:
         return beside(task.destination)
     return task.destination
 
@@ -118,5 +179,5 @@ def stamp(path: Path) -> Stamp:
     try:
         found = path.stat()
     except OSError:
-        return (-1, -1)
+        return _ABSENT
     return (found.st_size, found.st_mtime_ns)

@@ -13,6 +13,7 @@ from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.identity import identity_signer
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.signers import new_signer
+from assaymark.reports.errors import InputError
 
 _local = threading.local()
 
@@ -35,6 +36,8 @@ class Manner:
     tsa_url: an RFC 3161 time-stamping authority, asked once a file. identity: of a named actor (CAWG)
     with `roles`, who answers for what is said. broken_ingredients: take up works whose credentials
     do not hold; the manifest says so. read_back: verify what was written before it gets its name.
+    sidecar: the manifest goes beside a file of any kind. in_place: a WAV, AVI or WebP file is signed
+    in itself. normalize: plain text may be brought into Unicode Normalization Form C.
     """
 
     tsa_url: str | None = None
@@ -43,6 +46,22 @@ class Manner:
     broken_ingredients: bool = False
     binding: Binding | None = None
     read_back: bool = True
+    sidecar: bool = False
+    in_place: bool = False
+    normalize: bool = False
+
+    def __post_init__(self) -> None:
+        marks = self.binding is not None and self.binding.key is not None
+        if self.sidecar and self.in_place:
+            raise InputError("a manifest goes beside a file or into it: choose sidecar or in place")
+        if self.sidecar and marks:
+            raise InputError(
+                "a watermark changes a picture, and a manifest beside it leaves it as it is: choose one"
+            )
+        if self.in_place and (self.binding is not None or self.identity is not None):
+            raise InputError(
+                "signing in place takes no store, watermark or identity: sign a copy instead"
+            )
 
 
 PLAIN = Manner()

@@ -137,10 +137,12 @@ def _check(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     if unpacked > MAX_UNPACKED or unpacked > max(_SMALL, MAX_RATIO * packed):
         raise InputError(
             f"{path} unpacks from {packed} to {unpacked} bytes: expected at most {MAX_UNPACKED}, and "
-            f"{MAX_RATIO} times its size; sign what is in it, or use a manifest beside it"
+            f"{MAX_RATIO} times its size; sign what is in it, or use a manifest beside it (--sidecar)"
         )
     if any(entry.flag_bits & (_ENCRYPTED | _CENTRAL_ENCRYPTED) for entry in entries):
-        raise InputError(f"{path} is encrypted: take the password off, or use a manifest beside it")
+        raise InputError(
+            f"{path} is encrypted: take the password off, or use a manifest beside it (--sidecar)"
+        )
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise InputError(f'{path} has two entries "{twice}": one of them is not what is shown')

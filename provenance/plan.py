@@ -12,10 +12,14 @@ JOURNAL = ".assaymark-signed.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One file to be signed; where the two are the same, its manifest goes into a file beside it."""
+    """One file to be signed; where the two are the same, its manifest goes into a file beside it.
+
+    inside: or into the file itself, which is signed in place.
+    """
 
     source: Path
     destination: Path
+    inside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,22 @@ class Plan:
     folder: Path | None = None
 
 
+def plan_where_they_lie(paths: Sequence[Path], *, inside: bool) -> Plan:
+    """Every file stays where it is; its manifest goes beside it, or inside. Raises as `plan` does."""
+    _check_paths(paths)
+    tasks: list[Task] = []
+    hidden = 0
+    for path in paths:
+        found, left_out = _sources(path) if path.is_dir() else ([path], 0)
+        tasks += [Task(source=file, destination=file, inside=inside) for file in found]
+        hidden += left_out
+    _no_clash(tasks)
+    if not tasks:
+        raise InputError(f"{', '.join(map(str, paths))}: no file is in it that could be signed")
+    alone = len(paths) == 1 and paths[0].is_dir()
+    return Plan(tasks=tuple(tasks), hidden=hidden, folder=paths[0] if alone else None)
+
+
 def plan(paths: Sequence[Path], output: Path | None = None) -> Plan:
     """Where each of these files and of those below these folders goes.
 
@@ -35,9 +55,7 @@ def plan(paths: Sequence[Path], output: Path | None = None) -> Plan:
     names begin with a dot are left out and counted; .c2pa files beside a file belong to it.
     Raises InputError for a missing path, an empty folder and two sources of one destination.
     """
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist: expected a file or a folder to sign")
+    _check_paths(paths)
     if len(paths) == 1 and not paths[0].is_dir() and not _is_folder(output, paths[0]):
         destination = output or _signed_name(paths[0])
         return Plan(tasks=(Task(source=paths[0], destination=destination),))
@@ -61,19 +79,35 @@ def _below(path: Path, output: Path | None, *, alone: bool) -> tuple[list[Task],
         destination = output / path.name if output is not None else _signed_name(path)
         return [Task(source=path, destination=destination)], 0
     target = _signed_name(path) if output is None else output if alone else output / _name(path)
-    tasks, hidden = [], 0
-    try:
-        files, _ = walk(path)
-    except OSError as error:
-        raise InputError(f"cannot search {path}: {error}") from error
+    found, hidden = _sources(path)
     inside = target.resolve()
-    for file in works(files):
-        inner = file.relative_to(path)
-        if any(part.startswith(".") for part in inner.parts):
-            hidden += 1
-        elif not file.resolve().is_relative_to(inside):
-            tasks.append(Task(source=file, destination=target / inner))
+    tasks = [
+        Task(source=file, destination=target / file.relative_to(path))
+        for file in found
+        if not file.resolve().is_relative_to(inside)
+    ]
     return tasks, hidden
+
+
+def _sources(folder: Path) -> tuple[list[Path], int]:
+    """The works below a folder, and how many were left out because their names begin with a dot."""
+    try:
+        files, _ = walk(folder)
+    except OSError as error:
+        raise InputError(f"cannot search {folder}: {error}") from error
+    found = works(files)
+    seen = [
+        file
+        for file in found
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+    return seen, len(found) - len(seen)
+
+
+def _check_paths(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist: expected a file or a folder to sign")
 
 
 def _no_clash(tasks: list[Task]) -> None:

@@ -22,14 +22,25 @@ def room(parent: Path) -> Iterator[Path]:
     It is locked while it is used; `sweep` tells by that what a killed process has left.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    folder = tempfile.mkdtemp(dir=parent, prefix=_NAME)
-    handle = _lock(folder)
+    folder, handle = _new(parent)
     try:
         yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+def _new(parent: Path) -> tuple[str, int | None]:
+    while True:
+        folder = tempfile.mkdtemp(dir=parent, prefix=_NAME)
+        try:
+            handle = _lock(folder)
+        except FileNotFoundError:
+            continue
+        if handle is None or os.path.isdir(folder):
+            return folder, handle
+        os.close(handle)  # swept by another process before it was locked
 
 
 def sweep(parent: Path) -> None:

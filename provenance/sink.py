@@ -68,7 +68,7 @@ class Sink:
     def patch(self, data: bytes, offset: int) -> None:
         """Put bytes in the place of earlier ones; nothing is appended after that."""
         self.flush()
-        _write_all(self._file, memoryview(data), offset)
+        write_all(self._file, data, offset)
 
     def flush(self) -> None:
         """Hand everything to the file."""
@@ -92,7 +92,7 @@ class Sink:
             except OSError:  # this file system, or a full disk, which the next write tells
                 done = 0
             block, offset = block[done:], offset + done
-        _write_all(self._file, block, offset)
+        write_all(self._file, block, offset)
         rest = self._filled - count
         self._view[:rest] = self._view[count : self._filled]
         self._filled, self._written = rest, self._written + count
@@ -105,7 +105,9 @@ def _open_direct(path: Path) -> int | None:
         return None
 
 
-def _write_all(file: int, block: memoryview, offset: int) -> None:
+def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of it; the system may take less at a time, as on a disk that fills up."""
+    block = memoryview(data)
     while block:
         done = os.pwrite(file, block, offset)
         block, offset = block[done:], offset + done

@@ -107,6 +107,16 @@ def claims_for(
         raise InputError(f"{template.name}, for {relative}: {error}") from error
 
 
+def works_named(template: Template) -> tuple[Path, ...]:
+    """The parents and ingredients that a template names for every file alike."""
+    found = []
+    for table in (template.common, *(table for _, table in template.files)):
+        items = [table.get("parent"), *table.get("ingredients", ())]
+        texts = [item.get("path") if isinstance(item, Mapping) else item for item in items]
+        found += [text for text in texts if text and "{" not in text]
+    return tuple(template.folder / ingredient(text).path for text in found)
+
+
 def unmatched(template: Template, files: Iterable[Path], *, root: Path = Path()) -> tuple[str, ...]:
     """Patterns and rows of the index that no file has: most often a misspelt name."""
     known = {_relative(file, root) for file in files}

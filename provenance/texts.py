@@ -34,7 +34,7 @@ def sign_text(job: Job, *, normalize: bool = False) -> None:
     except CarrierError as error:
         raise InputError(
             f"{job.source} cannot carry a manifest: {error}; mend the text, or sign it with a "
-            "manifest beside it"
+            "manifest beside it (--sidecar)"
         ) from error
     before, after = spot.before.encode(), spot.after.encode()
     with job.builder() as builder:
@@ -54,14 +54,14 @@ def _bare(job: Job, normalize: bool) -> str:
     if size > MAX_TEXT:
         raise InputError(
             f"{job.source} has {size} bytes, but a text with a manifest may have {MAX_TEXT}: sign it "
-            "with a manifest beside it"
+            "with a manifest beside it (--sidecar)"
         )
     try:
         text = job.source.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{job.source} is not UTF-8 (byte {error.start}): convert it, or sign it with a "
-            "manifest beside it"
+            "manifest beside it (--sidecar)"
         ) from error
     held = find(job.format, text)
     text = held.bare if held else text
@@ -69,7 +69,8 @@ def _bare(job: Job, normalize: bool) -> str:
         if not normalize:
             raise InputError(
                 f"{job.source} is not in Unicode Normalization Form C, which an embedded manifest "
-                "asks for (C2PA 2.4, A.8): normalise it, or sign it with a manifest beside it"
+                "asks for (C2PA 2.4, A.8): normalise the copy (--normalize), or sign "
+                "it with a manifest beside it (--sidecar)"
             )
         text = unicodedata.normalize("NFC", text)
     return text

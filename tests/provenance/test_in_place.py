@@ -25,7 +25,7 @@ from pathlib import Path
 from fast_media import KINDS, desk
 from assaymark.provenance import in_place, onepass
 from assaymark.provenance.keys import new_chain
-from assaymark.reports import files
+from assaymark.provenance.room import sweep
 
 path, at_desk = Path(sys.argv[1]), desk(new_chain("Example Press"))
 source = path.read_bytes()
@@ -58,8 +58,7 @@ for when in range(1, 200):
     changed, journal = path.read_bytes() != source, in_place.journal_of(path).exists()
     undone = in_place.undo(path)
     print("killed", changed, journal, undone, path.read_bytes() == source)
-    for left in path.parent.glob(".assaymark.*"):
-        left.unlink()
+    sweep(path.parent)
 """
 
 
