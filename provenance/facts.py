@@ -11,6 +11,9 @@ from assaymark.reports.model import Node
 
 Document = Mapping[str, Any]
 _MAX_DEPTH = 12
+# what c2pa and Encypher's engine call an identity whose chain ends in an anchor of identities
+_IDENTITY_HOLDS = {"cawg.x509.credential.trusted", "cawg.identity.trusted"}
+UNKNOWN_ACTOR = "cawg.x509.credential.untrusted"
 _TRAINING = ("cawg.training-mining", "c2pa.training-mining")
 _REVOCATION = {
     "signingCredential.ocsp.revoked": "revoked",
@@ -147,7 +150,7 @@ def identity(document: Document) -> str | None:
     failed = {code for code in seen["failure"] if "untrusted" not in code}
     if failed:
         return "invalid"
-    return "trusted" if "cawg.identity.trusted" in seen["success"] else "untrusted"
+    return "trusted" if _IDENTITY_HOLDS & seen["success"] else "untrusted"
 
 
 def revocation(document: Document) -> str:
@@ -165,7 +168,9 @@ def ingredient_failures(ingredient: Mapping[str, Any]) -> tuple[str, ...]:
         *items(ingredient.get("validation_status")),  # how manifests before C2PA 2.1 recorded it
     ]
     return tuple(
-        code for code in codes(found) if not code.startswith("signingCredential.untrusted")
+        code
+        for code in codes(found)
+        if not code.startswith(("signingCredential.untrusted", UNKNOWN_ACTOR))
     )
 
 

@@ -67,6 +67,8 @@ def judge(path: Path, reading: Reading, trust: Trust) -> Verification:
 
 def _verdict(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Verdict:
     state = found.state
+    if state is State.UNTRUSTED and _only_the_actor_is_unknown(found, failures):
+        state, failures = State.TRUSTED, ()
     own = [code for code in failures if not code.startswith(_UNTRUSTED)]
     if state is State.TRUSTED and own:
         return _Verdict(state=State.INVALID, failures=failures)
@@ -75,6 +77,12 @@ def _verdict(found: Verification, failures: tuple[str, ...], trust: Trust) -> _V
     if state is State.TRUSTED and _leans_on_the_wrong_anchor(found):
         return _walked(found, failures, trust)
     return _Verdict(state=state, failures=failures)
+
+
+def _only_the_actor_is_unknown(found: Verification, failures: tuple[str, ...]) -> bool:
+    """The library takes the signer's trust away where a named actor beside him is unknown."""
+    held = facts.codes(facts.statuses(found.document, "success", deltas=False))
+    return set(failures) == {facts.UNKNOWN_ACTOR} and "signingCredential.trusted" in held
 
 
 def _leans_on_the_wrong_anchor(found: Verification) -> bool:
@@ -156,6 +164,11 @@ def _notes(found: Verification, trust: Trust) -> tuple[str, ...]:
     if found.time_stamp == "untrusted":
         notes.append(
             "the time stamp is by no trusted authority, so the time of signing is not known"
+        )
+    if found.identity == "untrusted":
+        notes.append(
+            "no anchor of identities vouches for the actor who is named beside the signer: add one "
+            "with --identity-anchor"
         )
     return tuple(notes)
 
