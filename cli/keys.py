@@ -72,7 +72,10 @@ def new(
     chain = new_chain(organization, algorithm=algorithm, name=name, days=days, ocsp_url=ocsp_url)
     secret = passphrase(passphrase_file, confirm=True)
     if not secret:
-        raise InputError("the private keys are encrypted, so a passphrase is needed: give one")
+        raise InputError(
+            "the private keys are encrypted, so a passphrase is needed: give one with "
+            "--passphrase-file or in ASSAYMARK_PASSPHRASE"
+        )
     write_chain(chain, folder, secret)
     say(f"wrote {folder}/root.pem      the trust anchor: give it to those who verify")
     say(f"wrote {folder}/chain.pem     the signing certificate and its issuer")
@@ -294,7 +297,7 @@ def credentials_of(
     if folder is not None and (chain or key):
         raise InputError("--keys and --chain with --key exclude each other: give one of them")
     if folder is not None:
-        if not folder.is_dir():
+        if not (folder / "chain.pem").is_file():
             raise InputError(
                 f"{folder} is no folder of keys: make one with assaymark keys new {folder} "
                 "--organization NAME"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from assaymark.provenance.template import Template
 
 _SHOWN = 20
+_NAMED = 5  # files shown of those that failed for the same reason
 Text = str | None
 
 
@@ -134,7 +135,7 @@ def sign(
     Pictures, video, sound, PDF, Office, EPUB, text and code carry the manifest; anything else gets it
     beside it (NAME.c2pa). The same command again signs what is new, changed or missing.
     """
-    from assaymark.provenance.claims import OPT_OUT, Claims
+    from assaymark.provenance.claims import Claims
     from assaymark.provenance.claims import ingredient as as_ingredient
     from assaymark.provenance.manner import Binding, Manner
     from assaymark.provenance.plan import plan, plan_where_they_lie
@@ -158,7 +159,7 @@ def sign(
         generator_version=generator_version,
         model=model,
         prompt_sha256=_prompt(prompt_file, prompt_sha256),
-        training={**(OPT_OUT if no_training else {}), **_pairs(training or [])} or None,
+        training=_training(no_training, training or []) or None,
         parent=parent,
         ingredients=tuple(map(as_ingredient, ingredient or ())),
         thumbnail=thumbnail,
@@ -167,6 +168,8 @@ def sign(
         raise InputError(f"--in-place writes no copy: leave out -o {output}, or --in-place")
     beside = sidecar and output is None
     where_they_lie = partial(plan_where_they_lie, inside=in_place)
+    if role and identity is None:
+        raise InputError("--role is the role of a named actor: name one with --identity KEYFOLDER")
     planned = where_they_lie(paths) if in_place or beside else plan(paths, output)
     claims = _statements(said, template, index, planned, paths)
     secret = secret_of(watermark_key)
@@ -189,11 +192,12 @@ def sign(
     with _stamping(tsa, passphrase_file) as url:
         settings = _settings(credentials, claims, manner, tsa)
         manner = replace(manner, tsa_url=url)
-        _run(planned, claims, credentials, manner, settings, log, workers, force)
+        _run(planned, _root(paths), claims, credentials, manner, settings, log, workers, force)
 
 
 def _run(
     planned: "Plan",
+    root: Path,
     claims: "Claims | Template",
     credentials: "Credentials",
     manner: "Manner",
@@ -206,7 +210,6 @@ def _run(
     from assaymark.provenance.journal import Journal
     from assaymark.provenance.signed_log import Logging
 
-    root = _root(planned)
     work = partial(_sign_one, credentials, claims, manner, root)
     progress, began = Progress(1), time.monotonic()
     progress.start("sign")
@@ -265,10 +268,8 @@ def _tell_one(outcome: "Outcome") -> None:
 def _summary(planned: "Plan", outcomes: "list[Outcome]", seconds: float) -> None:
     states = [outcome.state for outcome in outcomes]
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    for outcome in failed[:_SHOWN]:
-        tell(f"{outcome.task.source}: {outcome.why}")
-    if len(failed) > _SHOWN:
-        tell(f"and {len(failed) - _SHOWN} more")
+    for sentence in _failures(failed):
+        tell(sentence)
     signed = [outcome.signed for outcome in outcomes if outcome.signed]
     grown = sum(item.after - item.before for item in signed)
     parts = [
@@ -281,6 +282,8 @@ def _summary(planned: "Plan", outcomes: "list[Outcome]", seconds: float) -> None
         if state in states
     ]
     where = f" into {planned.folder}" if planned.folder else ""
+    beside = sum(item.manifest != item.destination for item in signed)
+    where += f", {beside} of them with the manifest beside it (.c2pa)" if beside else ""
     size = f", {grown / len(signed) / 1000:.1f} kB more a file" if signed else ""
     say(f"signed {len(signed)} of {len(outcomes)} files{where}{size}, {seconds:.1f} s")
     if parts:
@@ -289,6 +292,25 @@ def _summary(planned: "Plan", outcomes: "list[Outcome]", seconds: float) -> None
         tell(f"{planned.hidden} files whose names begin with a dot were left out")
     if "not begun" in states:
         tell("what is signed is whole: put right what stopped it and run the same command again")
+
+
+def _failures(failed: "list[Outcome]") -> list[str]:
+    """The same reason once, with the first files that it holds for."""
+    by_reason: dict[str, list[str]] = {}
+    for outcome in failed:
+        name = str(outcome.task.source)
+        by_reason.setdefault(outcome.why.replace(name, "it"), []).append(name)
+    sentences = []
+    for outcome in failed:
+        name = str(outcome.task.source)
+        names = by_reason.pop(reason := outcome.why.replace(name, "it"), [])
+        if len(names) == 1:
+            sentences.append(outcome.why if name in outcome.why else f"{name}: {outcome.why}")
+        elif names:
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            sentences.append(f"{len(names)} files: {reason}: {', '.join(names[:_NAMED])}{more}")
+    rest = len(sentences) - _SHOWN
+    return sentences[:_SHOWN] + ([f"and {rest} more reasons"] if rest > 0 else [])
 
 
 def _statements(
@@ -316,16 +338,17 @@ def _statements(
     )
     if index is not None:
         found = with_index(found, load_index(index))
-    root = _root(planned)
+    root = _root(paths)
     for sentence in unmatched(found, [task.source for task in planned.tasks], root=root):
         tell(f"warning: {sentence}")
     return found
 
 
-def _root(planned: "Plan") -> Path:
-    """What the names in a template are relative to: the folder that holds all sources."""
-    folders = [str(task.source.absolute().parent) for task in planned.tasks]
-    return Path(os.path.commonpath(folders))
+def _root(paths: list[Path]) -> Path:
+    """What the names in a template are relative to: the folder that is signed, or holds all that is."""
+    if len(paths) == 1:
+        return paths[0] if paths[0].is_dir() else paths[0].parent
+    return Path(os.path.commonpath([str(path.absolute().parent) for path in paths]))
 
 
 def _settings(
@@ -430,6 +453,21 @@ def _prompt(path: Path | None, digest: str | None) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _training(opt_out: bool, given: list[str]) -> dict[str, str]:
+    from assaymark.provenance.claims import OPT_OUT, full_use
+
+    pairs = _pairs(given)
+    refused = OPT_OUT if opt_out else {}
+    other = next((use for use in pairs if refused.get(full_use(use), pairs[use]) != pairs[use]), "")
+    if other:
+        raise InputError(
+            f"--no-training and --training {other}={pairs[other]} exclude each other: name each use "
+            "with --training"
+        )
+    named = {full_use(use) for use in pairs}
+    return {use: word for use, word in refused.items() if use not in named} | pairs
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

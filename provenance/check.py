@@ -10,7 +10,7 @@ from typing import Any
 
 from assaymark.provenance.check_findings import SHOWN, findings_of, name
 from assaymark.provenance.checked import Checked, Demands, crashed, look
-from assaymark.provenance.files import find_files
+from assaymark.provenance.files import find_files, is_regular
 from assaymark.provenance.pool import each
 from assaymark.provenance.rules import RULES
 from assaymark.reports.files import write_atomically
@@ -112,6 +112,8 @@ def _parameter(value: Any) -> str:
 
 
 def _sha256(path: Path) -> str:
+    if not is_regular(path):
+        return "unreadable"
     try:
         if not path.is_file():
             return "unreadable"

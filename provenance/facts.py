@@ -11,6 +11,9 @@ from assaymark.reports.model import Node
 
 Document = Mapping[str, Any]
 _MAX_DEPTH = 12
+# what c2pa and Encypher's engine call an identity whose chain ends in an anchor of identities
+_IDENTITY_HOLDS = {"cawg.x509.credential.trusted", "cawg.identity.trusted"}
+UNKNOWN_ACTOR = "cawg.x509.credential.untrusted"
 _TRAINING = ("cawg.training-mining", "c2pa.training-mining")
 _REVOCATION = {
     "signingCredential.ocsp.revoked": "revoked",
@@ -135,10 +138,6 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-# the specification's code, and what c2pa-rs writes instead
-_ACTOR_TRUSTED = {"cawg.identity.trusted", "cawg.x509.credential.trusted"}
-
-
 def identity(document: Document) -> str | None:
     """The state of the CAWG identity assertion: trusted, untrusted or invalid; None without one."""
     if not any(base(label) == "cawg.identity" for label, _ in assertions(active(document))):
@@ -151,7 +150,7 @@ def identity(document: Document) -> str | None:
     failed = {code for code in seen["failure"] if "untrusted" not in code}
     if failed:
         return "invalid"
-    return "trusted" if seen["success"] & _ACTOR_TRUSTED else "untrusted"
+    return "trusted" if _IDENTITY_HOLDS & seen["success"] else "untrusted"
 
 
 def revocation(document: Document) -> str:
@@ -169,7 +168,9 @@ def ingredient_failures(ingredient: Mapping[str, Any]) -> tuple[str, ...]:
         *items(ingredient.get("validation_status")),  # how manifests before C2PA 2.1 recorded it
     ]
     return tuple(
-        code for code in codes(found) if not code.startswith("signingCredential.untrusted")
+        code
+        for code in codes(found)
+        if not code.startswith(("signingCredential.untrusted", UNKNOWN_ACTOR))
     )
 
 

@@ -1,6 +1,7 @@
 """The files that names, folders and patterns stand for."""
 
 import os
+import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -71,13 +72,30 @@ def below(path: Path) -> list[Path]:
     return walk(path)[0] if path.is_dir() else [path]
 
 
+def is_regular(path: Path) -> bool:
+    """Whether it is a file that can be read to its end; a pipe or device would be waited for.
+
+    What cannot be looked at counts: opening it says why.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return True
+
+
 def walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files and folders below, linked ones included; what cannot be entered is an error."""
+    """Files and folders below, linked ones included; what cannot be entered is an error.
+
+    A link to a folder around this one leads to all that lies beside it, keys included, and is not
+    followed.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
 
-    files, inner, seen = [], [], set()
+    files, inner = [], []
+    start = Path(os.path.realpath(folder))
+    seen = {str(start), *map(str, start.parents)}
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         seen.add(os.path.realpath(root))
         folders[:] = sorted(

@@ -27,7 +27,6 @@ _EMAIL = ObjectIdentifier("1.3.6.1.5.5.7.3.4")  # what signers used before C2PA 
 PURPOSES = (CLAIM_SIGNING, DOCUMENT_SIGNING, _EMAIL)
 _STATES = {"Trusted": State.TRUSTED, "Valid": State.UNTRUSTED}
 _UNTRUSTED, _EXPIRED = "signingCredential.untrusted", "signingCredential.expired"
-_ACTOR = "cawg.x509.credential.untrusted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +70,8 @@ def judge(path: Path, reading: Reading, trust: Trust) -> Verification:
 
 def _verdict(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Verdict:
     state = found.state
-    if state is State.UNTRUSTED and failures and set(failures) <= {_ACTOR}:
-        # the library counts an unknown actor against the claim's signer, who is another party
-        return _signer_alone(found, failures, trust)
+    if state is State.UNTRUSTED and _only_the_actor_is_unknown(found, failures):
+        state, failures = State.TRUSTED, ()
     own = [code for code in failures if not code.startswith(_UNTRUSTED)]
     if state is State.TRUSTED and own:
         return _Verdict(state=State.INVALID, failures=failures)
@@ -82,14 +80,6 @@ def _verdict(found: Verification, failures: tuple[str, ...], trust: Trust) -> _V
     if state is State.TRUSTED and _leans_on_the_wrong_anchor(found):
         return _walked(found, failures, trust)
     return _Verdict(state=state, failures=failures)
-
-
-def _signer_alone(found: Verification, failures: tuple[str, ...], trust: Trust) -> _Verdict:
-    told = facts.codes(facts.statuses(found.document, "success", deltas=False))
-    if "signingCredential.trusted" not in told:
-        return _Verdict(state=State.UNTRUSTED, failures=failures)
-    trusted = _Verdict(state=State.TRUSTED, failures=failures)
-    return _walked(found, failures, trust) if _leans_on_the_wrong_anchor(found) else trusted
 
 
 def _identity(found: Verification, trust: Trust) -> str | None:
@@ -110,6 +100,12 @@ def _identity(found: Verification, trust: Trust) -> str | None:
         )
     except (InputError, KeyError, TypeError):
         return "untrusted"
+
+
+def _only_the_actor_is_unknown(found: Verification, failures: tuple[str, ...]) -> bool:
+    """The library takes the signer's trust away where a named actor beside him is unknown."""
+    held = facts.codes(facts.statuses(found.document, "success", deltas=False))
+    return set(failures) == {facts.UNKNOWN_ACTOR} and "signingCredential.trusted" in held
 
 
 def _leans_on_the_wrong_anchor(found: Verification) -> bool:
@@ -193,6 +189,11 @@ def _notes(found: Verification, trust: Trust) -> tuple[str, ...]:
     if found.time_stamp == "untrusted":
         notes.append(
             "the time stamp is by no trusted authority, so the time of signing is not known"
+        )
+    if found.identity == "untrusted":
+        notes.append(
+            "no anchor of identities vouches for the actor who is named beside the signer: add one "
+            "with --identity-anchor"
         )
     return tuple(notes)
 

@@ -76,6 +76,17 @@ def append_lines(log: Path, entries: Sequence[LogEntry]) -> range:
     return range(index, index + len(entries))
 
 
+def check_end(log: Path) -> None:
+    """Whether entries could be added: raises as `append_lines`, and changes nothing."""
+    try:
+        if log.exists():
+            with log.open("rb") as stream, _lock(stream, shared=True):
+                last, _, whole = _tail(stream)
+                _next(log, last, whole)
+    except OSError as error:
+        raise InputError(f"cannot read the log {log}: {error.strerror or error}") from error
+
+
 def read_lines(log: Path) -> Iterator[bytes]:
     """The lines without their ends; a last one that was cut short is not one of them.
 
@@ -158,13 +169,19 @@ def entry_flaw(found: Mapping[str, Any]) -> str:
 def _end(log: Path, stream: IO[bytes]) -> tuple[int, bytes]:
     """The next index and the hash of the last line; what was cut short is set aside first."""
     last, torn, whole = _tail(stream)
+    found = _next(log, last, whole)
+    if torn:
+        _set_aside(log, stream, torn, whole)
+    return found
+
+
+def _next(log: Path, last: bytes | None, whole: int) -> tuple[int, bytes]:
+    """The next index and the hash of the last whole line."""
     if last is None and whole:
         raise IntegrityError(
             f"the log {log} ends in over {LONGEST} bytes that are no entry: check the log before "
             "anything is added to it"
         )
-    if torn:
-        _set_aside(log, stream, torn, whole)
     if last is None:
         return 0, GENESIS
     try:

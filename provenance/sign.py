@@ -14,6 +14,7 @@ from assaymark.provenance.c2pa_context import reason, shared_context
 from assaymark.provenance.claims import NOTHING, Claims
 from assaymark.provenance.damage import check_whole
 from assaymark.provenance.definition import new_builder
+from assaymark.provenance.files import is_regular
 from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.identity import said_by_actor
 from assaymark.provenance.in_place import journal_of, sign_in_place, undo
@@ -312,16 +313,19 @@ def _route(source: Path, kind: Format, claims: Claims, manner: Manner) -> Signs:
 
 
 def _kind(source: Path) -> Format:
+    if not is_regular(source):
+        raise InputError(f"{source} is no regular file, but a folder, a pipe or a device")
     try:
         # a pipe would be waited for, a device has no end
         if not stat.S_ISREG(source.stat().st_mode):
             raise InputError(f"{source} is no ordinary file: expected one to sign")
         with source.open("rb") as stream:
-            kind = recognise(source, stream.read(HEAD))
+            kind = recognise(source, head := stream.read(HEAD))
     except OSError as error:
         raise InputError(f"cannot read {source}: {error.strerror or error}") from error
     if kind is None:
-        raise InputError(f"{source} is of no kind that can be signed")
+        why = "is of no kind that can be signed" if head else "is empty: nothing to sign is in it"
+        raise InputError(f"{source} {why}")
     return kind
 
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from assaymark.provenance.formats import HEAD, recognise
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.log import append
-from assaymark.provenance.log_file import LogEntry
+from assaymark.provenance.log_file import LogEntry, check_end
 from assaymark.provenance.sign import Signed
 from assaymark.provenance.stores import store_of
 from assaymark.provenance.verify import examine
@@ -21,10 +21,12 @@ class Logging:
     """Adds signed files to a log, each before the run counts it as done."""
 
     def __init__(self, log: Path, credentials: Credentials) -> None:
-        """Raises InputError for a log that cannot be written, before anything is signed."""
+        """Before anything is signed: raises InputError for a log that cannot be written, and
+        IntegrityError for one that ends in what is no entry."""
         leaf = x509.load_pem_x509_certificates(credentials.chain_pem.encode())[0]
         self._log, self._signer = log, leaf.fingerprint(hashes.SHA256()).hex()
         check_writable(log)
+        check_end(log)
 
     def note(self, signed: Signed) -> None:
         """Add a file. Raises InputError or IntegrityError when the log cannot take it."""

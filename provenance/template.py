@@ -40,6 +40,17 @@ _KIND_OF: Mapping[str, tuple[type, str]] = {
     "assertions": (dict, "a table of assertions by label"),
     "thumbnail": (int, "a number of pixels"),
 }
+# What the command line calls otherwise.
+_OPT_OUT = '{ai_training = "notAllowed", ai_generative_training = "notAllowed", data_mining = "notAllowed"}'
+_AS_OPTION = {
+    "generated": ': write source_type = "generated"',
+    "edited_with_ai": ': write source_type = "edited-with-ai"',
+    "captured": ': write source_type = "captured"',
+    "no_training": f": write training = {_OPT_OUT}",
+    "prompt_file": ": write prompt_sha256, which sha256sum prints for the file",
+    "action": ': write actions = ["cropped"]',
+    "ingredient": ': write ingredients = ["FILE"]',
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +218,8 @@ def _deep(value: Any, fill: Callable[[str], str]) -> Any:
 def _check_table(table: Mapping[str, Any], path: KeyPath, where: "_Where") -> None:
     for key, value in table.items():
         if key not in _KEYS:
-            raise where.mistake((*path, key), f'unknown key "{key}"{nearest(key, _KEYS)}')
+            hint = _AS_OPTION.get(key.replace("-", "_")) or nearest(key, _KEYS)
+            raise where.mistake((*path, key), f'unknown key "{key}"{hint}')
         kind, wanted = _KIND_OF[key]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise where.mistake((*path, key), f"{key} = {value!r:.60}: expected {wanted}")

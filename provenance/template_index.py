@@ -13,6 +13,7 @@ from assaymark.reports.errors import InputError, nearest
 
 SIZE_LIMIT = 64 << 20  # bytes
 _COLUMNS = ("path", *TEXT_KEYS)
+_FILE = ("file", "filename", "name", "File", "Path", "source")
 _LINES = (".jsonl", ".ndjson")
 
 
@@ -41,7 +42,7 @@ def _checked(row: dict[Any, Any]) -> tuple[str, dict[str, str]]:
     if None in row:  # where the csv module puts what has no column
         raise InputError(f"{len(row[None])} cells too many: quote a text that holds a comma")
     if wrong := next((key for key in row if key not in _COLUMNS), ""):
-        raise InputError(f'unknown column "{wrong}"{nearest(wrong, _COLUMNS)}')
+        raise InputError(_unknown(wrong))
     if not all(isinstance(value, str) for value in row.values() if value is not None):
         raise InputError("expected texts only")
     name = (row.get("path") or "").removeprefix("./")
@@ -51,6 +52,11 @@ def _checked(row: dict[Any, Any]) -> tuple[str, dict[str, str]]:
     for key, value in said.items():
         check_field(key, value)
     return name, said
+
+
+def _unknown(column: str) -> str:
+    hint = ': did you mean "path"?' if column in _FILE else nearest(column, _COLUMNS)
+    return f'unknown column "{column}"{hint}'
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
@@ -68,6 +74,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
         names = reader.fieldnames or ()
         if len(set(names)) != len(names):
             raise InputError(f"{path}:1: a column is named twice")
+        if wrong := next((name for name in names if name not in _COLUMNS), ""):
+            raise InputError(f"{path}:1: {_unknown(wrong)}")
         for row in reader:
             if None in row.values():
                 raise InputError(f"{path}:{reader.line_num}: too few cells: was the file cut off?")

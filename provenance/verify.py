@@ -12,6 +12,7 @@ import c2pa
 
 from assaymark.provenance.c2pa_context import shared_context
 from assaymark.provenance.fast_read import read_written
+from assaymark.provenance.files import is_regular
 from assaymark.provenance.formats import HEAD, Format, Route, recognise
 from assaymark.provenance.job import Reads
 from assaymark.provenance.judgement import judge
@@ -43,6 +44,10 @@ def examine_written(path: Path) -> Verification:
 
 
 def _examine(path: Path, trust: Trust, reads: Mapping[Route, Reads]) -> Verification:
+    if not is_regular(path):
+        return _without(
+            path, State.UNREADABLE, "it is no regular file, but a folder, a pipe or a device"
+        )
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
             return _without(path, State.UNREADABLE, "cannot read the file: it is no regular file")

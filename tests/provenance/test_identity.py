@@ -16,6 +16,9 @@ from PIL import Image
 from assaymark.provenance.claims import OPT_OUT, Claims
 from assaymark.provenance.identity import ROLES, identity_signer, said_by_actor
 from assaymark.provenance.keys import Chain, new_chain
+from assaymark.provenance.sign import sign
+from assaymark.provenance.trust import Trust
+from assaymark.provenance.verify import State, examine
 from assaymark.reports.errors import InputError
 
 CLAIMS = Claims(source_type="generated", author="Jane Example", training=OPT_OUT)
@@ -62,6 +65,46 @@ def test_an_identity_is_trusted_by_its_own_anchors_only(
     for anchors in ("", stranger.trust_anchor_pem):
         other = by_c2pa(data, maker, anchors)
         assert codes(other["results"], "failure") == ["cawg.x509.credential.untrusted"]
+
+
+def test_whoever_knows_the_actor_trusts_him_and_the_others_still_trust_the_signer(
+    tmp_path: Path, photo: Path, joined: c2pa.Signer, maker: Chain, actor: Chain, stranger: Chain
+) -> None:
+    (path := tmp_path / "signed.jpg").write_bytes(signed(photo, CLAIMS, joined))
+    signers, know = maker.trust_anchor_pem, actor.trust_anchor_pem
+    found = {
+        name: examine(path, trust)
+        for name, trust in {
+            "known": Trust(signers=signers, identities=know),
+            "nobody": Trust(signers=signers),
+            "another": Trust(signers=signers, identities=stranger.trust_anchor_pem),
+            "actor as signer": Trust(signers=know),
+            "actor only": Trust(identities=know),
+            "swapped": Trust(signers=know, identities=signers),
+        }.items()
+    }
+    trusted, untrusted = State.TRUSTED, State.UNTRUSTED
+    assert {name: (item.state, item.identity) for name, item in found.items()} == {
+        "known": (trusted, "trusted"),
+        "nobody": (trusted, "untrusted"),
+        "another": (trusted, "untrusted"),
+        "actor as signer": (untrusted, "untrusted"),
+        "actor only": (untrusted, "trusted"),
+        "swapped": (untrusted, "untrusted"),
+    }
+    assert found["known"].notes == ()
+    assert "--identity-anchor" in found["nobody"].notes[0]
+    assert "whose chain ends in a trust anchor" in found["nobody"].explanation
+
+
+def test_an_unknown_actor_of_an_ingredient_breaks_nothing(
+    tmp_path: Path, photo: Path, joined: c2pa.Signer, maker: Chain
+) -> None:
+    (parent := tmp_path / "signed.jpg").write_bytes(signed(photo, CLAIMS, joined))
+    target = tmp_path / "edited.jpg"
+    sign(photo, target, maker.credentials, Claims(source_type="edited-with-ai", parent=parent))
+    found = examine(target, Trust(signers=maker.trust_anchor_pem))
+    assert (found.state, found.failures, found.identity) == (State.TRUSTED, (), None)
 
 
 def test_the_second_engine_trusts_the_identity(

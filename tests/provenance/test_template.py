@@ -184,7 +184,7 @@ def test_the_index_has_the_last_word_and_is_taken_as_it_is(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "text", "advice"),
     [
-        ("i.csv", "path,titel\na,b\n", r':2: unknown column "titel": did you mean "title"'),
+        ("i.csv", "path,titel\na,b\n", r':1: unknown column "titel": did you mean "title"'),
         ("i.csv", "path,title\na\n", ":2: too few cells"),
         ("i.csv", "path,title\na,b,c\n", ":2: 1 cells too many"),
         ("i.csv", "path,path\na,b\n", ":1: a column is named twice"),
