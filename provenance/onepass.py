@@ -16,7 +16,7 @@ from assaymark.provenance.formats import Route
 from assaymark.provenance.job import Job
 from assaymark.provenance.layout import At, Damaged, Layout, Malformed, jpeg, png, reader, riff
 from assaymark.provenance.plain import sign_plain
-from assaymark.provenance.sink import Sink
+from assaymark.provenance.sink import Sink, empty
 from assaymark.reports.errors import InputError
 
 SMALL = 1 << 18  # bytes up to which the library's own way is as fast
@@ -79,8 +79,9 @@ def sign_by_streams(job: Job) -> None:
     with (
         job.builder() as builder,
         native.FdStream(job.source) as source,
-        native.FdStream(job.target, os.O_RDWR | os.O_TRUNC) as target,
+        native.FdStream(job.target, os.O_RDWR) as target,
     ):
+        empty(target.fd)
         try:
             native.sign_stream(builder, job.signer, job.format.media_type, source, target)
         except c2pa.C2paError.Io:

@@ -22,7 +22,8 @@ class Sink:
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        empty(self._file)
         self._direct = _open_direct(path) if size >= DIRECT else None
         # memory of a mapping begins at a page, as direct I/O asks for
         self._view = memoryview(mmap.mmap(-1, min(_ROOM, size) + BLOCK))
@@ -96,6 +97,12 @@ class Sink:
         rest = self._filled - count
         self._view[:rest] = self._view[count : self._filled]
         self._filled, self._written = rest, self._written + count
+
+
+def empty(file: int) -> None:
+    """Truncate a file that has content; ext4 writes one that was truncated to the disk as it is closed."""
+    if os.fstat(file).st_size:
+        os.ftruncate(file, 0)
 
 
 def _open_direct(path: Path) -> int | None:
