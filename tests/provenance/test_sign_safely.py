@@ -1,5 +1,6 @@
 """What signing must never do: lose a file, wait for ever, forget a history, say what is not so."""
 
+import hashlib
 import os
 import resource
 import signal
@@ -15,13 +16,17 @@ from pathlib import Path
 
 import c2pa
 import media
+import numpy
 import pytest
+from PIL import Image
 from test_batch import run, states
 
 from assaymark.provenance import journal as journal_module
 from assaymark.provenance import sign as signing
+from assaymark.provenance.binding_store import BindingStore
 from assaymark.provenance.claims import NOTHING, Claims
 from assaymark.provenance.in_place import journal_of
+from assaymark.provenance.ingredients import digest_uri
 from assaymark.provenance.journal import Journal
 from assaymark.provenance.keys import Chain
 from assaymark.provenance.manner import (
@@ -109,7 +114,7 @@ def test_a_pipe_is_refused_not_waited_for(tmp_path: Path, chain: Chain, where: s
         "parent": {"parent": pipe},
         "ingredient": {"ingredients": (signing_ingredient(pipe),)},
     }[where]
-    with pytest.raises(InputError, match="is no ordinary file"):
+    with pytest.raises(InputError, match="is no regular file"):
         sign(
             pipe if where == "source" else picture,
             tmp_path / "copy.jpg",
@@ -242,6 +247,7 @@ from assaymark.provenance import journal as journal_module
 from assaymark.provenance import sign as signing
 from assaymark.provenance.batch import sign_all
 from assaymark.provenance.claims import Claims
+from assaymark.provenance.ingredients import digest_uri
 from assaymark.provenance.journal import Journal
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.manner import Manner
@@ -482,3 +488,20 @@ def test_no_manifest_is_overlooked_for_speed(
                 found.append(str(error))
     assert quick == slow
     assert quick != [True]
+
+
+def test_the_parent_of_a_marked_picture_is_the_unmarked_one(tmp_path: Path, chain: Chain) -> None:
+    source = tmp_path / "photo.png"
+    ramp = numpy.tile(numpy.arange(256, dtype=numpy.uint8), (256, 1))
+    Image.fromarray(numpy.dstack([ramp, ramp.T, ramp // 2 + 60])).save(source)
+    with BindingStore(tmp_path / "store.db", create=True):
+        pass
+    binding = Binding(store=tmp_path / "store.db", key=b"1" * 16)
+    done = sign(source, tmp_path / "copy.png", chain.credentials, NOTHING, Manner(binding=binding))
+    (parent,) = examine(done.destination).active["ingredients"]
+    assert parent["title"] == "photo.png"
+    assert parent["relationship"] == "parentOf"
+    assert parent["instance_id"] == digest_uri(hashlib.sha256(source.read_bytes()).digest())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "copy.png", "photo.png", "store.db",
+    ]  # fmt: skip
