@@ -334,9 +334,6 @@ def _kind(source: Path) -> Format:
     if not is_regular(source):
         raise InputError(f"{source} is no regular file, but a folder, a pipe or a device")
     try:
-        # a pipe would be waited for, a device has no end
-        if not stat.S_ISREG(source.stat().st_mode):
-            raise InputError(f"{source} is no ordinary file: expected one to sign")
         with source.open("rb") as stream:
             kind = recognise(source, head := stream.read(HEAD))
     except OSError as error:
