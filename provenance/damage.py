@@ -21,7 +21,7 @@ def check_whole(source: Path, kind: Format) -> None:
     if kind.name not in ("JPEG", "PNG"):
         return
     try:
-        with Image.open(source) as picture:
+        with Image.open(source, formats=(kind.name,)) as picture:
             if kind.name == "PNG":
                 picture.verify()
             elif _END_OF_IMAGE not in _tail(source):

@@ -133,7 +133,15 @@ def new_builder(
     stands = standing(claims, source, history=history)
     if stands is Standing.UPDATE:
         _check_updatable(source, kind)
-    parts = _parts(claims, stands, source, kind, history=history, broken=broken_ingredients)
+    parts = _parts(
+        claims,
+        stands,
+        source,
+        kind,
+        history=history,
+        broken=broken_ingredients,
+        changed=watermarked,
+    )
     picture = thumbnail(source, claims.thumbnail) if claims.thumbnail else None
     made = definition(
         claims,
@@ -171,13 +179,20 @@ def _check_updatable(source: Path, kind: Format) -> None:
 
 
 def _parts(
-    claims: Claims, stands: Standing, source: Path, kind: Format, *, history: bool, broken: bool
+    claims: Claims,
+    stands: Standing,
+    source: Path,
+    kind: Format,
+    *,
+    history: bool,
+    broken: bool,
+    changed: bool,
 ) -> tuple[Part, ...]:
     found = []
     if claims.parent is not None:
         found.append(other_work(claims.parent, "parent", "parentOf", broken=broken))
     elif stands is not Standing.CREATED:
-        found.append(own_past(source, kind, history=history))
+        found.append(own_past(source, kind, history=history, changed=changed))
     if claims.prompt_digest is not None:
         found.append(prompt_part(claims.prompt_digest))
     for number, item in enumerate(claims.ingredients):

@@ -46,9 +46,14 @@ class Part:
         return str(self.entry["label"])
 
 
-def own_past(source: Path, kind: Format, *, history: bool) -> Part:
-    """The source itself as the parent; history: it carries credentials that hold."""
+def own_past(source: Path, kind: Format, *, history: bool, changed: bool = False) -> Part:
+    """The source itself as the parent.
+
+    history: it carries credentials that hold. changed: a watermark makes what is signed another file.
+    """
     entry = _entry("parent", "parentOf", source, None, kind.media_type)
+    if not history and changed:
+        return Part(entry=entry | {"instance_id": digest_uri(_sha256(source))})
     if not history:  # the manifest binds the same bytes, so they are not hashed twice
         return Part(entry=entry)
     return _with_credentials(entry, source, kind)
@@ -166,7 +171,7 @@ def _resource(label: str) -> str:
 def _kind(path: Path) -> Format | None:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise InputError(f"ingredient {path} is no ordinary file: expected one")
+            raise InputError(f"{path} cannot be an ingredient: it is no regular file")
         with path.open("rb") as stream:
             return recognise(path, stream.read(HEAD))
     except OSError as error:

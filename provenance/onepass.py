@@ -8,18 +8,27 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import c2pa
 
 from assaymark.provenance import native
-from assaymark.provenance.formats import Route
+from assaymark.provenance.formats import Format, Route
 from assaymark.provenance.job import Job
 from assaymark.provenance.layout import At, Damaged, Layout, Malformed, jpeg, png, reader, riff
 from assaymark.provenance.plain import sign_plain
 from assaymark.provenance.sink import Sink, empty
 from assaymark.reports.errors import InputError
 
-SMALL = 1 << 18  # bytes up to which the library's own way is as fast
+_SEARCHED = 1 << 22  # bytes
+# what a manifest store begins with (ISO 19566-5), and what XMP does; a long sign is found faster
+_STORE = b"jumdc2pa"
+_SIGNS = {
+    Route.JPEG: (_STORE, b"http://ns.adobe.com/xap/1.0/"),
+    Route.PNG: (_STORE, b"XML:com.adobe.xmp"),
+    Route.RIFF: (_STORE, b"provenance"),
+}
+SMALL = 1 << 22  # bytes up to which the library's own way is faster
 _RIFF_LIMIT = 2**32 - 1 + 8
 LAYOUTS: dict[Route, Callable[[At, int], Layout]] = {
     Route.JPEG: jpeg,
@@ -70,6 +79,19 @@ def sign_one_pass(job: Job) -> None:
     finally:
         os.close(source)
     return None
+
+
+def has_no_manifest(path: Path, kind: Format) -> bool:
+    """Whether a JPEG, PNG or RIFF file surely carries no manifest and names none; False: unknown.
+
+    A store names itself in its first box, uncompressed in each of these, and a reference to one
+    elsewhere is in XMP. So a work that was just made need not be read by the library first.
+    """
+    signs = _SIGNS.get(kind.route)
+    if signs is None or path.stat().st_size > _SEARCHED:
+        return False
+    data = path.read_bytes()
+    return not any(sign in data for sign in signs)
 
 
 def sign_by_streams(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""A folder to make files in before they get their names, that leaves nothing behind."""
+"""A place to make files in before they get their names, that leaves nothing behind."""
 
 import os
 import shutil
@@ -26,9 +26,51 @@ def room(parent: Path) -> Iterator[Path]:
     try:
         yield Path(folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # closed first: a file system takes four times as long to remove an open folder
         if handle is not None:
             os.close(handle)
+        _remove(folder)
+
+
+@contextmanager
+def draft(parent: Path, name: str) -> Iterator[Path]:
+    """An empty file in `parent` with the ending of `name`, where one is enough; it costs less.
+
+    It is locked and swept as a room is; whoever finishes it moves it away.
+    """
+    path, handle = _new_file(parent, os.path.splitext(name)[1])
+    try:
+        yield Path(path)
+    finally:
+        with suppress(OSError):
+            os.unlink(path)
+        os.close(handle)
+
+
+def _new_file(parent: Path, ending: str) -> tuple[str, int]:
+    while True:
+        path = os.path.join(parent, f"{_NAME}{os.urandom(8).hex()}{ending}")
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            parent.mkdir(parents=True, exist_ok=True)
+            continue
+        except FileExistsError:
+            continue
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not os.fstat(handle).st_nlink:  # swept by another process before it was locked
+                os.close(handle)
+                continue
+        return path, handle
+
+
+def _remove(folder: str) -> None:
+    try:
+        os.rmdir(folder)
+    except OSError:  # what could not be finished is still in it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new(parent: Path) -> tuple[str, int | None]:
@@ -51,7 +93,10 @@ def sweep(parent: Path) -> None:
         with suppress(OSError):
             handle = _lock(str(path))
             if handle is not None:
-                shutil.rmtree(path, ignore_errors=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
                 os.close(handle)
 
 
@@ -59,7 +104,7 @@ def _lock(folder: str) -> int | None:
     """A handle that holds the folder, or None where somebody else does."""
     if fcntl is None:
         return None
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # held, or a file system without locks

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +64,9 @@ def _digest(path: Path, algorithm: str) -> bytes:
 def beside(path: Path) -> Iterator[Path]:
     """The manifest files of a file: NAME.c2pa, then NAME without its ending as c2patool has it."""
     for name in dict.fromkeys((f"{path.name}{ENDING}", f"{path.stem}{ENDING}")):
-        found = path.with_name(name)
-        if found != path and found.is_file():
-            yield found
+        # asked for every file, most often in vain
+        if name != path.name and os.path.isfile(os.path.join(path.parent, name)):
+            yield path.with_name(name)
 
 
 def read_sidecar(path: Path, kind: Format, context: c2pa.Context) -> Reading:

@@ -3,6 +3,8 @@
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +25,11 @@ from assaymark.provenance.journal import Stamp, beside, stamp
 from assaymark.provenance.judgement import judge
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.manner import PLAIN, Manner, shared_signer, shared_signing_context
+from assaymark.provenance.onepass import has_no_manifest
 from assaymark.provenance.plain import sign_plain
-from assaymark.provenance.room import room
+from assaymark.provenance.room import draft, room
 from assaymark.provenance.routes import SIGNS
+from assaymark.provenance.sidecar import beside as manifests_beside
 from assaymark.provenance.sidecar import sign_sidecar
 from assaymark.provenance.signers import signing_failure
 from assaymark.provenance.stamping import check_not_silent, failed
@@ -84,19 +88,19 @@ def sign(
     _check_destination(source, destination, kind, overwrite, aside=aside)
     before = stamp(source)
     check_whole(source, kind)
-    history = _history(source)
+    history = _history(source, kind)
     if history is not None and manner.sidecar and history.where != "sidecar":
         raise InputError(
             f"{source} carries a manifest, which counts before one beside it: sign a copy, without "
             "sidecar, and its history is kept"
         )
     try:
-        with room(destination.parent) as folder:
-            target = folder / destination.name
+        with _place(destination, one=not aside and manner.binding is None) as target:
             written = beside(target) if aside else target
             if aside:
                 _copy(source, target, link=source == destination)
-            written.touch()
+            if not written.exists():
+                written.touch()
             _write(source, written, kind, credentials, claims, manner, history is not None)
             found = _read_back(source, target, manner) if manner.read_back else None
             if manner.binding is not None and is_bound(source):
@@ -127,6 +131,17 @@ def sign(
     )
 
 
+@contextmanager
+def _place(destination: Path, *, one: bool) -> Iterator[Path]:
+    """Where the destination is made; one: nothing else is made beside it."""
+    if one:
+        with draft(destination.parent, destination.name) as target:
+            yield target
+        return
+    with room(destination.parent) as folder:
+        yield folder / destination.name
+
+
 def _put(made: Path, name: Path, source: Path, overwrite: bool) -> None:
     """Give a finished file its name and no more permissions than the source has.
 
@@ -143,6 +158,7 @@ def _put(made: Path, name: Path, source: Path, overwrite: bool) -> None:
         except OSError:  # a file system without links; the name was free a moment ago
             pass
         else:
+            made.unlink()
             return
     os.replace(made, name)
 
@@ -168,7 +184,7 @@ def _sign_in_place(
     try:
         undo(source)
         before = source.stat().st_size
-        history = _history(source)
+        history = _history(source, kind)
         check_whole(source, kind)
         builder = partial(
             new_builder,
@@ -208,8 +224,10 @@ def _check_not_torn(source: Path) -> None:
         )
 
 
-def _history(source: Path) -> Verification | None:
+def _history(source: Path, kind: Format) -> Verification | None:
     """The credentials that the source carries; raises InputError where they do not hold."""
+    if has_no_manifest(source, kind) and next(manifests_beside(source), None) is None:
+        return None
     before = examine(source)
     if before.state not in (State.NO_MANIFEST, State.UNTRUSTED):
         raise InputError(
@@ -316,9 +334,6 @@ def _kind(source: Path) -> Format:
     if not is_regular(source):
         raise InputError(f"{source} is no regular file, but a folder, a pipe or a device")
     try:
-        # a pipe would be waited for, a device has no end
-        if not stat.S_ISREG(source.stat().st_mode):
-            raise InputError(f"{source} is no ordinary file: expected one to sign")
         with source.open("rb") as stream:
             kind = recognise(source, head := stream.read(HEAD))
     except OSError as error:

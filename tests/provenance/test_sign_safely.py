@@ -1,5 +1,6 @@
 """What signing must never do: lose a file, wait for ever, forget a history, say what is not so."""
 
+import hashlib
 import os
 import resource
 import signal
@@ -13,20 +14,33 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import c2pa
 import media
+import numpy
 import pytest
+from PIL import Image
 from test_batch import run, states
 
 from assaymark.provenance import journal as journal_module
 from assaymark.provenance import sign as signing
+from assaymark.provenance.binding_store import BindingStore
 from assaymark.provenance.claims import NOTHING, Claims
 from assaymark.provenance.in_place import journal_of
+from assaymark.provenance.ingredients import digest_uri
 from assaymark.provenance.journal import Journal
 from assaymark.provenance.keys import Chain
-from assaymark.provenance.manner import PLAIN, Binding, Manner
+from assaymark.provenance.manner import (
+    PLAIN,
+    Binding,
+    Manner,
+    shared_signer,
+    shared_signing_context,
+)
+from assaymark.provenance.onepass import has_no_manifest
 from assaymark.provenance.plan import Task, plan
 from assaymark.provenance.sign import Signed, sign
 from assaymark.provenance.stamping import NoTimeStamp, check_authority_answers
+from assaymark.provenance.stores import store_of
 from assaymark.provenance.verify import State, examine
 from assaymark.reports.errors import InputError
 
@@ -100,7 +114,7 @@ def test_a_pipe_is_refused_not_waited_for(tmp_path: Path, chain: Chain, where: s
         "parent": {"parent": pipe},
         "ingredient": {"ingredients": (signing_ingredient(pipe),)},
     }[where]
-    with pytest.raises(InputError, match="is no ordinary file"):
+    with pytest.raises(InputError, match="is no regular file"):
         sign(
             pipe if where == "source" else picture,
             tmp_path / "copy.jpg",
@@ -233,10 +247,12 @@ from assaymark.provenance import journal as journal_module
 from assaymark.provenance import sign as signing
 from assaymark.provenance.batch import sign_all
 from assaymark.provenance.claims import Claims
+from assaymark.provenance.ingredients import digest_uri
 from assaymark.provenance.journal import Journal
 from assaymark.provenance.keys import Credentials
 from assaymark.provenance.manner import Manner
 from assaymark.provenance.plan import plan_where_they_lie
+from assaymark.provenance.stores import store_of
 from assaymark.provenance.verify import State, examine
 
 folder, keys, when, journal = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
@@ -387,6 +403,8 @@ def listening(reply: bytes | None) -> Iterator[tuple[str, list[int]]]:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/", asked
+        for connection in open_ones:
+            connection.close()
 
 
 def test_an_authority_is_asked_before_the_first_file(
@@ -429,3 +447,61 @@ def test_manners_that_contradict_each_other(chain: Chain) -> None:
     ):
         with pytest.raises(InputError, match=r"choose|sign a copy"):
             Manner(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WAV", "AVI", "WebP"])
+@pytest.mark.parametrize("where", ["inside", "beside", "behind", "reference"])
+def test_no_manifest_is_overlooked_for_speed(
+    tmp_path: Path, chain: Chain, name: str, where: str
+) -> None:
+    source = media.write(tmp_path, name)
+    kind = signing._kind(source)
+    assert has_no_manifest(source, kind)
+    copy = tmp_path / f"signed{source.suffix}"
+    if where == "reference":
+        with (
+            c2pa.Builder(
+                {"title": "x"}, shared_signing_context(chain.credentials, PLAIN, kind)
+            ) as builder,
+            source.open("rb") as stream,
+            copy.open("w+b") as target,
+        ):
+            builder.set_remote_url("http://127.0.0.1:9/x.c2pa")
+            builder.set_no_embed()
+            builder.sign(shared_signer(chain.credentials, PLAIN), kind.media_type, stream, target)
+    elif where == "beside":
+        sign(source, source, chain.credentials, NOTHING, Manner(sidecar=True))
+        copy = source
+    else:
+        sign(source, copy, chain.credentials)
+        if where == "behind":
+            store = examine(copy)
+            copy.write_bytes(source.read_bytes() + store_of(store))
+    quick, slow = [], []
+    for found, overlook in ((quick, False), (slow, True)):
+        with pytest.MonkeyPatch.context() as patch:
+            if overlook:
+                patch.setattr(signing, "has_no_manifest", lambda path, kind: False)
+            try:
+                found.append(signing._history(copy, kind) is None)
+            except InputError as error:
+                found.append(str(error))
+    assert quick == slow
+    assert quick != [True]
+
+
+def test_the_parent_of_a_marked_picture_is_the_unmarked_one(tmp_path: Path, chain: Chain) -> None:
+    source = tmp_path / "photo.png"
+    ramp = numpy.tile(numpy.arange(256, dtype=numpy.uint8), (256, 1))
+    Image.fromarray(numpy.dstack([ramp, ramp.T, ramp // 2 + 60])).save(source)
+    with BindingStore(tmp_path / "store.db", create=True):
+        pass
+    binding = Binding(store=tmp_path / "store.db", key=b"1" * 16)
+    done = sign(source, tmp_path / "copy.png", chain.credentials, NOTHING, Manner(binding=binding))
+    (parent,) = examine(done.destination).active["ingredients"]
+    assert parent["title"] == "photo.png"
+    assert parent["relationship"] == "parentOf"
+    assert parent["instance_id"] == digest_uri(hashlib.sha256(source.read_bytes()).digest())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "copy.png", "photo.png", "store.db",
+    ]  # fmt: skip
