@@ -12,6 +12,17 @@ from assaymark.provenance.layout import STORE_LIMIT, At, Malformed
 C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # C2PA 2.2, A.5.1.1
 _BOXES = 1 << 16  # more top-level boxes than a file that is not fragmented has
 _INSIDE = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf"}
+_HOLD_BOXES = _INSIDE | {
+    b"moof",
+    b"traf",
+    b"mvex",
+    b"mfra",
+    b"edts",
+    b"udta",
+    b"meta",
+    b"iprp",
+    b"ipco",
+}
 # offsets into the file that we do not move: items, auxiliary data, fragments
 _UNMOVED = (b"iloc", b"saio", b"mvex")
 _MOVABLE = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"uuid", b"pdin"}
@@ -46,6 +57,30 @@ def boxes(at: At, start: int, end: int) -> Iterator[Box]:
         yield Box(kind=kind, start=start, body=body, end=start + size)
         start += size
     raise Malformed("too many boxes")
+
+
+def check_count(at: At, size: int) -> None:
+    """Raise OSError for more boxes, at any depth, than are read: c2pa's time grows with their square.
+
+    Where the structure is broken it is not followed further.
+    """
+    left, waiting = _BOXES, [(0, size)]
+    while waiting:
+        start, end = waiting.pop()
+        while end - start >= 8:
+            length, kind = struct.unpack(">I4s", at(start, 8).ljust(8, b"\0"))
+            head = 16 if length == 1 else 8
+            if length == 1:
+                length = int.from_bytes(at(start + 8, 8))
+            stop = start + length if length else end
+            left -= 1
+            if not left:
+                raise OSError(f"it has more than {_BOXES} boxes, which would take too long to read")
+            if (length and length < head) or stop > end:
+                break
+            if kind in _HOLD_BOXES:
+                waiting.append((start + head + (4 if kind == b"meta" else 0), stop))
+            start = stop
 
 
 def manifest_store(at: At, found: list[Box]) -> bytes | None:

@@ -67,6 +67,7 @@ def read_fast(path: Path, kind: Format, context: c2pa.Context) -> Reading:
 
     Raises c2pa.C2paError as the library does, and OSError.
     """
+    _check_boxes(path)
     if not native.available():
         return read_plain(path, kind, context)
     with native.FdStream(path) as stream:
@@ -78,6 +79,14 @@ def read_fast(path: Path, kind: Format, context: c2pa.Context) -> Reading:
                 pass  # its own words for what is wrong
         document, embedded = native.read_stream(kind.media_type, stream, context)
     return Reading(document=document, where="embedded" if embedded else "remote")
+
+
+def _check_boxes(path: Path) -> None:
+    """Raises OSError for a BMFF file, be it a film or a picture, of too many boxes."""
+    with path.open("rb") as stream:
+        at, size = reader(stream.fileno()), os.fstat(stream.fileno()).st_size
+        if at(4, 4) == b"ftyp":
+            bmff.check_count(at, size)
 
 
 def read_written(path: Path, kind: Format, context: c2pa.Context) -> Reading:
