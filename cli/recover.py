@@ -38,7 +38,7 @@ def recover(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Find the manifest that a picture lost; 1 when none is found. A hit is a lead, not proof."""
+    """Find the manifest that a picture lost; 1 when none that holds is found. A hit is no proof."""
     from assaymark.cli.sign import secret_of
     from assaymark.provenance.binding_store import BindingStore
     from assaymark.provenance.keys import load_anchors
@@ -59,10 +59,11 @@ def recover(
         say(json.dumps(_plain(found), ensure_ascii=True))
     else:
         _tell(found)
-    if not found.candidates:
+    held = [lead for lead in found.candidates if lead.signature_holds]
+    if not held:
         raise typer.Exit(1)
     if output is not None:
-        write_atomically(output, found.candidates[0].entry.manifest)
+        write_atomically(output, held[0].entry.manifest)
         say(f"wrote {output}")
 
 

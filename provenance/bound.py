@@ -14,6 +14,7 @@ from typing import Any
 
 import c2pa
 
+BOUND_OTHERWISE = "expected one data hash"
 MAX_STORE = 64 << 20  # bytes of a manifest store that are read
 Exclusions = tuple[tuple[int, int], ...]
 # What the bound bytes hash to, by algorithm and excluded ranges; None where the ranges are not allowed.
@@ -61,7 +62,7 @@ def _check(document: dict[str, Any], detail: dict[str, Any], digest: Digest) -> 
     bindings = [name for name in declared if name.startswith("c2pa.hash.")]
     url = f"self#jumbf=/c2pa/{label}/c2pa.assertions/c2pa.hash.data"
     if bindings != ["c2pa.hash.data"]:
-        return url, f"bound by {', '.join(bindings) or 'nothing'}, expected one data hash"
+        return url, f"bound by {', '.join(bindings) or 'nothing'}, {BOUND_OTHERWISE}"
     matched = _results(document).get("success", ())
     if not any(m["code"] == "assertion.hashedURI.match" and m["url"] == url for m in matched):
         return url, "the claim does not vouch for the data hash"

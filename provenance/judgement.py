@@ -184,8 +184,6 @@ def _notes(found: Verification, trust: Trust) -> tuple[str, ...]:
             "the signing certificate is itself an anchor: it is trusted by name, no authority "
             "stands behind it"
         )
-    if found.identity == "untrusted":
-        notes.append("the actor who is named is vouched for by no anchor of identities")
     if found.time_stamp == "untrusted":
         notes.append(
             "the time stamp is by no trusted authority, so the time of signing is not known"

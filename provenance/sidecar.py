@@ -10,7 +10,14 @@ from pathlib import Path
 import c2pa
 
 from assaymark.provenance import native
-from assaymark.provenance.bound import MAX_STORE, Exclusions, check_whole, read_bound
+from assaymark.provenance.bound import (
+    BOUND_OTHERWISE,
+    MAX_STORE,
+    Exclusions,
+    check_whole,
+    read_bound,
+)
+from assaymark.provenance.fast_read import LARGE
 from assaymark.provenance.formats import EMBEDDED_IN_TEXT, MANIFEST, SIDECAR, Format, Route, named
 from assaymark.provenance.job import Job, Reading, Reads
 from assaymark.provenance.plain import read_plain
@@ -104,19 +111,24 @@ def _read_beside(path: Path, kind: Format, manifest: Path, context: c2pa.Context
 
 
 def _judge_beside(path: Path, kind: Format, store: bytes, context: c2pa.Context) -> Reading:
-    if kind.media_type in c2pa.Reader.get_supported_mime_types():
-        # the library knows how such a file is bound, be it by boxes
-        with (
-            path.open("rb") as stream,
-            c2pa.Reader(kind.media_type, stream, store, context) as reader,
-        ):
-            return Reading(document=json.loads(reader.json()), store=store, where="sidecar")
+    known = kind.media_type in c2pa.Reader.get_supported_mime_types()
+    large = path.stat().st_size > LARGE
 
     def digest(algorithm: str, excluded: Exclusions) -> bytes | None:
         return None if excluded else _digest(path, algorithm)
 
-    document = read_bound(kind.media_type, store, digest, context)
-    return Reading(document=document, store=store, where="sidecar")
+    if large or not known:
+        # a kind that is parsed need not be one that is hashed whole
+        told = SIDECAR.media_type if known else kind.media_type
+        document = read_bound(told, store, digest, context)
+        if not known or BOUND_OTHERWISE not in json.dumps(document["validation_results"]):
+            return Reading(document=document, store=store, where="sidecar")
+    # the library knows how such a file is bound, be it by boxes
+    with (
+        path.open("rb") as stream,
+        c2pa.Reader(kind.media_type, stream, store, context) as reader,
+    ):
+        return Reading(document=json.loads(reader.json()), store=store, where="sidecar")
 
 
 def _shared(path: Path, manifest: Path) -> bool:
