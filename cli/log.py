@@ -44,7 +44,7 @@ def check(
         head, signer = verify_checkpoint(
             _text(checkpoint), _text(signed_by), _anchors(trust_anchor)
         )
-        say(f"the head of {head.size} entries is signed by {signer.name}")
+        say(f"the head of {_entries(head.size)} is signed by {signer.name}")
         if not signer.trusted:
             tell(f"warning: no trust anchor vouches for {signer.name}: {signer.reason}")
     found = check_log(log, head)
@@ -62,11 +62,14 @@ def check(
         raise IntegrityError(
             f"{log} does not hold, {len(found.faults)} faults; {where}: {first.text}"
         )
-    say(f"{log} holds: {found.size} entries, root {found.root.hex()}")
+    say(f"{log} holds: {_entries(found.size)}, root {found.root.hex()}")
     if trust_anchor and head is not None and not signer.trusted:
         raise typer.Exit(1)
     if head is None:
-        tell("without --checkpoint an end that was cut off cannot be seen")
+        tell(
+            "without --checkpoint nobody sees whether the end was cut off or changed, or the whole "
+            "log written anew"
+        )
 
 
 @app.command("checkpoint")
@@ -82,7 +85,7 @@ def checkpoint(
     from assaymark.provenance.log import write_checkpoint
 
     made = write_checkpoint(log, output, credentials_of(keys, chain, key, passphrase_file))
-    say(f"wrote {output}: {made.size} entries, root {made.root.hex()}")
+    say(f"wrote {output}: {_entries(made.size)}, root {made.root.hex()}")
 
 
 @app.command("prove")
@@ -121,11 +124,15 @@ def verify(
     )
     say(
         f"{file} is entry {found.index} of the log that {found.signer.name} signed at "
-        f"{found.checkpoint.size} entries: logged {found.entry.time} as {found.entry.name}"
+        f"{_entries(found.checkpoint.size)}: logged {found.entry.time} as {found.entry.name}"
     )
     if not found.signer.trusted:
         tell(f"no trust anchor vouches for {found.signer.name}: {found.signer.reason}")
         raise typer.Exit(1)
+
+
+def _entries(number: int) -> str:
+    return f"{number} {'entry' if number == 1 else 'entries'}"
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assaymark.cli.exit import Interrupted
 from assaymark.cli.keys import KeyName, Keys, PassphraseFile, credentials_of
 from assaymark.cli.resume import state_folder
 from assaymark.cli.terminal import Progress, say, tell
@@ -215,7 +216,10 @@ def _run(
     progress.start("sign")
     outcomes: list[Outcome] = []
     logged = Logging(log, credentials) if log else None
-    with Journal(path=_journal(planned), settings=settings) as journal:
+    with (
+        _interruptible(planned, outcomes),
+        Journal(path=_journal(planned), settings=settings) as journal,
+    ):
         for outcome in sign_all(
             planned.tasks,
             work,
@@ -236,6 +240,19 @@ def _run(
     _summary(planned, outcomes, time.monotonic() - began)
     if failed:
         raise typer.Exit(3)
+
+
+@contextmanager
+def _interruptible(planned: "Plan", outcomes: "list[Outcome]") -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if planned.folder is None:
+            raise
+        raise Interrupted(
+            f"interrupted after {len(outcomes)} of {len(planned.tasks)} files; the same command "
+            "goes on there"
+        ) from error
 
 
 def _sign_one(

@@ -47,7 +47,7 @@ def findings_of(
                 target=names(broken, root),
                 measure="broken_files",
                 summary=f"{len(broken)} of {len(checked)} files were changed after they were signed, "
-                "or their signature does not hold.",
+                f"or their signature does not hold: {_first(broken, root)}",
                 value=len(broken),
                 n=len(checked),
                 limit=Limit(maximum=0),
@@ -103,6 +103,12 @@ def findings_of(
     if findings and evidence:  # rules only: the files are still shown
         findings[0] = replace(findings[0], evidence=(*evidence, *findings[0].evidence))
     return tuple(findings)
+
+
+def _first(broken: list[Checked], root: Path) -> str:
+    more = f"; and {len(broken) - 5} more" if len(broken) > 5 else ""
+    shown = (f"{name(item.path, root)} ({item.explanation})" for item in broken[:5])
+    return f"{'; '.join(shown)}{more}."
 
 
 def _of_rule(

@@ -120,8 +120,14 @@ def _guarded(act: Callable[[], _Result], path: Path) -> _Result:
         raise InputError(f"{path}: at most {MAX_PIXELS} pixels are unpacked ({error})") from error
     except Exception as error:  # decoders raise what they like
         raise InputError(
-            f"{path} cannot be decoded as JPEG, PNG, WebP, TIFF or AVIF: {str(error)[:200]}"
+            f"{path} cannot be decoded as JPEG, PNG, WebP, TIFF or AVIF: {_why(error)}"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """What a decoder says; Pillow names the memory that it read, which nobody knows."""
+    text = str(error)[:200]
+    return "it is none of them" if "BytesIO" in text else text
 
 
 def _check_target(source: Path, target: Path, replace: bool) -> None:

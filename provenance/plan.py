@@ -59,6 +59,10 @@ def plan(paths: Sequence[Path], output: Path | None = None) -> Plan:
     if len(paths) == 1 and not paths[0].is_dir() and not _is_folder(output, paths[0]):
         destination = output or _signed_name(paths[0])
         return Plan(tasks=(Task(source=paths[0], destination=destination),))
+    if output is not None and any(_same(output, path) for path in paths):
+        raise InputError(
+            f"{output} is what is signed, and sources are never changed: name another folder"
+        )
     if output is not None and output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file and several are signed: name a folder for them")
     tasks: list[Task] = []
@@ -72,6 +76,10 @@ def plan(paths: Sequence[Path], output: Path | None = None) -> Plan:
         raise InputError(f"{', '.join(map(str, paths))}: no file is in it that could be signed")
     folder = output if output is not None else _signed_name(paths[0]) if len(paths) == 1 else None
     return Plan(tasks=tuple(tasks), hidden=hidden, folder=folder)
+
+
+def _same(output: Path, path: Path) -> bool:
+    return path.is_dir() and output.exists() and output.samefile(path)
 
 
 def _below(path: Path, output: Path | None, *, alone: bool) -> tuple[list[Task], int]:

@@ -60,6 +60,8 @@ def each(
         while waiting:
             answers, broken = _answers(*waiting.popleft(), work, crashed, broken)
             yield from answers
+        # an executor that is still going down when the interpreter ends prints a traceback
+        pool.shutdown(cancel_futures=True)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

@@ -322,6 +322,8 @@ def _route(source: Path, kind: Format, claims: Claims, manner: Manner) -> Signs:
         if manner.normalize and kind.route is Route.TEXT:
             return partial(sign_text, normalize=True)
         return SIGNS[kind.route]
+    if kind.route is Route.ZIP and not aside:
+        return SIGNS[kind.route]  # which unpacks, and leaves the rest to the library
     if aside or kind.route in (Route.TEXT, Route.HTML, Route.STRUCTURED):
         raise InputError(
             f"{source} cannot carry an identity or an update: sign it without, or as a format that "

@@ -1,15 +1,19 @@
 """Options of `assaymark sign` that belong together, and what its templates are relative to."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from assaymark.cli.exit import Interrupted
 from assaymark.cli.main import app
-from assaymark.cli.sign import _training
+from assaymark.cli.sign import _interruptible, _training
 from assaymark.provenance.claims import OPT_OUT
 from assaymark.provenance.keys import new_chain, write_chain
+from assaymark.provenance.plan import Plan, Task
+from assaymark.provenance.trust import Trust
 from assaymark.provenance.verify import examine
 from assaymark.reports.errors import InputError
 
@@ -105,3 +109,33 @@ def test_a_template_that_uses_the_options_is_told_the_key(run, line: str, hint: 
     Path("t.toml").write_text(line + "\n")
     found = run("x.txt", "--template", "t.toml")
     assert hint in str(found.exception)
+
+
+def test_an_output_that_is_the_input_is_called_so(run) -> None:  # type: ignore[no-untyped-def]
+    Path("in").mkdir()
+    Path("in/x.txt").write_text(WORDS)
+    found = run("in", "-o", "in")
+    assert "in is what is signed" in str(found.exception)
+
+
+def test_an_authority_that_does_not_answer_is_named(run) -> None:  # type: ignore[no-untyped-def]
+    Path("x.txt").write_text(WORDS)
+    found = run("x.txt", "--tsa", "http://127.0.0.1:9/", "-o", "y.txt")
+    assert "authority http://127.0.0.1:9/ gave no time stamp" in str(found.exception)
+    assert os.listdir() == ["x.txt"]
+
+
+def test_packed_packages_take_an_identity(run, keys: Path) -> None:  # type: ignore[no-untyped-def]
+    with zipfile.ZipFile("x.zip", "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr("a.txt", WORDS)
+    found = run("x.zip", "--identity", str(keys), "-o", "y.zip")
+    assert found.exit_code == 0, found.output
+    anchor = (keys / "root.pem").read_text()
+    assert examine(Path("y.zip"), Trust(signers=anchor, identities=anchor)).identity == "trusted"
+
+
+def test_an_interrupted_folder_says_how_it_goes_on() -> None:
+    planned = Plan(tasks=(Task(source=Path("a"), destination=Path("b")),), folder=Path("out"))
+    told = pytest.raises(Interrupted, match="after 0 of 1 files; the same command goes on")
+    with told, _interruptible(planned, []):
+        raise KeyboardInterrupt
