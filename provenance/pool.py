@@ -60,10 +60,9 @@ def each(
         while waiting:
             answers, broken = _answers(*waiting.popleft(), work, crashed, broken)
             yield from answers
-        # an executor that is still going down when the interpreter ends prints a traceback
-        pool.shutdown(cancel_futures=True)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # the interpreter waits for it anyway, and prints a traceback where it is half down by then
+        pool.shutdown(cancel_futures=True)
 
 
 def _pool(work: Callable[[T], R], workers: int) -> ProcessPoolExecutor:
