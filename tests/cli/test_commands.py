@@ -70,7 +70,7 @@ def test_keys_sign_and_verify(cli: RunCli, tmp_path: Path, keys: Path) -> None:
         ),
         (["sign", "photo.jpg", "-o", "photo.jpg", *SIGN], SECRET, "is the source itself"),
         (["sign", "photo.jpg", "-o", "keys/root.pem", *SIGN], SECRET, "ends in .pem"),
-        (["sign", "none.jpg", "-o", "s.jpg", *SIGN], SECRET, "cannot read none.jpg"),
+        (["sign", "none.jpg", "-o", "s.jpg", *SIGN], SECRET, "none.jpg does not exist"),
         (
             ["sign", "photo.jpg", "-o", "s.jpg", *SIGN, "--generated", "--captured"],
             SECRET,
