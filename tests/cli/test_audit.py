@@ -89,6 +89,7 @@ def test_one_for_a_broken_limit_and_three_for_an_undecided_one(
     assert cli("audit", *flags).returncode == code
 
 
+@pytest.mark.long
 def test_three_for_a_check_that_cannot_run_and_the_others_still_run(
     cli: RunCli, tmp_path: Path
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_regression_against_the_accepted_report(cli: RunCli, tmp_path: Path) -
     assert "accepted.json" in broken.stderr
 
 
+@pytest.mark.long
 def test_the_same_run_gives_the_same_numbers(cli: RunCli, tmp_path: Path) -> None:
     policy(tmp_path)
     found = []
@@ -247,6 +249,7 @@ def test_an_interrupted_run_keeps_what_it_measured_and_resumes(cli: RunCli, tmp_
     assert fresh.returncode == 0
 
 
+@pytest.mark.long
 def test_a_killed_check_goes_on_with_the_next_shard(tmp_path: Path) -> None:
     """Killed without warning in the middle of its only check, and resumed by two workers."""
     policy(tmp_path)
@@ -364,6 +367,7 @@ def test_a_place_that_cannot_be_written_is_found_before_the_run(
     assert not (tmp_path / "ok.html").exists()
 
 
+@pytest.mark.long
 def test_a_failing_run_does_not_become_its_own_baseline(cli: RunCli, tmp_path: Path) -> None:
     path = policy(tmp_path, 0.1, 0.05, more="baseline = { max_drop = 0.02 }\n")
     path.write_text('baseline = "accepted.json"\n' + path.read_text())
@@ -397,6 +401,7 @@ def test_a_reader_who_leaves_does_not_change_the_verdict(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_policy_with_bom_and_crlf(cli: RunCli, tmp_path: Path) -> None:
     import hashlib
 

@@ -210,6 +210,7 @@ def test_rates_are_written_as_a_table(cli: RunCli, folder: Path, suffix: str) ->
     assert frame["selection_rate"].to_dict() == pytest.approx(truth.to_dict())
 
 
+@pytest.mark.long
 def test_a_mitigation_is_written_and_audited_as_a_model(cli: RunCli, folder: Path) -> None:
     line = "bias mitigate t.csv --label repaid --prediction granted --score p --sensitive sex"
     few = ("--method", "reweighing", "--method", "threshold-optimizer")

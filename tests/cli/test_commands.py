@@ -30,6 +30,7 @@ def picture(path: Path) -> None:
 SIGN = ["--chain", "keys/chain.pem", "--key", "keys/key.pem"]
 
 
+@pytest.mark.long
 def test_keys_sign_and_verify(cli: RunCli, tmp_path: Path, keys: Path) -> None:
     picture(tmp_path / "photo.jpg")
     done = cli("sign", "photo.jpg", "-o", "signed.jpg", *SIGN, "--captured", **SECRET)
@@ -117,6 +118,7 @@ def test_wrong_use_is_one_sentence_and_leaves_nothing(
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.long
 def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
     """A model by module:factory and images in folders, from an otherwise empty directory."""
     (tmp_path / "mine.py").write_text(
@@ -158,7 +160,12 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
         ),
         (["none.onnx", "demo:digits"], 2, 'no such model: "none.onnx"'),
         (["demo:digits", "demo:digits", "-a", "pdg"], 2, 'unknown attack "pdg"'),
-        (["demo:digits", "demo:digits", "--classes", "a,b"], 3, "only 2 classes are named"),
+        pytest.param(
+            ["demo:digits", "demo:digits", "--classes", "a,b"],
+            3,
+            "only 2 classes are named",
+            marks=pytest.mark.long,
+        ),
         (["demo:digits", "demo:digits", "--mean", "0.5"], 2, 'missing key "std"'),
         (
             ["demo:digits", "demo:digits", "-a", "fgsm", "--option", "steps=9"],
@@ -169,7 +176,12 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
         (["demo:digits", "demo:digits", "--seed", "-1"], 2, "seed"),
         (["demo:digits", "demo:digits", "-a", "foolbox:SpatialAttack"], 2, "has no norm"),
         (["demo:digits", "demo:digits", "--eps", "8"], 2, 'write eps = "8/255"'),
-        (["demo:digits", "demo:digits", "--target", "eleven"], 3, 'unknown target "eleven"'),
+        pytest.param(
+            ["demo:digits", "demo:digits", "--target", "eleven"],
+            3,
+            'unknown target "eleven"',
+            marks=pytest.mark.long,
+        ),
         (
             ["demo:digits", "demo:digits", "--mean", "1,2,3", "--std", "1,1,1"],
             3,
@@ -198,6 +210,7 @@ def test_attack_lists_what_it_knows(cli: RunCli) -> None:
         assert name in done.stdout
 
 
+@pytest.mark.long
 def test_attack_with_a_minimum(cli: RunCli) -> None:
     digits = ["attack", "demo:digits", "demo:digits", "--eps", "0.1", "-a", "fgsm"]
     assert cli(*digits, "--min", "0.9").returncode == 1
@@ -269,6 +282,7 @@ assert not slow, slow
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_init_writes_a_policy_that_runs(cli: RunCli, tmp_path: Path) -> None:
     assert cli("init").returncode == 0
     schema = json.loads((tmp_path / "assaymark.schema.json").read_text())

@@ -69,6 +69,7 @@ def test_trained_weights_are_attacked_as_they_are(cli: Cli, tmp_path: Path) -> N
     assert robust[0] == robust[1] > 0.3
 
 
+@pytest.mark.long
 def test_a_description_is_attacked_and_gated_as_any_model(cli: Cli, tmp_path: Path) -> None:
     outputs = ("-o", "sub/j.defended.json", "-o", "r.json")
     done = cli(*DEFEND, "--method", "jpeg", "--set", "quality=60", "--examples", "40", *outputs)

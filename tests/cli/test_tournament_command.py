@@ -14,6 +14,7 @@ USUAL = ("tournament", "demo:digits", "--eps", "0.1", "--examples", "30", "--dev
 BOTH = ("--defense", "demo:digits", "-d", "demo:digits-hardened")
 
 
+@pytest.mark.long
 def test_attacks_meet_defenses_of_every_kind(cli: RunCli, tmp_path: Path) -> None:
     """A described defense among them; the report, the matrices, and the policy it stood for."""
     made = cli(

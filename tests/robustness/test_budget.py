@@ -108,6 +108,7 @@ def test_queries_are_counted_and_the_report_says_what_was_seen(data: images.Imag
     assert any("whoever has the model can do more" in item for item in result.method.not_tested)
 
 
+@pytest.mark.long
 def test_a_spent_budget_leaves_points_unknown_and_never_passes(data: images.ImageData) -> None:
     from assaymark.reports.model import Gate, Limit
 
@@ -221,6 +222,7 @@ def test_square_over_http_does_what_it_does_to_the_open_model(data: images.Image
     assert torch.equal(part.robust, whole.robust)
 
 
+@pytest.mark.long
 def test_from_the_command_line(cli: Any, tmp_path: Path) -> None:
     with serving() as state:
         done = cli(

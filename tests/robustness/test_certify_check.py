@@ -57,6 +57,7 @@ def test_of_a_linear_model_certificate_and_attack_meet(norm: Norm, method: str) 
         assert abs(exact - int(hits or 0)) <= 1  # the table rounds radii
 
 
+@pytest.mark.long
 def test_smoothing_certifies_less_than_the_exact_distance_and_widens_its_interval() -> None:
     model, data = subject(24, 2)
     distance = linear.distances(data.images, data.labels, "l2", 2).amin(1)

@@ -71,6 +71,7 @@ def test_noise_stability_is_the_mean_shift_of_probabilities() -> None:
     assert scores_of(Guarded(constant, NoiseStability(1.0), 1.0), x).min() > 0.1
 
 
+@pytest.mark.long
 def test_who_knows_of_the_detector_gets_past_it(digits: tuple[nn.Module, Tensor, Tensor]) -> None:
     network, x, y = digits
     train, _ = demo.digits(train=True)

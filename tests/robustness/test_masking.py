@@ -66,6 +66,7 @@ def check(model: nn.Module, minimum: float) -> tuple[float, Verdict, str | None]
 
 
 @pytest.mark.parametrize("name", ["softmax", "temperature", "bit depth", "thermometer"])
+@pytest.mark.long
 def test_a_number_that_would_pass_is_not_believed(name: str) -> None:
     """And what hides the gradient is worked around: as few stand as without it."""
     plain, verdict, doubt = check(sound("digits-hardened"), 0.01)
