@@ -406,7 +406,7 @@ def make_jxl(path: Path, size: int) -> None:
 def make_tiff(path: Path, size: int) -> None:
     """One strip of grey noise."""
     rows = size // 4096
-    tags = ((256, 4, 4096), (257, 4, rows), (258, 3, 8), (259, 3, 1), (262, 3, 1))
+    tags = [(256, 4, 4096), (257, 4, rows), (258, 3, 8), (259, 3, 1), (262, 3, 1)]
     tags += ((273, 4, 134), (277, 3, 1), (278, 4, rows), (279, 4, rows * 4096))
     with path.open("wb") as stream:
         stream.write(struct.pack("<2sHIH", b"II", 42, 8, len(tags)))

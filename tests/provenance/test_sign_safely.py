@@ -23,6 +23,8 @@ from test_batch import run, states
 
 from assaymark.provenance import journal as journal_module
 from assaymark.provenance import sign as signing
+from assaymark.provenance import verify
+from assaymark.provenance.batch import Outcome
 from assaymark.provenance.binding_store import BindingStore
 from assaymark.provenance.claims import NOTHING, Claims
 from assaymark.provenance.in_place import journal_of
@@ -41,7 +43,7 @@ from assaymark.provenance.plan import Task, plan
 from assaymark.provenance.sign import Signed, sign
 from assaymark.provenance.stamping import NoTimeStamp, check_authority_answers
 from assaymark.provenance.stores import store_of
-from assaymark.provenance.verify import State, examine
+from assaymark.provenance.verify import State, Verification, examine
 from assaymark.reports.errors import InputError
 
 ONE_OF_A_ROUTE = ["JPEG", "PNG", "WAV", "MP4", "GIF", "PDF", "DOCX", "text", "HTML", "Python"]
@@ -66,9 +68,9 @@ def test_a_file_that_comes_meanwhile_is_not_overwritten(
     tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, copy = media.write(tmp_path, "JPEG"), tmp_path / "copy.jpg"
-    read = signing.examine_written
+    read = verify.examine_written
 
-    def slowly(path: Path) -> object:
+    def slowly(path: Path) -> Verification:
         copy.write_bytes(b"precious")
         return read(path)
 
@@ -82,9 +84,9 @@ def test_a_source_that_changes_meanwhile_is_told(
     tmp_path: Path, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = media.write(tmp_path, "JPEG")
-    read = signing.examine_written
+    read = verify.examine_written
 
-    def slowly(path: Path) -> object:
+    def slowly(path: Path) -> Verification:
         source.write_bytes(source.read_bytes() + b"\0")
         return read(path)
 
@@ -232,7 +234,7 @@ def sign_with(chain: Chain, manner: Manner, task: Task, overwrite: bool) -> Sign
 
 def run_tasks(
     paths: list[Path], out: Path, work: Callable[[Task, bool], Signed], journal: Journal
-) -> list[object]:
+) -> list[Outcome]:
     from assaymark.provenance.batch import sign_all
 
     tasks = tuple(Task(source=path, destination=out / path.name) for path in paths)
@@ -446,7 +448,7 @@ def test_manners_that_contradict_each_other(chain: Chain) -> None:
         {"in_place": True, "identity": chain.credentials},
     ):
         with pytest.raises(InputError, match=r"choose|sign a copy"):
-            Manner(**wrong)  # type: ignore[arg-type]
+            Manner(**wrong)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WAV", "AVI", "WebP"])
@@ -477,7 +479,8 @@ def test_no_manifest_is_overlooked_for_speed(
         if where == "behind":
             store = examine(copy)
             copy.write_bytes(source.read_bytes() + store_of(store))
-    quick, slow = [], []
+    quick: list[object] = []
+    slow: list[object] = []
     for found, overlook in ((quick, False), (slow, True)):
         with pytest.MonkeyPatch.context() as patch:
             if overlook:

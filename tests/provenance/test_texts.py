@@ -182,7 +182,7 @@ def job(source: Path, target: Path, chain: Chain) -> Job:
         made.algorithm.encode(), made.chain_pem.encode(), made.key_pem.encode(), None
     )
 
-    def builder() -> c2pa.Builder:
+    def builder(*, hard_binding: object = None) -> c2pa.Builder:
         new = c2pa.Builder({"claim_generator_info": [{"name": "t"}]}, context=context())
         new.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE)
         return new
