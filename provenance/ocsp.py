@@ -417,19 +417,21 @@ def _exchange(
         connection.putheader("Content-Length", str(len(body)))
         connection.putheader("Connection", "close")
         connection.endheaders(body)
-        reply = connection.getresponse()
-        if reply.status != 200:
-            raise _Unreachable(
-                f"HTTP status {reply.status}, expected 200 (redirects are not followed)"
-            )
-        data = reply.read(MAX_REPLY + 1)
-        if len(data) > MAX_REPLY:
-            raise _Unreachable(f"its reply is longer than {MAX_REPLY} bytes")
-        if reply.length:
-            raise _Unreachable(f"its reply ended {reply.length} bytes early")
-        return data
+        with connection.getresponse() as reply:  # it holds the socket when it is given up early
+            return _body(reply)
     finally:
         connection.close()
+
+
+def _body(reply: http.client.HTTPResponse) -> bytes:
+    if reply.status != 200:
+        raise _Unreachable(f"HTTP status {reply.status}, expected 200 (redirects are not followed)")
+    data = reply.read(MAX_REPLY + 1)
+    if len(data) > MAX_REPLY:
+        raise _Unreachable(f"its reply is longer than {MAX_REPLY} bytes")
+    if reply.length:
+        raise _Unreachable(f"its reply ended {reply.length} bytes early")
+    return data
 
 
 def _resolve(host: str, port: int, private: bool) -> str:

@@ -219,6 +219,7 @@ SLOW = (
 )
 
 
+@pytest.mark.long
 def test_an_interrupted_run_keeps_what_it_measured_and_resumes(cli: RunCli, tmp_path: Path) -> None:
     slow = SLOW.format(eps=0.02, minimum=0.5, metric="robust_accuracy")
     path = policy(tmp_path, more=slow)
@@ -381,6 +382,7 @@ def test_a_failing_run_does_not_become_its_own_baseline(cli: RunCli, tmp_path: P
     assert (tmp_path / "r.md").exists()
 
 
+@pytest.mark.long
 def test_a_broken_pyproject_is_not_passed_over(cli: RunCli, tmp_path: Path) -> None:
     policy(tmp_path)
     below = tmp_path / "sub"

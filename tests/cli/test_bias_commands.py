@@ -232,6 +232,7 @@ def test_a_mitigation_is_written_and_audited_as_a_model(cli: RunCli, folder: Pat
     assert "gate the one that apply writes" in gated.stderr
 
 
+@pytest.mark.long
 def test_an_image_classifier_by_the_columns_of_its_table(cli: RunCli, tmp_path: Path) -> None:
     from assaymark.robustness import demo
 

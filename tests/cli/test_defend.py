@@ -84,6 +84,7 @@ def test_a_description_is_attacked_and_gated_as_any_model(cli: Cli, tmp_path: Pa
     assert cli("audit", "--device", "cpu").returncode == 1
 
 
+@pytest.mark.long
 def test_a_detector_reports_what_it_rejects(cli: Cli, tmp_path: Path) -> None:
     detector = ("--method", "noise-stability", "--set", "sigma=0.15", "--set", "samples=2")
     outputs = ("-o", "n.defended.json", "-o", "r.json")

@@ -90,6 +90,7 @@ def test_an_attack_that_sees_too_little_is_refused(data: images.ImageData) -> No
             run(state, data, "cleverhans:spsa", access="labels")
 
 
+@pytest.mark.long
 def test_queries_are_counted_and_the_report_says_what_was_seen(data: images.ImageData) -> None:
     with serving() as state:
         result = run(state, data, "foolbox:HopSkipJumpAttack", access="labels", queries=200)

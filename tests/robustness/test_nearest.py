@@ -201,6 +201,7 @@ def test_deepfool_says_that_it_cannot_be_aimed() -> None:
         run("deepfool", "l2", linear.model(), x, y, targeted=True)
 
 
+@pytest.mark.long
 def test_kappa_asks_for_a_lead() -> None:
     x, y = linear.wide_points(6)
     network = linear.model()

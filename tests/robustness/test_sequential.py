@@ -50,6 +50,7 @@ def test_a_truth_on_the_limit_is_seldom_decided() -> None:
     assert sum(verdict is not Verdict.INCONCLUSIVE for verdict in runs) <= 4
 
 
+@pytest.mark.long
 def test_the_interval_covers_at_every_look() -> None:
     random = numpy.random.default_rng(2)
     missed = 0

@@ -51,6 +51,7 @@ def digits(n: int, **more: Any) -> "partial[Evaluation]":
 
 
 @pytest.mark.parametrize("name", ["quick", "fgsm", "foolbox:LinfDeepFoolAttack"])
+@pytest.mark.long
 def test_the_number_of_workers_changes_nothing(name: str) -> None:
     from assaymark.robustness.catalogue import build
 
@@ -178,6 +179,7 @@ def test_no_image_is_no_pass() -> None:
                  {"fgsm": fgsm}, eps=0.1, norm="linf")  # fmt: skip
 
 
+@pytest.mark.long
 def test_suites_and_batches_keep_their_answer_in_shards() -> None:
     run = digits(70, search=Search(batch_size=17))
     one = run(SUITES["quick"].build("linf"))

@@ -92,6 +92,7 @@ def test_neither_batches_nor_company_change_a_verdict(batch_size: int) -> None:
     assert torch.equal(whole.robust[20:30], some.robust)
 
 
+@pytest.mark.long
 def test_a_target_is_reached() -> None:
     model, x, y = digits(n=30)
     run = partial(evaluate, model, x, y, eps=0.3, norm="linf", targets=(y + 1) % 10)
@@ -164,6 +165,7 @@ def test_two_classes_are_enough() -> None:
     assert torch.equal(result.robust, margin > eps)
 
 
+@pytest.mark.long
 def test_bfloat16_searches_and_float32_decides() -> None:
     model, x, y = digits(n=60)
     run = partial(evaluate, model, x, y, eps=0.1, norm="linf")

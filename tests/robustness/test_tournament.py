@@ -214,6 +214,7 @@ def same(one: Tournament, two: Tournament) -> bool:
 
 @pytest.mark.parametrize("target", ["random", pytest.param("least-likely", marks=pytest.mark.long)])
 @pytest.mark.parametrize("protocol", ["white-box", "nips17"])
+@pytest.mark.long
 def test_neither_batch_nor_company_changes_a_game(protocol: Any, target: Any) -> None:
     x, y = linear.points(18)
     defenses = linears(4)[:2]

@@ -191,6 +191,7 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(
 
 
 @pytest.mark.parametrize(("method", "epochs", "lr"), [("fast-at", 4, 0.03), ("free", 12, 0.02)])
+@pytest.mark.long
 def test_training_raises_robust_accuracy(method: str, epochs: int, lr: float) -> None:
     """The shipped plain network stands 0.14 of PGD-20 at 0.15; a few epochs bring it above 0.4."""
     network = demo.network()
