@@ -51,7 +51,6 @@ def digits(n: int, **more: Any) -> "partial[Evaluation]":
 
 
 @pytest.mark.parametrize("name", ["quick", "fgsm", "foolbox:LinfDeepFoolAttack"])
-@pytest.mark.long
 def test_the_number_of_workers_changes_nothing(name: str) -> None:
     from assaymark.robustness.catalogue import build
 
