@@ -391,6 +391,8 @@ def _post(host: str, port: int, target: str, body: bytes, private: bool, timeout
     result = results[0]
     if isinstance(result, _Unreachable):
         raise result
+    if isinstance(result, TimeoutError):  # the socket's own clock may be first
+        raise _Dead(f"no reply within {timeout_s:g} s") from result
     if isinstance(result, Exception):
         raise _Dead(str(result) or type(result).__name__) from result
     return result

@@ -79,3 +79,8 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
         settings = ",".join(f"{key}={value}" for key, value in val.keywords.items())
         return f"{val.func.__name__}({settings})"
     return getattr(val, "__name__", None) if callable(val) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test, which walks the README, begins first, so that no core waits for it."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
