@@ -73,7 +73,7 @@ def load_template(path: Path) -> Template:
     Raises InputError, with the place in the file where it is known, for what is not TOML or JSON,
     keys that Claims does not have, and values outside their vocabulary.
     """
-    text = _read(path)
+    text = read_limited(path, "template", SIZE_LIMIT)
     where = _Where(path, text)
     document = where.document()
     exceptions = document.pop("file", [])
@@ -274,15 +274,16 @@ def _texts(value: Any) -> Iterable[str]:
             yield from _texts(inner)
 
 
-def _read(path: Path) -> str:
+def read_limited(path: Path, what: str, limit: int) -> str:
+    """UTF-8 text of at most `limit` bytes; raises InputError, which calls the file `what`."""
     try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise InputError(f"the template {path} has more than {SIZE_LIMIT} bytes")
+        if path.stat().st_size > limit:
+            raise InputError(f"the {what} {path} has more than {limit} bytes: split it")
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"cannot read the template {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot read the {what} {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"cannot read the template {path}: it is not UTF-8") from error
+        raise InputError(f"cannot read the {what} {path}: it is not UTF-8") from error
 
 
 class _Where:

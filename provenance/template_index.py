@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assaymark.provenance.claims import check_field
-from assaymark.provenance.template import TEXT_KEYS, each_key_once
+from assaymark.provenance.template import TEXT_KEYS, each_key_once, read_limited
 from assaymark.reports.errors import InputError, nearest
 
 SIZE_LIMIT = 64 << 20  # bytes
@@ -23,7 +23,7 @@ def load_index(path: Path) -> dict[str, dict[str, str]]:
     An empty cell says nothing. Raises InputError, with the line, for unknown columns, rows without
     a path or with too many cells, a path named twice, and values outside their vocabulary.
     """
-    text = _read(path)
+    text = read_limited(path, "index", SIZE_LIMIT)
     rows: dict[str, dict[str, str]] = {}
     for line, row in _rows(path, text):
         try:
@@ -95,14 +95,3 @@ def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[Any
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: expected a JSON object with a path")
         yield number, row
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise InputError(f"the index {path} has more than {SIZE_LIMIT} bytes: split it")
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read the index {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read the index {path}: it is not UTF-8") from error
