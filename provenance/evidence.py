@@ -87,11 +87,11 @@ class Curve:
 class Evidence:
     """What one detector found in one file.
 
-    detector: its name in the table (assaymark.provenance.detectors). summary: one sentence for a reader, in which
-    text from the file is quoted with repr and at most 80 characters. score: the detector's own number.
-    llr: natural logarithm of P(score | generated) / P(score | not generated) for Says about generation, and the
-    same of manipulated for Says about manipulation; None where it was not measured. point: the measured
-    operating point that the summary may be held to; None for evidence that is not statistical.
+    detector: its name in the table (assaymark.provenance.detectors). summary: one sentence for a
+    reader, in which text from the file is quoted with repr and at most 80 characters. score: the
+    detector's own number. llr: natural logarithm of P(score | generated) / P(score | not generated),
+    or the same of manipulated for evidence of manipulation; None where it was not measured. point: the
+    measured operating point that the summary may be held to; None for evidence that is not statistical.
     details: JSON values. seconds: CPU time.
     """
 

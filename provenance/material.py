@@ -31,11 +31,11 @@ Samples = Float32[numpy.ndarray, " samples"]
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """The first picture of a file, upright is not applied: forensics needs the stored grid of blocks.
+    """The first picture of a file, not turned upright: forensics needs the stored grid of blocks.
 
     pixels: RGB, 8 bits, transparency on white. mode, format, bits, frames: as stored. tables: the JPEG's
     quantisation tables, each 64 steps in natural (row by row) order, luminance first; empty for others.
-    turn: EXIF's orientation, 1 to 8. notes: what was lost on the way to RGB (alpha, 16 bits, CMYK, animation).
+    turn: EXIF's orientation, 1 to 8. notes: what was lost on the way to RGB (alpha, 16 bits, CMYK).
     """
 
     pixels: Pixels
@@ -59,7 +59,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """One file and what it decodes to. references: pictures of a camera, for PRNU; key: of watermarks."""
+    """One file and what it decodes to. options: what the user set for single detectors, by their names."""
 
     path: Path
     kind: Format | None
@@ -125,7 +125,8 @@ def _decoded(opened: Image.Image) -> Picture:
     tables = getattr(opened, "quantization", None) or {}
     layers = getattr(opened, "layer", None) or ()
     frames = int(getattr(opened, "n_frames", 1))
-    mode, notes = opened.mode, []
+    mode = opened.mode
+    notes: list[str] = []
     turn = int(opened.getexif().get(0x0112, 1) or 1)
     pixels, bits = _rgb(opened, notes)
     if frames > 1:
