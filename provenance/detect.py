@@ -1,0 +1,154 @@
+"""Is this file generated, or was it changed? Every detector that fits, fused by one written rule."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from assaymark.provenance.detection import Detection
+from assaymark.provenance.detectors import DETECTORS, Detector
+from assaymark.provenance.evidence import Evidence, Family, Medium, Says, abstains
+from assaymark.provenance.files import is_regular
+from assaymark.provenance.fuse import Verdict, fuse
+from assaymark.provenance.material import Material, open_material
+from assaymark.reports.errors import AssaymarkError, InputError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is looked at, and with what.
+
+    only: names of detectors (assaymark.provenance.detectors); empty takes all. skip: names to leave out.
+    prior: probability in (0, 1) that such a file is generated, before anything is looked at. options: what
+    single detectors take (trust, watermark_key, binding_store, prnu_references, checkpoints, calibrations).
+    """
+
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    prior: float = 0.5
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prior < 1:
+            raise InputError(f"prior {self.prior}: expected a probability between 0 and 1")
+        for name in (*self.only, *self.skip):
+            if name not in DETECTORS:
+                raise InputError(f'there is no detector "{name}"{nearest(name, DETECTORS)}')
+
+    @property
+    def detectors(self) -> tuple[Detector, ...]:
+        names = [name for name in DETECTORS if not self.only or name in self.only]
+        return tuple(DETECTORS[name] for name in names if name not in self.skip)
+
+
+DEFAULT = Settings()
+
+
+def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
+    """Look at one file with every detector that fits its medium; never raises for what it holds."""
+    begun = time.process_time()
+    try:
+        if not is_regular(path):
+            raise InputError(f"{path} is no regular file: name files that can be read to their end")
+        material = open_material(path, settings.options)
+        digest = _sha256(path)
+    except (InputError, OSError) as error:
+        return _unreadable(path, str(error))
+    found = _looked_at(material, settings)
+    fused = fuse(found, prior=settings.prior)
+    return Detection(
+        path=path,
+        medium=material.medium,
+        kind=material.kind.name if material.kind else "unknown",
+        verdict=fused.verdict,
+        because=fused.because,
+        probability=fused.probability,
+        manipulated_probability=fused.manipulated_probability,
+        prior=settings.prior,
+        declared=any(map(_declares, found)),
+        evidence=tuple(found),
+        contributions=fused.contributions,
+        conflicts=fused.conflicts,
+        not_looked_at=_not_looked_at(found, settings, material.medium),
+        notes=_notes(material),
+        sha256=digest,
+        seconds=time.process_time() - begun,
+    )
+
+
+def crashed(path: Path) -> Detection:
+    """The outcome of a file that ended the process which looked at it."""
+    return _unreadable(path, "looking at it ended the process, so nothing is known of it")
+
+
+def _unreadable(path: Path, problem: str) -> Detection:
+    return Detection(
+        path=path,
+        medium=None,
+        kind="",
+        verdict=Verdict.CANNOT_TELL,
+        because=problem,
+        problem=problem,
+    )
+
+
+def _looked_at(material: Material, settings: Settings) -> list[Evidence]:
+    found: list[Evidence] = []
+    for detector in settings.detectors:
+        if material.medium is None and detector.family not in _OF_ANY_FILE:
+            continue
+        if material.medium is not None and material.medium not in detector.media:
+            continue
+        begun = time.process_time()
+        pieces = _pieces(detector, material)
+        seconds = time.process_time() - begun
+        found += [
+            replace(piece, seconds=piece.seconds or seconds / len(pieces)) for piece in pieces
+        ]
+    return found
+
+
+_OF_ANY_FILE = (Family.CREDENTIAL, Family.METADATA)
+
+
+def _pieces(detector: Detector, material: Material) -> Sequence[Evidence]:
+    """What a detector found; where it fails, that it abstains."""
+    try:
+        return tuple(detector.look(material))
+    except AssaymarkError as error:
+        return (abstains(detector.name, detector.family, str(error)),)
+    except Exception as error:  # a hostile file must cost one detector, not the run
+        why = f"stopped by an internal error, {type(error).__name__}: {error}"
+        return (abstains(detector.name, detector.family, why),)
+
+
+def _declares(item: Evidence) -> bool:
+    if item.says is not Says.GENERATED:
+        return False
+    stated = item.family in (Family.CREDENTIAL, Family.WATERMARK)
+    return stated or bool(item.details.get("digital_source_type"))
+
+
+def _not_looked_at(
+    found: Sequence[Evidence], settings: Settings, medium: Medium | None
+) -> tuple[str, ...]:
+    left = [name for name in DETECTORS if DETECTORS[name] not in settings.detectors]
+    silent = [f"{item.detector}: {item.summary}" for item in found if item.says is Says.ABSTAINS]
+    if medium is None:
+        silent.append("its contents: no picture, sound or video that is known here")
+    return (*silent, *(f"{name}: left out by the settings" for name in left))
+
+
+def _notes(material: Material) -> tuple[str, ...]:
+    if material.medium is not Medium.IMAGE:
+        return ()
+    try:
+        return material.picture.notes
+    except InputError:
+        return ()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

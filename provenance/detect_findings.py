@@ -1,0 +1,278 @@
+"""What detection found, as findings: a limit each, then the files that stand out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from assaymark.provenance.check_findings import name
+from assaymark.provenance.detect_drawings import drawings_of
+from assaymark.provenance.detection import Detection
+from assaymark.provenance.evidence import Evidence, Says
+from assaymark.provenance.fuse import Verdict
+from assaymark.reports.model import Cell, Finding, Gate, Interval, Limit, Table
+from assaymark.reports.model import Evidence as Shown
+
+SHOWN = 40  # files with a finding of their own
+DRAWN = 8  # of them so many with pictures
+_METHOD = "bounds: a file that could not be told counted either way"
+_WORDS = {
+    "generated": "generated",
+    "generated-unmarked": "generated without any machine-readable mark that says so",
+    "manipulated": "manipulated",
+    "cannot-tell": "such that it cannot be told",
+}
+MEASURES = {
+    "generated_files": "generated",
+    "generated_unmarked_files": "generated-unmarked",
+    "manipulated_files": "manipulated",
+    "undecided_files": "cannot-tell",
+}
+
+
+def forbidden_words(forbid: Sequence[str]) -> str:
+    return "; ".join(_WORDS[word] for word in forbid)
+
+
+def is_so(item: Detection, word: str) -> bool | None:
+    """Whether a file is what `word` forbids; None where it cannot be told."""
+    if word == "cannot-tell":
+        return item.verdict is Verdict.CANNOT_TELL
+    if word == "generated-unmarked" and item.declared:
+        return False
+    if item.verdict is Verdict.CANNOT_TELL:
+        return None
+    wanted = Verdict.MANIPULATED if word == "manipulated" else Verdict.GENERATED
+    return item.verdict is wanted
+
+
+def findings_of(
+    check: str,
+    found: Sequence[Detection],
+    *,
+    gates: Sequence[Gate] = (),
+    max_probability: float | None = None,
+    forbid: Sequence[str] = (),
+    tags: tuple[str, ...] = (),
+    root: Path = Path(),
+) -> tuple[Finding, ...]:
+    """Limits first, then the files, the most suspicious on top; files that cannot be read are errors."""
+    findings = [_forbidden(check, found, word, tags, root) for word in forbid]
+    if max_probability is not None:
+        limit = Limit(maximum=max_probability, on="upper")
+        findings.append(_highest(check, found, limit, "high", tags, root))
+    findings += [_gate(check, found, gate, tags, root) for gate in gates]
+    findings += _unreadable(check, found, tags, root)
+    ordered = sorted((item for item in found if not item.problem), key=_suspicion)
+    for place, item in enumerate(ordered[:SHOWN]):
+        findings.append(_of_file(check, item, tags, root, drawn=place < DRAWN))
+    if len(ordered) > SHOWN:
+        findings.append(_rest(check, ordered, tags, root))
+    return tuple(findings)
+
+
+def _suspicion(item: Detection) -> tuple[int, float]:
+    order = (Verdict.GENERATED, Verdict.MANIPULATED, Verdict.CANNOT_TELL, Verdict.NO_SIGN)
+    return order.index(item.verdict), -(item.probability or 0.0)
+
+
+def _share(found: Sequence[Detection], word: str) -> tuple[float, Interval]:
+    """The share that is so, with bounds for what could not be told."""
+    answers = [is_so(item, word) for item in found]
+    sure, unknown, n = answers.count(True), answers.count(None), len(answers)
+    return sure / n, Interval(
+        low=sure / n, high=(sure + unknown) / n, confidence=1.0, method=_METHOD
+    )
+
+
+def _forbidden(
+    check: str, found: Sequence[Detection], word: str, tags: tuple[str, ...], root: Path
+) -> Finding:
+    measure = next(key for key, value in MEASURES.items() if value == word)
+    gate = Gate(metric=measure, limit=Limit(maximum=0.0, on="upper"), severity="critical")
+    return _gate(check, found, gate, tags, root)
+
+
+def _gate(
+    check: str, found: Sequence[Detection], gate: Gate, tags: tuple[str, ...], root: Path
+) -> Finding:
+    if gate.metric == "max_probability":
+        return _highest(check, found, gate.limit, gate.severity, tags, root)
+    word = MEASURES[gate.metric]
+    value, interval = _share(found, word)
+    so = [item for item in found if is_so(item, word)]
+    unknown = [item for item in found if is_so(item, word) is None]
+    return Finding(
+        check=check,
+        target=_targets(so or unknown, root) or f"{len(found)} files",
+        measure=gate.metric,
+        summary=f"{len(so)} of {len(found)} files are {_WORDS[word]}"
+        + (f": {_first(so, root)}" if so else "")
+        + (f"; of {len(unknown)} it cannot be told: {_first(unknown, root)}" if unknown else "")
+        + ".",
+        value=value,
+        interval=interval,
+        n=len(found),
+        limit=gate.limit,
+        severity=gate.severity,
+        references=tags,
+    )
+
+
+def _highest(
+    check: str,
+    found: Sequence[Detection],
+    limit: Limit,
+    severity: str,
+    tags: tuple[str, ...],
+    root: Path,
+) -> Finding:
+    """The highest probability of "generated"; of a file without one it may be anything up to 1."""
+    known = [item for item in found if item.probability is not None]
+    without = [item for item in found if item.probability is None]
+    top = max(known, key=lambda item: item.probability or 0.0, default=None)
+    value = None if top is None else top.probability
+    interval = None
+    if value is not None:
+        high = 1.0 if without else value
+        interval = Interval(low=value, high=high, confidence=1.0, method=_METHOD)
+    summary = (
+        "no file has a probability"
+        if top is None
+        else f"the highest probability is {value:.2f}, of {name(top.path, root)}"
+    )
+    if without:
+        summary += f"; {len(without)} of {len(found)} files have none: {_first(without, root)}"
+    return Finding(
+        check=check,
+        target=name(top.path, root) if top else f"{len(found)} files",
+        measure="max_probability",
+        summary=f"{summary}.",
+        value=value,
+        interval=interval,
+        n=len(found),
+        limit=limit,
+        severity=severity,  # type: ignore[arg-type]
+        references=tags,
+    )
+
+
+def _unreadable(
+    check: str, found: Sequence[Detection], tags: tuple[str, ...], root: Path
+) -> list[Finding]:
+    problems = [item for item in found if item.problem]
+    if not problems:
+        return []
+    return [
+        Finding(
+            check=check,
+            target=_targets(problems, root),
+            measure="unreadable_files",
+            summary=f"{len(problems)} of {len(found)} files cannot be looked at.",
+            error=f"{name(problems[0].path, root)}: {problems[0].problem}",
+            n=len(found),
+            severity="critical",
+            references=tags,
+        )
+    ]
+
+
+def _of_file(
+    check: str, item: Detection, tags: tuple[str, ...], root: Path, *, drawn: bool
+) -> Finding:
+    """What was found of one file; its number is the probability of "generated"."""
+    shown: tuple[Shown, ...] = (_table(item), _sum(item))
+    return Finding(
+        check=check,
+        target=name(item.path, root),
+        measure="generated_probability",
+        summary=_sentence(item),
+        value=item.probability,
+        n=1,
+        evidence=(*shown, *(drawings_of(item) if drawn else ())),
+        references=tags,
+    )
+
+
+def _sentence(item: Detection) -> str:
+    parts = [f"{item.verdict}: {item.because}"]
+    points = [piece.point for piece in item.evidence if piece.point is not None]
+    if item.verdict is Verdict.NO_SIGN and points:
+        parts.append(
+            f"such a detector finds {points[0].true_positive_rate:.0%} of generated files on "
+            f"{points[0].measured_on}"
+        )
+    if item.manipulated_probability is not None:
+        parts.append(f"manipulated with probability {item.manipulated_probability:.2f}")
+    parts += item.conflicts
+    parts += item.notes
+    if item.not_looked_at:
+        parts.append(f"{len(item.not_looked_at)} detectors did not look")
+    return "; ".join(parts) + "."
+
+
+def _table(item: Detection) -> Table:
+    return Table(
+        title="Evidence",
+        columns=("detector", "says", "what it found", "log-likelihood ratio", "false positives",
+                 "true positives", "CPU s"),
+        rows=tuple(map(_row, item.evidence)),
+        note="Rates are of the detector's threshold on sources and generators that were not fitted to.",
+    )  # fmt: skip
+
+
+def _row(piece: Evidence) -> tuple[Cell, ...]:
+    point = piece.point
+    return (
+        piece.detector,
+        "did not look" if piece.says is Says.ABSTAINS else piece.says.value,
+        piece.summary,
+        piece.llr,
+        None if point is None else point.false_positive_rate,
+        None if point is None else point.true_positive_rate,
+        None if piece.seconds is None else round(piece.seconds, 4),
+    )
+
+
+def _sum(item: Detection) -> Table:
+    return Table(
+        title="How the verdict adds up",
+        columns=("detector", "toward", "nats", "counts"),
+        rows=tuple(
+            (part.detector, part.toward.value, round(part.points, 3), part.counts)
+            for part in item.contributions
+        ),
+        note=f"Prior probability {item.prior:g}. Of one family only the strongest on either side counts; "
+        "of k statistics the largest, less ln k.",
+    )
+
+
+def _rest(check: str, ordered: Sequence[Detection], tags: tuple[str, ...], root: Path) -> Finding:
+    return Finding(
+        check=check,
+        target=f"{len(ordered)} files",
+        measure="files_by_verdict",
+        summary=f"The {SHOWN} most suspicious of {len(ordered)} files are shown one by one; records holds "
+        "all.",
+        value=float(len(ordered)),
+        n=len(ordered),
+        evidence=(
+            Table(
+                title="Files by verdict",
+                columns=("verdict", "files"),
+                rows=tuple(
+                    (verdict.value, sum(item.verdict is verdict for item in ordered))
+                    for verdict in Verdict
+                ),
+            ),
+        ),
+        references=tags,
+    )
+
+
+def _targets(items: Sequence[Detection], root: Path) -> str:
+    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+    return ", ".join(name(item.path, root) for item in items[:3]) + more
+
+
+def _first(items: Sequence[Detection], root: Path) -> str:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return "; ".join(f"{name(item.path, root)} ({item.because})" for item in items[:5]) + more
