@@ -15,6 +15,7 @@ from assaymark.cli import (
     defend,
     demo,
     detached,
+    detect,
     doctor,
     interrupts,
     keys,
@@ -80,6 +81,7 @@ app.command("sign", epilog=EPILOG)(sign.sign)
 app.command("verify", epilog=EPILOG)(verify.verify)
 app.command("inspect")(verify.inspect)
 app.command("recover")(recover.recover)
+app.add_typer(detect.app, name="detect")
 app.add_typer(recover.watermarks, name="watermark")
 app.add_typer(detached.models, name="model")
 app.add_typer(detached.attestations, name="attest")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from assaymark.cli.versions import versions
 from assaymark.reports.errors import InputError
 from assaymark.reports.model import CheckResult, Method, Report
+from assaymark.reports.policy_detection import DetectionCheck
 from assaymark.reports.policy_file import specs
 from assaymark.reports.policy_provenance import ProvenanceCheck
 from assaymark.reports.policy_robustness import DataCheck
@@ -76,6 +77,11 @@ def resumable(check: Check) -> bool:
     scattered = any(spec.endswith((".onnx", ".defended.json")) for spec in named)
     scattered |= table and isinstance(check, DataCheck)
     return not code and not any(arches) and not scattered
+
+
+def keeps_parts(check: Check) -> bool:
+    """Whether finished parts are kept; detection holds each file's against its size and time itself."""
+    return isinstance(check, DetectionCheck) or resumable(check)
 
 
 def kept(results: dict[str, CheckResult]) -> dict[str, CheckResult]:

@@ -96,7 +96,7 @@ def run(job: Job) -> Report:
                     device=device,
                     progress=progress,
                     workers=job.workers,
-                    keep=shards[check.id] if resume.resumable(check) else None,
+                    keep=shards[check.id] if resume.keeps_parts(check) else None,
                 ),
                 job.debug,
             )

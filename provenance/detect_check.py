@@ -1,14 +1,14 @@
 """The check of detection: which of these files are generated or manipulated, and what cannot be told."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from assaymark.provenance.detect import Settings, crashed, detect
-from assaymark.provenance.detect_findings import findings_of, forbidden_words
+from assaymark.provenance.detect_findings import findings_of
 from assaymark.provenance.detection import Detection, from_plain
 from assaymark.provenance.detectors import DETECTORS
 from assaymark.provenance.files import find_files, is_regular
@@ -16,8 +16,6 @@ from assaymark.provenance.fuse import DECIDES, STATEMENT, STATISTICS, TRUSTED, W
 from assaymark.provenance.pool import cores, each
 from assaymark.reports.files import unicode, write_atomically
 from assaymark.reports.model import CheckResult, Gate, Method
-
-Forbidden = Literal["generated", "generated-unmarked", "manipulated", "cannot-tell"]
 
 
 class Keep(Protocol):
@@ -28,20 +26,11 @@ class Keep(Protocol):
     def save(self, number: int, content: bytes) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What fails the check. max_probability: of "generated", for every file. forbid: verdicts."""
-
-    max_probability: float | None = None
-    forbid: tuple[Forbidden, ...] = ()
-
-
 def check_detection(
     check: str,
     patterns: tuple[str, ...],
     settings: Settings,
     *,
-    limits: Limits = Limits(),
     folder: Path = Path(),
     gates: tuple[Gate, ...] = (),
     tags: tuple[str, ...] = (),
@@ -61,16 +50,8 @@ def check_detection(
     if records is not None:
         write_atomically(records, "".join(json.dumps(item.plain()) + "\n" for item in found))
     return CheckResult(
-        findings=findings_of(
-            check,
-            found,
-            gates=gates,
-            max_probability=limits.max_probability,
-            forbid=limits.forbid,
-            tags=tags,
-            root=folder,
-        ),
-        method=_method(check, found, settings, patterns, limits),
+        findings=findings_of(check, found, gates=gates, tags=tags, root=folder),
+        method=_method(check, found, settings, patterns),
         digests={unicode(str(item.path)): item.sha256 for item in found[:_DIGESTS] if item.sha256},
     )
 
@@ -112,7 +93,9 @@ def _number(path: Path) -> int:
 
 def _stamp(path: Path, settings: Settings) -> list[object]:
     stat = path.stat()
-    return [str(path), stat.st_size, stat.st_mtime_ns, repr(settings)]
+    # a digest, as the settings hold secrets
+    asked = hashlib.sha256(repr(settings).encode()).hexdigest()
+    return [str(path), stat.st_size, stat.st_mtime_ns, asked]
 
 
 def _entry(item: Detection, settings: Settings) -> bytes:
@@ -142,7 +125,6 @@ def _method(
     found: Sequence[Detection],
     settings: Settings,
     patterns: tuple[str, ...],
-    limits: Limits,
 ) -> Method:
     used = {item.detector for detection in found for item in detection.evidence}
     points = {
@@ -162,7 +144,7 @@ def _method(
             "Their evidence is added up in nats: a signature that is trusted counts "
             f"±{TRUSTED:g}, a watermark {WATERMARK:g}, a statement in metadata or by a signer whom nobody "
             f"vouches for {STATEMENT:g}, a statistic its measured log-likelihood ratio up to "
-            f'±{STATISTICS:g}; "generated" needs {DECIDES:g} over even odds. Prior probability: {settings.prior:g}.',
+            f'±{STATISTICS:g}; "generated" needs {DECIDES:g} over even odds. Prior: {settings.prior:g}.',
             *(
                 f"Operating point on {point.measured_on}: {point.false_positive_rate:.1%} false positives "
                 f"(at most {point.false_positive_rate_high:.1%}), {point.true_positive_rate:.1%} true "
@@ -170,7 +152,6 @@ def _method(
                 f"{point.sources} sources, {point.fakes} generated ones of {point.generators} generators."
                 for point in points.values()
             ),
-            *((f"Forbidden: {forbidden_words(limits.forbid)}.",) if limits.forbid else ()),
         ),
         not_tested=tuple(
             dict.fromkeys(

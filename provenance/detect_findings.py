@@ -8,7 +8,7 @@ from assaymark.provenance.detect_drawings import drawings_of
 from assaymark.provenance.detection import Detection
 from assaymark.provenance.evidence import Evidence, Says
 from assaymark.provenance.fuse import Verdict
-from assaymark.reports.model import Cell, Finding, Gate, Interval, Limit, Table
+from assaymark.reports.model import Cell, Finding, Gate, Interval, Table
 from assaymark.reports.model import Evidence as Shown
 
 SHOWN = 40  # files with a finding of their own
@@ -28,10 +28,6 @@ MEASURES = {
 }
 
 
-def forbidden_words(forbid: Sequence[str]) -> str:
-    return "; ".join(_WORDS[word] for word in forbid)
-
-
 def is_so(item: Detection, word: str) -> bool | None:
     """Whether a file is what `word` forbids; None where it cannot be told."""
     if word == "cannot-tell":
@@ -49,17 +45,11 @@ def findings_of(
     found: Sequence[Detection],
     *,
     gates: Sequence[Gate] = (),
-    max_probability: float | None = None,
-    forbid: Sequence[str] = (),
     tags: tuple[str, ...] = (),
     root: Path = Path(),
 ) -> tuple[Finding, ...]:
     """Limits first, then the files, the most suspicious on top; files that cannot be read are errors."""
-    findings = [_forbidden(check, found, word, tags, root) for word in forbid]
-    if max_probability is not None:
-        limit = Limit(maximum=max_probability, on="upper")
-        findings.append(_highest(check, found, limit, "high", tags, root))
-    findings += [_gate(check, found, gate, tags, root) for gate in gates]
+    findings = [_gate(check, found, gate, tags, root) for gate in gates]
     findings += _unreadable(check, found, tags, root)
     ordered = sorted((item for item in found if not item.problem), key=_suspicion)
     for place, item in enumerate(ordered[:SHOWN]):
@@ -83,19 +73,11 @@ def _share(found: Sequence[Detection], word: str) -> tuple[float, Interval]:
     )
 
 
-def _forbidden(
-    check: str, found: Sequence[Detection], word: str, tags: tuple[str, ...], root: Path
-) -> Finding:
-    measure = next(key for key, value in MEASURES.items() if value == word)
-    gate = Gate(metric=measure, limit=Limit(maximum=0.0, on="upper"), severity="critical")
-    return _gate(check, found, gate, tags, root)
-
-
 def _gate(
     check: str, found: Sequence[Detection], gate: Gate, tags: tuple[str, ...], root: Path
 ) -> Finding:
     if gate.metric == "max_probability":
-        return _highest(check, found, gate.limit, gate.severity, tags, root)
+        return _highest(check, found, gate, tags, root)
     word = MEASURES[gate.metric]
     value, interval = _share(found, word)
     so = [item for item in found if is_so(item, word)]
@@ -120,8 +102,7 @@ def _gate(
 def _highest(
     check: str,
     found: Sequence[Detection],
-    limit: Limit,
-    severity: str,
+    gate: Gate,
     tags: tuple[str, ...],
     root: Path,
 ) -> Finding:
@@ -149,8 +130,8 @@ def _highest(
         value=value,
         interval=interval,
         n=len(found),
-        limit=limit,
-        severity=severity,  # type: ignore[arg-type]
+        limit=gate.limit,
+        severity=gate.severity,
         references=tags,
     )
 

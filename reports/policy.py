@@ -15,6 +15,8 @@ from pydantic import Field
 from assaymark.reports.bias_metrics import BINARY, MITIGATION, MULTICLASS, RANKING, REGRESSION
 from assaymark.reports.lm_suites import METRICS as LANGUAGE_MODEL
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
+from assaymark.reports.policy_detection import METRICS as DETECTION
+from assaymark.reports.policy_detection import DetectionCheck
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_provenance import METRICS as PROVENANCE
@@ -77,6 +79,7 @@ METRICS: dict[str, dict[str, Metric]] = {
     "bias.mitigation": MITIGATION,
     "bias.lm": LANGUAGE_MODEL,
     **PROVENANCE,
+    **DETECTION,
 }
 
 
@@ -94,7 +97,8 @@ AnyCheck = Annotated[
     | LmCheck
     | ProvenanceCheck
     | FolderCheck
-    | AttestationCheck,
+    | AttestationCheck
+    | DetectionCheck,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
@@ -112,6 +116,7 @@ KINDS: dict[str, type[Check]] = {
     "provenance": ProvenanceCheck,
     "provenance.folder": FolderCheck,
     "provenance.attestation": AttestationCheck,
+    "provenance.detection": DetectionCheck,
 }
 
 

@@ -164,11 +164,11 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
                 'no accepted report is named: add baseline = "accepted.json" at the top of the '
                 "policy",
             )
-        if check.baseline is not None and not check.gate:
+        if check.baseline is not None and not check.gates:
             yield ("check", i, "baseline"), "a baseline compares the gated metrics: add a gate"
     if not policy.check:
         yield (), "the policy has no [[check]]: an empty policy never passes; see `assaymark init`"
-    elif needs_gate and not any(check.gate for check in policy.check):
+    elif needs_gate and not any(check.gates for check in policy.check):
         yield ("check", 0), "no check has a gate, so nothing can pass or fail: add gate = { … }"
     for i, waiver in enumerate(policy.waiver):
         if waiver.check not in seen:
@@ -176,7 +176,7 @@ def _cross_checks(policy: Policy, needs_gate: bool) -> Iterator[tuple[KeyPath, s
             yield ("waiver", i, "check"), f'no check has the id "{waiver.check}"{advice}'
             continue
         check = policy.check[seen[waiver.check]]
-        gated = [gate.metric for gate in check.gate]
+        gated = [gate.metric for gate in check.gates]
         if waiver.metric is not None and waiver.metric not in gated:
             yield (
                 ("waiver", i, "metric"),
@@ -200,9 +200,10 @@ def _missing(policy: Policy, folder: Path) -> Iterator[tuple[KeyPath, str]]:
         yield from _missing_of_protection(check, i, folder)
         for key, anchor in getattr(check, "named_files", ()):
             if not _exists(folder / anchor):
+                what = "trust anchor file" if "anchors" in str(key[0]) else "file"
                 yield (
                     ("check", i, *key),
-                    f'no such trust anchor file: "{anchor}"; paths are relative to the policy file',
+                    f'no such {what}: "{anchor}"; paths are relative to the policy file',
                 )
 
 
