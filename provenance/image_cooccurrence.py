@@ -55,7 +55,10 @@ def residuals(plane: Plane) -> list[list[Plane]]:
 def cooccurrence(picture: Planes) -> Vector:
     """39 classes for each of three orders of luma, of half-size luma, and of both half-size colours."""
     small = halved(picture.luma)
-    parts = [(picture.luma, 1.0), (small, max(float(numpy.abs(numpy.diff(small)).mean()), 0.3) * 0.8)]
+    parts = [
+        (picture.luma, 1.0),
+        (small, max(float(numpy.abs(numpy.diff(small)).mean()), 0.3) * 0.8),
+    ]
     parts += [(halved(plane), 0.7) for plane in (picture.blue, picture.red)]
     means = [
         (runs(along, step) + runs(down, step)) / 2

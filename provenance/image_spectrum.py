@@ -68,7 +68,11 @@ def spectrum(picture: Planes) -> Vector:
 def _luma(power: Float32[numpy.ndarray, "tiles rows half"]) -> list[Float64[numpy.ndarray, " n"]]:
     log = numpy.log(power.mean(0) + _FLOOR)
     ring = azimuthal(log)[1:]
-    return [ring - ring[:BANDS].mean(), log[0, 2:33:2] - ring[1:32:2], log[2:33:2, 0] - ring[1:32:2]]
+    return [
+        ring - ring[:BANDS].mean(),
+        log[0, 2:33:2] - ring[1:32:2],
+        log[2:33:2, 0] - ring[1:32:2],
+    ]
 
 
 def _spread(power: Float32[numpy.ndarray, "tiles rows half"]) -> list[Float64[numpy.ndarray, " n"]]:

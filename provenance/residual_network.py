@@ -34,7 +34,13 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 def _filters() -> Float[Tensor, "5 3 3 3"]:
     """Three residuals of luma, one of blue less luma, one of red less luma."""
     luma = torch.tensor(_LUMA)
-    colours = (luma, luma, luma, torch.tensor([0.0, 0.0, 1.0]) - luma, torch.tensor([1.0, 0, 0]) - luma)
+    colours = (
+        luma,
+        luma,
+        luma,
+        torch.tensor([0.0, 0.0, 1.0]) - luma,
+        torch.tensor([1.0, 0, 0]) - luma,
+    )
     kernels = (_ACROSS, _DOWN, _BOTH, _CROSS, _CROSS)
     return torch.stack(
         [
@@ -57,7 +63,9 @@ class ResidualNetwork(nn.Module):
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(i, o, size, stride, size // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU()
+                    nn.Conv2d(i, o, size, stride, size // 2, bias=False),
+                    nn.BatchNorm2d(o),
+                    nn.ReLU(),
                 )
                 for i, o, size, stride in shapes
             )
@@ -129,7 +137,13 @@ def fused(network: ResidualNetwork) -> list[tuple[Tensor, Tensor, int]]:
     for convolution, norm, _ in network.layers:
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight = convolution.weight * scale[:, None, None, None]
-        found.append((weight.detach(), (norm.bias - norm.running_mean * scale).detach(), convolution.stride[0]))
+        found.append(
+            (
+                weight.detach(),
+                (norm.bias - norm.running_mean * scale).detach(),
+                convolution.stride[0],
+            )
+        )
     return [*found, (network.head.weight.detach(), network.head.bias.detach(), 1)]
 
 
@@ -141,7 +155,9 @@ def write_onnx(network: ResidualNetwork, path: Path) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise InputError("writing ONNX needs the package onnx: pip install assaymark[onnx]") from error
+        raise InputError(
+            "writing ONNX needs the package onnx: pip install assaymark[onnx]"
+        ) from error
     from assaymark.reports.files import write_atomically
 
     model = onnx.helper.make_model(
@@ -155,7 +171,11 @@ def _graph(network: ResidualNetwork):  # type: ignore[no-untyped-def]
     import onnx
     from onnx import helper, numpy_helper
 
-    constants = {"filters": network.filters, "floor": torch.tensor(_FLOOR), "three": torch.tensor(3.0)}
+    constants = {
+        "filters": network.filters,
+        "floor": torch.tensor(_FLOOR),
+        "three": torch.tensor(3.0),
+    }
     node = helper.make_node
     nodes = [
         node("Conv", ["images", "filters"], ["rest"]),
@@ -175,7 +195,9 @@ def _graph(network: ResidualNetwork):  # type: ignore[no-untyped-def]
         nodes.append(node("Conv", names, [f"sum{number}"], strides=[stride] * 2, pads=[pad] * 4))
         if number < len(layers) - 1:
             nodes.append(node("Relu", [f"sum{number}"], [f"layer{number + 1}"]))
-    nodes.append(node("ReduceMean", [f"sum{len(layers) - 1}"], ["logits"], axes=[1, 2, 3], keepdims=0))
+    nodes.append(
+        node("ReduceMean", [f"sum{len(layers) - 1}"], ["logits"], axes=[1, 2, 3], keepdims=0)
+    )
     describe = helper.make_tensor_value_info
     number_type = onnx.TensorProto.FLOAT
     return helper.make_graph(
