@@ -73,7 +73,7 @@ def files(
             package = f"photos:{cluster.partition('-')[0]}"
             turn = zlib.crc32(f"{cluster}/{path.name}".encode()) % len(HISTORIES)
             found.append(
-                File(path=path, fake=False, cluster=package, group=package, history=HISTORIES[turn])
+                File(path=path, fake=False, cluster=cluster, group=package, history=HISTORIES[turn])
             )
     for fake, word in ((False, "sources of photographs"), (True, "generators")):
         number = len({file.group for file in found if file.fake == fake})
@@ -163,7 +163,9 @@ def _store(cache: Path, arrays: Mapping[str, Any]) -> None:
 def measured(of: Sample) -> dict[str, Any]:
     """AUC, true positives at 5 % false positives and calibration error, with intervals; JSON values."""
     reach = bootstrap(of, auc)
-    probabilities = 1 / (1 + numpy.exp(-held_out_llrs(of)))
+    share = float(of.labels.mean())
+    odds = numpy.log(share / (1 - share))
+    probabilities = 1 / (1 + numpy.exp(-held_out_llrs(of) - odds))
     return {
         "auc": auc(of.labels, of.scores),
         "auc_interval": [reach.low, reach.high] if reach else None,
@@ -228,7 +230,9 @@ def network_scores(out: Path, of: Sequence[File]) -> Sample:
     network = load_network(out / "image_residual.safetensors")
     scores = []
     for file in of:
-        pixels = numpy.ascontiguousarray(crops(read_picture(file.path).pixels)[0])
+        pixels = numpy.array(
+            crops(read_picture(file.path).pixels)[0]
+        )  # a copy: torch writes to none
         images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             scores.append(float(network(images)[0]))

@@ -28,7 +28,7 @@ FEATURES: MappingProxyType[str, Callable[[Planes], Vector]] = MappingProxyType(
 )
 FUSED = ("spectrum", "neighbours", "scales")  # the heads whose mean is the ensemble's score
 STRENGTH = 0.0003  # inverse of the ridge penalty, as scikit-learn's C
-NUISANCE = 3.0  # times the variance between deliveries that the penalty grows by
+NUISANCE = 0.3  # times the variance between deliveries that the penalty grows by
 _FARTHEST = 4.0  # standard deviations: beyond, a feature counts as that far
 
 Matrix = Float32[numpy.ndarray, "rows features"]
