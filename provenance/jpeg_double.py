@@ -103,13 +103,10 @@ def _twice(
 ) -> Float[numpy.ndarray, " bins"]:
     """Quantise by `first`, smear by the rounding of pixels, quantise by `last`."""
     offsets, weights = _smear()
-    middle = first * numpy.rint(numpy.arange(-reach, reach + 1) / first)
-    found = numpy.zeros(2 * REACH + 1)
-    for offset, weight in zip(offsets, weights, strict=True):
-        found += weight * numpy.bincount(
-            _levels(middle + offset, last), weights=fine, minlength=2 * REACH + 1
-        )
-    return _proper(found)
+    multiples = numpy.rint(numpy.arange(-reach, reach + 1) / first).astype(int)
+    mass = numpy.bincount(multiples - multiples[0], weights=fine)
+    values = first * numpy.arange(multiples[0], multiples[-1] + 1)[:, None] + offsets
+    return _binned(numpy.outer(mass, weights).ravel(), values.ravel(), last)
 
 
 @cache
