@@ -33,8 +33,10 @@ _PEAK = 5  # pixels either side that belong to the peak
 
 # Daubechies' orthonormal low-pass filter with four vanishing moments (Ten Lectures on Wavelets, table 6.1).
 _LOW = numpy.array(
-    [0.2303778133, 0.7148465706, 0.6308807679, -0.0279837694]
-    + [-0.1870348117, 0.0308413818, 0.0328830117, -0.0105974018],
+    (
+        *(0.2303778133, 0.7148465706, 0.6308807679, -0.0279837694),
+        *(-0.1870348117, 0.0308413818, 0.0328830117, -0.0105974018),
+    ),
     numpy.float32,
 )
 _HIGH = numpy.asarray(_LOW[::-1] * (-1) ** numpy.arange(8), numpy.float32)
@@ -211,7 +213,9 @@ def match(camera: Fingerprint, pixels: UInt8[numpy.ndarray, "height width 3"]) -
     )
 
 
-def _correlation(pattern: Plane, noise: Plane, shape: tuple[int, int]) -> Float32[numpy.ndarray, "h w"]:
+def _correlation(
+    pattern: Plane, noise: Plane, shape: tuple[int, int]
+) -> Float32[numpy.ndarray, "h w"]:
     """Correlation at every displacement: element (i, j) lays the noise's corner at row i, column j."""
     centred = noise - noise.mean()
     product = rfft2(pattern, shape) * numpy.conj(rfft2(centred, shape))
@@ -243,25 +247,23 @@ def load_fingerprint(path: Path) -> Fingerprint:
         raise InputError(f"{wanted} ({error}): make one of reference pictures") from error
     proper = pattern.ndim == 2 and pattern.dtype == numpy.float32 and pictures.shape == ()
     if not proper or min(pattern.shape) < LEAST_SIDE or not numpy.isfinite(pattern).all():
-        raise InputError(f"{wanted}: expected a plane of float32, got {pattern.dtype} {pattern.shape}")
+        raise InputError(
+            f"{wanted}: expected a plane of float32, got {pattern.dtype} {pattern.shape}"
+        )
     return Fingerprint(pattern=pattern, pictures=int(pictures))
 
 
-def references(given: object) -> Fingerprint:
-    """Of the option `prnu_references`: an .npz, a folder of pictures, or several paths of pictures.
+def references(paths: Sequence[Path]) -> Fingerprint:
+    """Of an .npz that was saved, or of pictures and folders of pictures.
 
     Raises InputError with what is wrong with them.
     """
-    paths = [Path(given)] if isinstance(given, str | Path) else _paths(given)
     if len(paths) == 1 and paths[0].suffix == ".npz":
         return load_fingerprint(paths[0])
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [
+        file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise InputError(f"{missing[0]} does not exist: give reference pictures of one camera")
     return fingerprint(read_picture(file).pixels for file in files if file.is_file())
-
-
-def _paths(given: object) -> list[Path]:
-    if isinstance(given, Sequence) and all(isinstance(item, str | Path) for item in given):
-        return [Path(item) for item in given]
-    raise InputError(
-        f"prnu_references must be a folder, an .npz or a list of pictures, got {type(given).__name__}"
-    )

@@ -128,7 +128,9 @@ def refusal(name: str, pixels: Pixels, smallest: int = SMALLEST) -> Evidence | N
     return None
 
 
-def shown(name: str, summary: str, score: float | None, walked: Walk, *drawings: HeatMap) -> Evidence:
+def shown(
+    name: str, summary: str, score: float | None, walked: Walk, *drawings: HeatMap
+) -> Evidence:
     """Evidence for the eye: a map and a score, of which no error rate was measured."""
     return Evidence(
         detector=name,

@@ -1,4 +1,4 @@
-"""The 8 x 8 blocks of JPEG: planes, DCT coefficients on a shifted grid, and the standard tables (ITU-T T.81)."""
+"""The 8 x 8 blocks of JPEG: planes, DCT coefficients on a shifted grid, and the standard tables."""
 
 from functools import cache
 

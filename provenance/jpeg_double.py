@@ -36,9 +36,7 @@ class DoubleJpeg:
     blocks: Float[numpy.ndarray, "rows columns"]
 
 
-def double_jpeg(
-    plane: Plane, steps: Steps, qualities: tuple[int, ...] = QUALITIES
-) -> DoubleJpeg:
+def double_jpeg(plane: Plane, steps: Steps, qualities: tuple[int, ...] = QUALITIES) -> DoubleJpeg:
     """The first compression of a plane that was last compressed with `steps` on the grid at (0, 0)."""
     rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
     nothing = DoubleJpeg(quality=None, gain=0.0, blocks=numpy.zeros((rows, columns)))
@@ -52,7 +50,9 @@ def double_jpeg(
         levels = _levels(kept[:, column], last)
         once, twice = _models(moved[:, column], last, frequency, qualities)
         table = numpy.log(twice) - numpy.log(once)
-        gains += (numpy.log(_SHARE * twice + (1 - _SHARE) * once) - numpy.log(once))[:, levels].mean(1)
+        gains += (numpy.log(_SHARE * twice + (1 - _SHARE) * once) - numpy.log(once))[
+            :, levels
+        ].mean(1)
         ratios.append((levels, table))
     best = int(numpy.argmax(gains))
     if gains[best] <= 0:

@@ -61,6 +61,8 @@ def look_ghosts(material: Material) -> Sequence[Evidence]:
     walked = walk(pixels, ghost_map, seconds_of(material))
     middle, deviation = spread(walked.values)
     score = float((walked.values > middle + 3 * deviation).mean())
-    summary = f"{score:.1%} of the blocks lose another amount than the rest when saved again as JPEG"
+    summary = (
+        f"{score:.1%} of the blocks lose another amount than the rest when saved again as JPEG"
+    )
     drawing = heat_map("JPEG ghosts", walked.grid, middle, middle + 4 * deviation + 1e-6)
     return [shown("jpeg-ghosts", summary, score, walked, drawing)]

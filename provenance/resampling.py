@@ -100,7 +100,9 @@ def p_map_spectrum(belongs: Plane) -> Grid:
     height, width = belongs.shape
     window = numpy.hanning(height)[:, None] * numpy.hanning(width)[None]
     found = numpy.abs(numpy.fft.fftshift(numpy.fft.fft2((belongs - belongs.mean()) * window)))
-    return numpy.asarray(found / (median_filter(found[::2, ::2], 9).repeat(2, 0).repeat(2, 1) + 1e-9))
+    return numpy.asarray(
+        found / (median_filter(found[::2, ::2], 9).repeat(2, 0).repeat(2, 1) + 1e-9)
+    )
 
 
 def look_resampling(material: Material) -> Sequence[Evidence]:
@@ -146,7 +148,8 @@ def _curve(frequencies: Spectrum, magnitudes: Spectrum, way: str) -> Curve:
         title=f"Spectrum of the second derivative, {way}",
         x=tuple(round(float(x), 4) for x in frequencies[::2]),
         y=tuple(
-            round(float(y), 2) for y in numpy.maximum(magnitudes[::2], numpy.roll(magnitudes, -1)[::2])
+            round(float(y), 2)
+            for y in numpy.maximum(magnitudes[::2], numpy.roll(magnitudes, -1)[::2])
         ),
         x_label="cycles a pixel",
         y_label="over its surroundings",

@@ -86,13 +86,9 @@ def _noise(luma: Plane) -> list[Grid]:
     return layers
 
 
-def _colours(
-    pixels: UInt8[numpy.ndarray, "height width 3"], blue: Plane, red: Plane
-) -> list[Grid]:
+def _colours(pixels: UInt8[numpy.ndarray, "height width 3"], blue: Plane, red: Plane) -> list[Grid]:
     """How residuals of the colours go together, and how strong those of the colour differences are."""
-    rough = [
-        _second(_second(pixels[..., k].astype(numpy.float32), 0), 1) for k in range(3)
-    ]
+    rough = [_second(_second(pixels[..., k].astype(numpy.float32), 0), 1) for k in range(3)]
     power = [_around(_block_mean(x * x), _WIDE) + 0.5 for x in rough]
     layers = []
     for i, j in ((0, 1), (1, 2), (0, 2)):
