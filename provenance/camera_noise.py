@@ -67,8 +67,8 @@ def _analyse(plane: Plane, axis: int) -> tuple[Plane, Plane]:
     """One level of the periodic wavelet transform along an axis of even length."""
     halves = []
     for taps in (_LOW, _HIGH):
-        even = (slice(None),) * axis + (slice(None, None, 2),)
-        halves.append(convolve1d(plane, taps[::-1], axis=axis, mode="wrap", origin=-1)[even])
+        odd = (slice(None),) * axis + (slice(1, None, 2),)
+        halves.append(convolve1d(plane, taps[::-1], axis=axis, mode="wrap", origin=-1)[odd])
     return halves[0], halves[1]
 
 
@@ -76,11 +76,11 @@ def _synthesise(low: Plane, high: Plane, axis: int) -> Plane:
     """The inverse of `_analyse`: of an orthonormal transform it is the transpose."""
     shape = list(low.shape)
     shape[axis] *= 2
-    even = (slice(None),) * axis + (slice(None, None, 2),)
+    odd = (slice(None),) * axis + (slice(1, None, 2),)
     total = numpy.zeros(shape, numpy.float32)
     for half, taps in ((low, _LOW), (high, _HIGH)):
         spaced = numpy.zeros(shape, numpy.float32)
-        spaced[even] = half
+        spaced[odd] = half
         total += convolve1d(spaced, taps, axis=axis, mode="wrap", origin=0)
     return total
 

@@ -35,7 +35,7 @@ ZIGZAG = tuple(
 def standard_steps(quality: int, table: tuple[int, ...] = LUMINANCE) -> Steps:
     """The table that the IJG encoder writes at a quality of 1 to 100 (jcparam.c), row by row."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return numpy.clip((numpy.array(table) * scale + 50) // 100, 1, 255)
+    return numpy.asarray(numpy.clip((numpy.array(table) * scale + 50) // 100, 1, 255))
 
 
 def planes(pixels: UInt8[numpy.ndarray, "height width 3"]) -> tuple[Plane, Plane, Plane]:
