@@ -91,7 +91,7 @@ def _wiener(detail: Plane, variance: float) -> Plane:
     signal = numpy.full_like(detail, numpy.inf)
     for window in (3, 5, 7, 9):
         signal = numpy.minimum(signal, uniform_filter(power, window, mode="wrap") - variance)
-    return detail * (variance / (numpy.maximum(signal, 0) + variance))
+    return numpy.asarray(detail * (variance / (numpy.maximum(signal, 0) + variance)))
 
 
 def residual(plane: Plane, deviation: float = SENSOR_NOISE) -> Plane:

@@ -65,7 +65,7 @@ def _shifts(fine: Plane) -> list[tuple[int, int]]:
     surroundings = uniform_filter(power, 9, mode="wrap")
     whitened = numpy.fft.irfft2(power / (surroundings + 1e-6 * power.mean()), s=fine.shape)
     whitened = whitened[: height // 2 + 1].copy()
-    down, right = numpy.indices(whitened.shape, sparse=True)
+    down, right = numpy.arange(len(whitened))[:, None], numpy.arange(width)[None]
     right = (right + width // 2) % width - width // 2
     whitened[numpy.hypot(down, right) < NEAREST] = 0
     shifts = []

@@ -32,7 +32,7 @@ class Walk:
     @property
     def values(self) -> Float[numpy.ndarray, " n"]:
         """Of the blocks that were looked at."""
-        return self.grid[numpy.isfinite(self.grid)]
+        return numpy.asarray(self.grid[numpy.isfinite(self.grid)])
 
     @property
     def note(self) -> str:

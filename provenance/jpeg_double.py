@@ -95,7 +95,7 @@ def _binned(
 
 def _proper(counts: Float[numpy.ndarray, " bins"]) -> Float[numpy.ndarray, " bins"]:
     found = counts / counts.sum()
-    return (1 - _FLOOR) * found + _FLOOR / len(found)
+    return numpy.asarray((1 - _FLOOR) * found + _FLOOR / len(found))
 
 
 def _twice(

@@ -6,6 +6,7 @@ doi:10.1109/TIP.2008.2001399), so a block is compared with blocks of its own bri
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy
 from jaxtyping import Float
@@ -76,13 +77,7 @@ def look_noise(material: Material) -> Sequence[Evidence]:
         y_label="deviation, grey levels",
     )
     evidence = shown("noise", summary, score, walked, heat_map("Noise", odd, 0, 4 * deviation))
-    return [_with(evidence, curve)]
-
-
-def _with(evidence: Evidence, curve: Curve) -> Evidence:
-    from dataclasses import replace
-
-    return replace(evidence, drawings=(*evidence.drawings, curve))
+    return [replace(evidence, drawings=(*evidence.drawings, curve))]
 
 
 def _by_brightness(

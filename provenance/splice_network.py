@@ -28,6 +28,9 @@ _CLIP = 5.0  # deviations
 class SpliceNetwork(nn.Module):
     """Three residual 3 x 3 layers of growing dilation, each normalised over its picture."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(FEATURES))
@@ -88,4 +91,4 @@ def shipped() -> tuple[SpliceNetwork, Card]:
 def log_odds(network: SpliceNetwork, features: Features) -> Float32[numpy.ndarray, "rows columns"]:
     """Of each block, from the features of a picture or a tile of it."""
     with torch.inference_mode():
-        return network(torch.from_numpy(features)[None])[0].numpy()
+        return numpy.asarray(network(torch.from_numpy(features)[None])[0])
