@@ -87,7 +87,13 @@ class Aasist(nn.Module):
         times = self.pool_T(self.GAT_layer_T(e.amax(2).transpose(1, 2)))
         ways = [self._way(way, times, tones) for way in (1, 2)]
         times, tones, master = (torch.maximum(*pair) for pair in zip(*ways, strict=True))
-        parts = [times.abs().amax(1), times.mean(1), tones.abs().amax(1), tones.mean(1), master[:, 0]]
+        parts = [
+            times.abs().amax(1),
+            times.mean(1),
+            tones.abs().amax(1),
+            tones.mean(1),
+            master[:, 0],
+        ]
         out: Tensor = self.out_layer(torch.cat(parts, 1))
         return out
 
@@ -158,7 +164,7 @@ class _GraphAttention(nn.Module):
 
 
 class _JointAttention(nn.Module):
-    """The same over times and tones, with a weight for each pair of kinds, and a master node (section 3.1)."""
+    """The same over times and tones, a weight for each pair of kinds, and a master node (section 3.1)."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()

@@ -43,7 +43,9 @@ class _Layer(nn.Module):
             {"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)}
         )
 
-    def forward(self, x: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
         y = self.ln_1(x)
         x = x + self.attn(y, y, y, need_weights=False)[0]
         y = self.mlp["c_fc"](self.ln_2(x))
@@ -61,7 +63,13 @@ class ClipVision(nn.Module):
     """Normalised images of side x side pixels to CLIP's embedding; the sizes are those of ViT-L/14."""
 
     def __init__(
-        self, *, width: int = 1024, layers: int = 24, patch: int = 14, side: int = 224, out: int = 768
+        self,
+        *,
+        width: int = 1024,
+        layers: int = 24,
+        patch: int = 14,
+        side: int = 224,
+        out: int = 768,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
@@ -121,8 +129,6 @@ def central(x: Images, side: int) -> Images:
     height, width = x.shape[-2:]
     missing = [max(side - length, 0) for length in (width, height)]
     before = [length // 2 for length in missing]
-    x = functional.pad(
-        x, (before[0], missing[0] - before[0], before[1], missing[1] - before[1])
-    )
+    x = functional.pad(x, (before[0], missing[0] - before[0], before[1], missing[1] - before[1]))
     top, left = (round((length - side) / 2) for length in x.shape[-2:])
     return x[..., top : top + side, left : left + side]

@@ -42,5 +42,7 @@ def neighbours(x: Images) -> Images:
 def load_npr(path: Path) -> nn.Module:
     """NPR.pth as published (1,437,761 parameters); raises InputError for any other file."""
     detector = Npr()
-    fill(detector.network, read_weights(path), name=path.name, kind="weights of NPR (ResNet-50 stub)")
+    fill(
+        detector.network, read_weights(path), name=path.name, kind="weights of NPR (ResNet-50 stub)"
+    )
     return detector.eval().requires_grad_(False)

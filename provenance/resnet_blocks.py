@@ -42,9 +42,7 @@ class Bottleneck(nn.Module):
 def stack(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
     """One stage: its first block changes size and number of channels."""
     first = Bottleneck(inputs, width, stride)
-    return nn.Sequential(
-        first, *(Bottleneck(EXPANSION * width, width) for _ in range(1, blocks))
-    )
+    return nn.Sequential(first, *(Bottleneck(EXPANSION * width, width) for _ in range(1, blocks)))
 
 
 class ResNet(nn.Module):

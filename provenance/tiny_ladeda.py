@@ -38,7 +38,7 @@ class _Patches(nn.Module):
 
 
 class TinyLaDeDa(nn.Module):
-    """Images in [0, 1] of any size, which are stretched to 256 x 256, to one logit each; positive: generated."""
+    """Images in [0, 1], stretched to 256 x 256 if need be, to one logit each; positive: generated."""
 
     def __init__(self, gradient: Gradient = "npr") -> None:
         super().__init__()

@@ -105,7 +105,10 @@ class _ChannelWeights(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(4 * width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 2 * width), nn.Sigmoid()
+            nn.Linear(4 * width, 4 * width),
+            nn.ReLU(),
+            nn.Linear(4 * width, 2 * width),
+            nn.Sigmoid(),
         )
 
     def forward(self, both: Features) -> tuple[Tensor, Tensor]:

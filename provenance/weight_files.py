@@ -32,7 +32,9 @@ def read_weights(path: Path, *, numpy_scalars: bool = False) -> dict[str, Tensor
     if path.suffix.lower() == ".safetensors":
         return _safetensors(path)
     if is_torchscript(path):
-        return {name: tensor.detach() for name, tensor in read_torchscript(path).state_dict().items()}
+        return {
+            name: tensor.detach() for name, tensor in read_torchscript(path).state_dict().items()
+        }
     try:
         with _scalars() if numpy_scalars else nullcontext():
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -128,10 +130,14 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _tensors(content: object, name: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
-        inner = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)
+        inner = next(
+            (content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None
+        )
         content = content if inner is None else inner
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{name} holds a {type(content).__name__}, expected a state dict of tensors")
+        raise InputError(
+            f"{name} holds a {type(content).__name__}, expected a state dict of tensors"
+        )
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if len(tensors) < len(content):
         odd = next(key for key in content if key not in tensors)
