@@ -1,4 +1,4 @@
-"""AASIST and AASIST-L: speech as it sounds, through a convolutional network and graphs of frequencies and times.
+"""AASIST and AASIST-L: samples of speech, through convolutions and graphs of frequencies and times.
 
 Jung et al., "AASIST: audio anti-spoofing using integrated spectro-temporal graph attention networks",
 ICASSP 2022, https://arxiv.org/abs/2110.01200, sections 2 and 3, with the names under which weights are
@@ -58,7 +58,10 @@ class Aasist(nn.Module):
         widths = (1, 32, 32, *(kind.channels,) * 4)
         self.encoder = nn.Sequential(
             *(nn.Sequential(_Residual(*pair)) for pair in pairwise(widths))
-        ).to(memory_format=torch.channels_last)
+        )
+        for layer in self.encoder.modules():
+            if isinstance(layer, nn.Conv2d):  # twice as fast
+                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
         self.pos_S = nn.Parameter(torch.zeros(1, _FILTERS // 3, kind.channels))
         self.master1 = nn.Parameter(torch.zeros(1, 1, kind.nodes))
         self.master2 = nn.Parameter(torch.zeros(1, 1, kind.nodes))
@@ -199,8 +202,9 @@ class _JointAttention(nn.Module):
 
     def _master(self, x: Nodes, master: Nodes) -> Nodes:
         weights = ((self.att_projM(x * master).tanh() @ self.att_weightM) / _JOINT).softmax(-2)
-        seen: Tensor = self.proj_with_attM(weights.transpose(1, 2) @ x)
-        return seen + self.proj_without_attM(master)
+        seen = self.proj_with_attM(weights.transpose(1, 2) @ x)
+        out: Tensor = seen + self.proj_without_attM(master)
+        return out
 
 
 class _Pool(nn.Module):
@@ -212,7 +216,7 @@ class _Pool(nn.Module):
         self.share = share
 
     def forward(self, x: Nodes) -> Nodes:
-        scores = self.proj(x).sigmoid()
+        scores: Tensor = self.proj(x).sigmoid()
         best = scores.topk(max(int(x.shape[1] * self.share), 1), dim=1).indices
         return (x * scores).gather(1, best.expand(-1, -1, x.shape[2]))
 

@@ -251,7 +251,7 @@ def _speech(material: Material) -> Tensor | str:
 
 def heat(title: str, values: Tensor) -> HeatMap:
     """A map of any size in at most 96 x 96 cells, each the mean of what it covers."""
-    size = [min(length, _CELLS) for length in values.shape]
+    size = (min(values.shape[0], _CELLS), min(values.shape[1], _CELLS))
     cells = torch.nn.functional.adaptive_avg_pool2d(values[None, None], size)[0, 0].clamp(0, 1)
     return HeatMap(title=title, values=tuple(map(tuple, cells.double().tolist())))
 

@@ -35,8 +35,8 @@ class Bottleneck(nn.Module):
         y = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
-        short: Tensor = x if self.downsample is None else self.downsample(x)
-        return (y + short).relu()
+        both: Tensor = y + (x if self.downsample is None else self.downsample(x))
+        return both.relu()
 
 
 def stack(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:

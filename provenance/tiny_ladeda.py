@@ -34,7 +34,8 @@ class _Patches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn1(self.conv1(x)).relu()
-        return self.bn2(self.conv2(x)).relu()
+        out: torch.Tensor = self.bn2(self.conv2(x)).relu()
+        return out
 
 
 class TinyLaDeDa(nn.Module):

@@ -22,7 +22,7 @@ from assaymark.provenance.image_tensors import (
     normalised,
 )
 from assaymark.provenance.trufor_encoder import WIDTHS, TwoBranches, grid, tokens
-from assaymark.provenance.weight_files import fill, read_weights
+from assaymark.provenance.weight_files import fill, read_weights, unfilled
 
 SMALLEST = 32  # pixels: the coarsest keys of the first stage cover 32 x 32
 _JOINT = 512
@@ -51,12 +51,12 @@ class _Linear(nn.Module):
 class Decoder(nn.Module):
     """Maps of four sizes to one of the largest size, by one linear layer each and one for all."""
 
-    def __init__(self, outputs: int) -> None:
+    def __init__(self, outputs: int, eps: float = 1e-5) -> None:
         super().__init__()
         for i, width in enumerate(WIDTHS, 1):
             self.add_module(f"linear_c{i}", _Linear(width, _JOINT))
         self.linear_fuse = nn.Sequential(
-            nn.Conv2d(4 * _JOINT, _JOINT, 1), nn.BatchNorm2d(_JOINT), nn.ReLU()
+            nn.Conv2d(4 * _JOINT, _JOINT, 1), nn.BatchNorm2d(_JOINT, eps), nn.ReLU()
         )
         self.linear_pred = nn.Conv2d(_JOINT, outputs, 1)
 
@@ -78,10 +78,8 @@ class TruFor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = TwoBranches()
-        self.decode_head = Decoder(2)
+        self.decode_head = Decoder(2, eps=1e-3)  # the configuration's BN_EPS reaches this head only
         self.decode_head_conf = Decoder(1)
-        # only this head was set up with the configuration's BN_EPS when it was trained
-        self.decode_head.linear_fuse[1].eps = 1e-3
         self.detection = nn.Sequential(
             nn.Linear(8, 128), nn.ReLU(), nn.Dropout(), nn.Linear(128, 1)
         )
@@ -132,7 +130,7 @@ def _noiseprint() -> nn.Sequential:
 
 def load_trufor(path: Path) -> nn.Module:
     """trufor.pth.tar as published (68,697,421 parameters); raises InputError for any other file."""
-    detector = TruFor()
     weights = read_weights(path, numpy_scalars=True)
+    detector = unfilled(TruFor)
     fill(detector, weights, name=path.name, kind="weights of TruFor")
     return detector

@@ -65,7 +65,8 @@ class Attention(nn.Module):
 
 
 def _by_head(x: Tokens, heads: int) -> Float[Tensor, "batch heads tokens part"]:
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    parts: Tensor = x.unflatten(-1, (heads, -1))
+    return parts.transpose(1, 2)
 
 
 class _Depthwise(nn.Module):

@@ -11,7 +11,7 @@ from torch import nn
 
 from assaymark.provenance.clip_vision import ClipVision, central, vision_weights
 from assaymark.provenance.image_tensors import CLIP, Images, LogOdds, normalised
-from assaymark.provenance.weight_files import fill, read_weights
+from assaymark.provenance.weight_files import fill, read_weights, unfilled
 from assaymark.reports.errors import InputError
 
 SIDE = 224
@@ -35,8 +35,8 @@ class UnivFd(nn.Module):
 
 def load_univfd(path: Path) -> nn.Module:
     """The folder that holds fc_weights.pth of UnivFD and CLIP ViT-L/14 (OpenAI's or of transformers)."""
-    detector = UnivFd()
     head, backbone = _one_of(path, HEADS), _one_of(path, BACKBONES)
+    detector = unfilled(UnivFd)
     fill(detector.fc, read_weights(head), name=head.name, kind="the linear layer of UnivFD")
     weights = vision_weights(read_weights(backbone))
     fill(detector.clip, weights, name=backbone.name, kind="the picture half of CLIP ViT-L/14")

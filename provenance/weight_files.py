@@ -7,9 +7,10 @@ Checkpoints come as a flat state dict, as one inside a dictionary (`state_dict`,
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import numpy
 import torch
@@ -19,6 +20,7 @@ from assaymark.reports.errors import InputError
 from assaymark.reports.named_code import first_line
 
 MAX_WEIGHTS = 4 * 2**30  # bytes; CLIP ViT-L/14 with its text half has 1.7e9
+Network = TypeVar("Network", bound=nn.Module)
 _NESTED = ("state_dict", "model", "model_state_dict")
 
 
@@ -88,6 +90,13 @@ def read_torchscript(path: Path) -> torch.jit.ScriptModule:
     except Exception as error:
         raise InputError(f"{path.name} is not TorchScript: {first_line(error)}") from error
     return module
+
+
+def unfilled(kind: Callable[[], Network]) -> Network:
+    """A large network without the time it takes to draw weights that are replaced at once."""
+    with torch.device("meta"):
+        network = kind()
+    return network.to_empty(device="cpu")
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], *, name: str, kind: str) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import warnings
 import wave
 import zipfile
 from collections.abc import Callable, Mapping
@@ -209,7 +210,7 @@ def test_a_file_that_is_cut_off_is_told(weights: Path, tmp_path: Path) -> None:
 
 
 def test_univfd_needs_both_its_files(tmp_path: Path) -> None:
-    with torch.device("meta"), pytest.raises(InputError, match="holds none of fc_weights.pth"):
+    with pytest.raises(InputError, match=r"holds none of fc_weights\.pth"):
         load_univfd(tmp_path)
 
 
@@ -414,7 +415,7 @@ def test_answers_become_log_odds(answer: Any, values: object, wanted: list[float
     takes = NetworkInput(answer=answer)
     found = log_odds(torch.tensor(values), 2, takes)
     assert found.tolist() == pytest.approx(wanted, abs=1e-6)
-    with pytest.raises(InputError, match="expected [12] each"):
+    with pytest.raises(InputError, match=r"expected [12] each"):
         log_odds(torch.zeros(2, 3), 2, takes)
     if answer == "logits":
         other = log_odds(torch.tensor(values), 2, replace(takes, generated=0))
@@ -467,9 +468,9 @@ def test_the_decision_is_that_of_the_threshold(weights: Path, npr: Npr, tmp_path
 
 
 def test_torchscript_of_the_user_is_attacked_too(tmp_path: Path) -> None:
-    with torch.no_grad(), pytest.warns(DeprecationWarning):
-        scripted = torch.jit.trace(Mean(), torch.zeros(1, 3, 4, 4))
-        scripted.save(str(tmp_path / "mean.ts"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(Mean(), torch.zeros(1, 3, 4, 4)).save(str(tmp_path / "mean.ts"))
     x = torch.rand(2, 3, 6, 6, requires_grad=True)
     logits = detector_model(f"torchscript:{tmp_path / 'mean.ts'}")(x)
     assert torch.allclose(logits[:, 1], x[:, 0].mean((1, 2)))

@@ -79,7 +79,8 @@ def test_tiny_ladeda_is_the_mean_of_its_patches(gradient: str) -> None:
     else:
         padded = functional.pad(x, (1, 1, 1, 1))
         there = ((-2, 0, 0), (-1, 0, 1), (-1, 1, 0), (1, 1, 2), (1, 2, 1), (2, 2, 2))
-        x = sum(w * padded[:, :, i : i + 256, j : j + 256] for w, i, j in there)
+        terms = [w * padded[:, :, i : i + 256, j : j + 256] for w, i, j in there]
+        x = torch.stack(terms).sum(0)
     assert close(network(as_images(stretched(levels))), tiny_ladeda(network.state_dict(), x)[:, 0])
     assert sum(value.numel() for value in network.parameters()) == 1297
     # PIL rounds to 8 bits after each of the two directions, the network does not
@@ -221,7 +222,8 @@ def _fused(
     """CMX, figure 5: cross-attention over channels of each head, then a residual convolution."""
     x = [one.flatten(1).T, two.flatten(1).T]
     width = x[0].shape[1]
-    y, u, context = [], [], []
+    y, u = [], []
+    context: list[list[torch.Tensor]] = []
     for i in (0, 1):
         halves = linear(state, f"cross.channel_proj{i + 1}", x[i]).clamp(min=0)
         y.append(halves[:, :width])
