@@ -162,7 +162,7 @@ class _GraphAttention(nn.Module):
 
     def forward(self, x: Nodes) -> Nodes:
         weights = (self.att_proj(products(x)).tanh() @ self.att_weight)[..., 0] / _PLAIN
-        seen = self.proj_with_att(weights.softmax(-2) @ x)
+        seen = self.proj_with_att(weights.softmax(-1) @ x)
         return _activated(self.bn, seen + self.proj_without_att(x))
 
 
@@ -198,7 +198,7 @@ class _JointAttention(nn.Module):
         scores = (pairs @ self.att_weight12)[..., 0]
         scores = torch.where(both, (pairs @ self.att_weight11)[..., 0], scores)
         scores = torch.where(neither, (pairs @ self.att_weight22)[..., 0], scores)
-        return (scores / _JOINT).softmax(-2)
+        return (scores / _JOINT).softmax(-1)
 
     def _master(self, x: Nodes, master: Nodes) -> Nodes:
         weights = ((self.att_projM(x * master).tanh() @ self.att_weightM) / _JOINT).softmax(-2)

@@ -1,4 +1,4 @@
-"""Detectors of generated pictures and speech side by side: `python tests/bench/detectors.py DATA [--aasist FOLDER]`.
+"""Detectors of pictures and speech beside peers: `python tests/bench/detectors.py DATA [--aasist FOLDER]`.
 
 DATA holds images/manifest.csv and audio/manifest.csv with columns id, label (real or fake), source,
 generator and a path for each version (native, matched). All detectors see the same files in one run.

@@ -166,7 +166,7 @@ def _attention(state: State, name: str, nodes: Tensor) -> Tensor:
 
 
 def _mixed(state: State, name: str, nodes: Tensor, scores: Tensor) -> Tensor:
-    weights = scores.exp() / scores.exp().sum(0, keepdim=True)  # over the first of the two nodes
+    weights = scores.exp() / scores.exp().sum(1, keepdim=True)  # what each node sees sums to one
     seen = linear(state, f"{name}.proj_with_att", weights @ nodes)
     return functional.selu(
         norm(state, f"{name}.bn", seen + linear(state, f"{name}.proj_without_att", nodes))
