@@ -29,6 +29,7 @@ _BLOCK = 4
 _HAAR = 0.7071067811865476
 
 Pixels = UInt8[numpy.ndarray, "height width 3"]
+Levels = Int64[numpy.ndarray, "height width"]
 Blocks = Float64[numpy.ndarray, "blocks 4 4"]
 Values = Float64[numpy.ndarray, " blocks"]
 Votes = Float64[numpy.ndarray, " bits"]
@@ -190,11 +191,12 @@ def blocks_of(pixels: Pixels) -> Blocks:
     return kept.transpose(0, 2, 1, 3).reshape(-1, _BLOCK, _BLOCK)
 
 
-def blue_chrominance(pixels: Pixels) -> Int64[numpy.ndarray, "height width"]:
+def blue_chrominance(pixels: Pixels) -> Levels:
     """U of OpenCV's COLOR_BGR2YUV for 8 bits: fixed point of 14 bits, rounded, 0 to 255."""
     red, green, blue = (pixels[:, :, channel].astype(numpy.int64) for channel in range(3))
     luminance = (4899 * red + 9617 * green + 1868 * blue + 8192) >> 14
-    return numpy.clip(((blue - luminance) * 8061 + (128 << 14) + 8192) >> 14, 0, 255)
+    u: Levels = numpy.clip(((blue - luminance) * 8061 + (128 << 14) + 8192) >> 14, 0, 255)
+    return u
 
 
 def largest_coefficients(blocks: Blocks) -> Values:

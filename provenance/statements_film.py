@@ -9,6 +9,7 @@ from assaymark.provenance.statements import (
     MAX_PARTS,
     MAX_TEXT,
     Collector,
+    behind,
     text_of,
     whole,
 )
@@ -23,6 +24,9 @@ def read_film(at: At, size: int, out: Collector) -> None:
     """MP4, MOV, M4A: user data of the film, as Apple's item list, QuickTime's keys or texts, and XMP."""
     films = 0
     for box in _shown(at, 0, size, out, "the file"):
+        if box.kind == b"ftyp" and box.start:
+            behind(at, box.start, size, "the file", out)  # another file was put behind it
+            break
         if box.kind == b"moov":
             films += 1
             if films == 1:
@@ -194,11 +198,10 @@ def read_matroska(at: At, size: int, out: Collector) -> None:
     for element in _elements(at, 0, size):
         if element.name == _SEGMENT:
             for part in _elements(at, element.start, element.end):
+                if part.name == _EBML:  # another file behind a segment of unknown size
+                    break
                 _segment(at, part, out)
-            if element.end < size:
-                out.trouble(
-                    f"{size - element.end:,} bytes follow the segment; they are no part of it"
-                )
+            behind(at, element.end, size, "the segment", out)
             return
         if element.name != _EBML:
             break
