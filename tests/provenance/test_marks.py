@@ -13,7 +13,6 @@ from written_marks import (
     exif,
     film,
     packet,
-    photograph,
     picture,
     plain,
     put,
@@ -139,7 +138,7 @@ def _inserted(extra: bytes) -> bytes:
 
 
 def test_a_zip_bomb_is_refused_and_the_rest_is_read(tmp_path: Path) -> None:
-    bomb = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(64 << 20), 9))
+    bomb = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(8 << 20), 9))
     text = chunk(b"tEXt", b"Software\0NovelAI")
     found = decided(put(tmp_path, "PNG", _inserted(bomb + text)))
     assert [one.details["generator"] for one in found] == ["NovelAI"]
@@ -298,11 +297,11 @@ def test_half_a_hidden_text_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_cut_and_damaged_files_are_told_and_never_crash(container: str, tmp_path: Path) -> None:
     data = plain(container)
-    for end in range(1, len(data), max(1, len(data) // 40)):
+    for end in range(1, len(data), max(1, len(data) // 25)):
         path = put(tmp_path, container, data[:end])
         written = read_statements(path)
         assert written is None or not marks_in(written)
-    for at in range(8, min(len(data), 4000), 37):
+    for at in range(8, min(len(data), 3000), 61):
         broken = data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :]
         written = read_statements(put(tmp_path, container, broken))
         assert written is None or not marks_in(written)
@@ -320,13 +319,14 @@ def test_other_kinds_of_file_are_not_looked_at(tmp_path: Path) -> None:
     assert one.says is Says.ABSTAINS
 
 
+@pytest.mark.long
 def test_real_photographs_of_the_given_data_have_no_mark(shared: Path) -> None:
     files = [
         path
         for folder in ("data/detect/images/native/real", "data/c2pa/public-testfiles/image/jpeg")
         for path in sorted((shared / folder).rglob("*"))
         if path.suffix in (".jpg", ".jpeg", ".png", ".webp")
-    ][:150]
+    ]
     if not files:
         pytest.skip("no photographs in ../shared")
     generated = [path.name for path in files for one in decided(path) if "generator" in one.details]
@@ -337,4 +337,3 @@ def test_every_way_of_writing_is_used() -> None:
     places = {place for mark in MARKS for place in mark.places}
     for start in WRITERS:
         assert any(place.startswith(start) for place in places), start
-    assert photograph().mode == "RGB"
