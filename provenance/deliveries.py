@@ -99,7 +99,8 @@ def screenshot(pixels: Pixels, rng: numpy.random.Generator) -> Pixels:
         shown, ((top, bottom), (left, right), (0, 0)), "constant", constant_values=margin
     )
     table = 255 * (numpy.arange(256) / 255) ** rng.uniform(0.95, 1.05)
-    return numpy.rint(table).astype(numpy.uint8)[framed]
+    curved: Pixels = numpy.rint(table).astype(numpy.uint8)[framed]
+    return curved
 
 
 _JPEG = (95, 90, 80, 75, 70, 60, 50)
