@@ -209,9 +209,10 @@ def _at_least(score: float, scores: Sequence[float]) -> tuple[int, int]:
 
 def _p_values(counts: Sequence[tuple[int, int]]) -> PValues:
     files = sum(n for _, n in counts)
+    of_sources = (1 + math.fsum(k / n for k, n in counts)) / (len(counts) + 1)
     return PValues(
         files=(1 + sum(k for k, _ in counts)) / (files + 1),
-        sources=(1 + sum(k / n for k, n in counts)) / (len(counts) + 1),
+        sources=round(of_sources, 12),  # thirds and sevenths that add up to a whole are one
     )
 
 

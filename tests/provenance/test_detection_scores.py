@@ -87,8 +87,10 @@ def test_nothing_is_not_zero(labels: list[bool]) -> None:
     assert true_positive_rate_at(labels, scores, 0.05) is None
     assert bootstrap(sample(labels, scores, ["a"] * len(labels)), auc, replicates=5) is None
     assert delong(labels, scores) is None
-    assert rate([]) is brier([], []) is calibration_error([], []) is rate_interval([]) is None
-    assert error_by_chance([]) is next_source([0.1, 0.2]) is None
+    for nothing in (rate([]), brier([], []), calibration_error([], []), error_by_chance([])):
+        assert nothing is None
+    for no_interval in (rate_interval([]), next_source([0.1, 0.2])):
+        assert no_interval is None
 
 
 @pytest.mark.parametrize(
@@ -153,16 +155,16 @@ def test_resampling_sources_covers_where_resampling_files_does_not() -> None:
     rng = numpy.random.default_rng(3)
     truth = norm.cdf(1 / (2 * (1 + 0.6**2)) ** 0.5)
     by_source = by_file = 0
-    for _ in range(60):
+    for _ in range(40):
         labels, scores, names = _world(rng, 16, 0.6)
-        wide = bootstrap(sample(labels, scores, list(names)), auc, replicates=100)
+        wide = bootstrap(sample(labels, scores, list(names)), auc, replicates=60)
         narrow = delong(labels, scores)
         assert wide is not None
         assert narrow is not None
         by_source += wide.low <= truth <= wide.high
         by_file += narrow.low <= truth <= narrow.high
-    assert by_source >= 51  # of 60, at a nominal 57
-    assert by_file < 36
+    assert by_source >= 33  # of 40, at a nominal 38
+    assert by_file < 24
 
 
 def test_rates_and_effective_numbers() -> None:
@@ -171,7 +173,8 @@ def test_rates_and_effective_numbers() -> None:
     assert effective([50, 20], 0.0) == 70
     none = rate_interval([(0, 100)], likeness=0.0)
     assert none is not None
-    assert (none.low, none.high) == (0, pytest.approx(1 - 0.025 ** (1 / 100)))
+    assert none.low == 0
+    assert none.high == pytest.approx(1 - 0.025 ** (1 / 100))
     some, alike = rate_interval([(5, 100)], likeness=0.0), rate_interval([(5, 100)], likeness=0.2)
     assert some is not None
     assert alike is not None
