@@ -99,7 +99,7 @@ def _labelled(folder: Path, row: Mapping[str, str], column: str) -> Labelled:
     path = folder / row[column]
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
-        regular = bool(row[column]) and inside and is_regular(path)
+        regular = bool(row[column]) and inside and path.is_file()
     except (OSError, ValueError):
         regular = inside = False
     if not regular:
@@ -140,7 +140,7 @@ def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
 def _located(
     table: Path, rows: Iterator[tuple[int, Mapping[str, str]]]
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-    line = 0
+    line = 1 if table.suffix.lower() == ".csv" else 0  # a header
     try:
         for line, row in rows:
             yield line, row

@@ -90,7 +90,7 @@ def split_photos(
     held_out: float = 0.3,
     seed: int = 0,
 ) -> Split:
-    """Crops of the real files among `rows`; whole sources, `held_out` of the files at most, are for measuring.
+    """Crops of the real files among `rows`; whole sources, at most `held_out` of them, are for measuring.
 
     Photographs at least twice as large as `side` are halved first, which takes away most of the trace of
     their JPEG. Files that cannot be decoded or are smaller are left out. Raises InputError where fewer

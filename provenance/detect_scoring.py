@@ -8,8 +8,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,10 @@ Score = Callable[[Path], float | None]
 """A detector: from a file to a number that is higher for fakes, or None where it abstains."""
 AS_IT_IS = "as it is"
 _FORMAT = "assaymark detector scores 1"
+_TABLES: Mapping[Medium, Collection[str]] = {
+    Medium.IMAGE: DELIVERIES,
+    Medium.AUDIO: SOUND_DELIVERIES,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,30 +95,31 @@ def _one(row: Labelled, *, detect: Score, deliveries: tuple[str, ...], known: _K
     before = known.get((unicode(str(row.path)), digest))
     scores = {} if before is None else dict(before.scores)
     why = {} if before is None else dict(before.why)
-    for name in _wanted(row.path, deliveries):
-        if name in scores:
-            continue
-        try:
-            scores[name] = _asked(row.path, name, digest, detect)
-        except InputError as error:
-            scores[name], why[name] = None, str(error)
+    with tempfile.TemporaryDirectory(prefix="assaymark.") as folder:
+        for name in _wanted(row.path, deliveries):
+            if name in scores:
+                continue
+            try:
+                scores[name] = _asked(row.path, name, digest, detect, Path(folder))
+            except InputError as error:
+                scores[name], why[name] = None, str(error)
     return Scored(labelled=row, sha256=digest, scores=scores, why=why)
 
 
 def _wanted(path: Path, deliveries: Sequence[str]) -> list[str]:
-    table: Mapping[str, Any] = {}
-    with suppress(InputError):
+    try:
         medium = open_material(path).medium
-        table = {Medium.IMAGE: DELIVERIES, Medium.AUDIO: SOUND_DELIVERIES}.get(medium, {})  # type: ignore[arg-type]
+    except InputError:
+        medium = None
+    table = _TABLES.get(medium, ()) if medium else ()
     return [AS_IT_IS, *(name for name in deliveries if name in table)]
 
 
-def _asked(path: Path, name: str, digest: str, detect: Score) -> float | None:
+def _asked(path: Path, name: str, digest: str, detect: Score, folder: Path) -> float | None:
     if name == AS_IT_IS:
         return _finite(detect(path))
     seed = int.from_bytes(hashlib.sha256(f"{digest} {name}".encode()).digest()[:8], "big")
-    with tempfile.TemporaryDirectory(prefix="assaymark.") as folder:
-        return _finite(detect(_delivered(path, name, seed, Path(folder))))
+    return _finite(detect(_delivered(path, name, seed, folder)))
 
 
 def _delivered(path: Path, name: str, seed: int, folder: Path) -> Path:

@@ -45,14 +45,14 @@ def telephone(samples: Samples, rate: int, rng: numpy.random.Generator) -> Sampl
 
 def gain(samples: Samples, rate: int, rng: numpy.random.Generator, *, decibels: float) -> Samples:
     """Louder or softer; what exceeds full scale is clipped."""
-    return numpy.clip(samples * 10 ** (decibels / 20), -1, 1).astype(numpy.float32)
+    return numpy.asarray(numpy.clip(samples * 10 ** (decibels / 20), -1, 1), numpy.float32)
 
 
 def noise(samples: Samples, rate: int, rng: numpy.random.Generator, *, decibels: float) -> Samples:
     """White noise at a signal-to-noise ratio in dB over the whole recording."""
     power = float(numpy.mean(numpy.square(samples, dtype=numpy.float64)))
     hiss = rng.normal(0, 1, len(samples)) * (power / 10 ** (decibels / 10)) ** 0.5
-    return numpy.clip(samples + hiss, -1, 1).astype(numpy.float32)
+    return numpy.asarray(numpy.clip(samples + hiss, -1, 1), numpy.float32)
 
 
 def pause(samples: Samples, rate: int, rng: numpy.random.Generator, *, seconds: float) -> Samples:
