@@ -1,4 +1,4 @@
-"""A small race on textures: attacks win and pay, hardening wins back, and the next race goes on from there."""
+"""A small race on textures: attacks win and pay, hardening wins back, and goes on where it ended."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from assaymark.provenance.detect_data import Labelled
 from assaymark.provenance.detect_race import Race, Split, race, split_photos
 from assaymark.provenance.race_attacks import (
-    Cost,
     Photos,
     Reconstructor,
     fit,
     levels,
     logits,
-    perturb_against,
     pgd,
     psnr,
     reconstructed,
@@ -72,7 +70,7 @@ def _photos(seed: int, count: int) -> Photos:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return Split(train=_photos(0, 24), test=_photos(1, 24), test_sources=("a", "b", "c") * 8)
+    return Split(train=_photos(0, 12), test=_photos(1, 12), test_sources=("a", "b", "c") * 4)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ def generator(split: Split) -> nn.Module:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     made = Reconstructor(width=16)
-    fit(made, split.train, steps=60, rng=numpy.random.default_rng(0))
+    fit(made, split.train, steps=40, rng=numpy.random.default_rng(0))
     return made.eval()
 
 
@@ -88,17 +86,17 @@ def generator(split: Split) -> nn.Module:
 def detector(split: Split, generator: nn.Module) -> nn.Module:
     torch.set_num_threads(1)
     fakes = reconstructed(generator, split.train)
-    how = Hardening(steps=60, pairs=12, rate=2e-2, eps=0)
+    how = Hardening(steps=40, pairs=8, rate=2e-2, eps=0)
     return harden(_Network(), split.train, [fakes], how, numpy.random.default_rng(0))
 
 
-_SHORT = Hardening(steps=40, pairs=8, rate=1e-2)
+_SHORT = Hardening(steps=16, pairs=6, rate=1e-2)
 
 
 def _run(
     detector: nn.Module, split: Split, generator: nn.Module, **more: object
 ) -> tuple[nn.Module, Race]:
-    settings = {"rounds": 2, "attack_steps": 32, "hardening": _SHORT, "tolerance": 0.2} | more
+    settings = {"rounds": 1, "attack_steps": 24, "hardening": _SHORT, "tolerance": 0.2} | more
     return race(detector, split, generator=generator, **settings)  # type: ignore[arg-type]
 
 
@@ -108,12 +106,12 @@ def test_both_sides_move(split: Split, generator: nn.Module, detector: nn.Module
     assert found.start > 0.9
     first = found.rounds[0]
     tuned, perturbed = first.costs
+    assert tuned.psnr_before > 15
     assert first.attacked < found.start - 0.2  # the attack fools on photographs it was not tuned on
-    assert tuned.reached <= 0.5 or tuned.steps == 32
+    assert tuned.reached <= 0.5 or tuned.steps == 24
     assert perturbed.reached <= 0.5
-    assert perturbed.decibels > 0
     assert first.hardened > first.attacked
-    assert len(found.rounds[-1].generations) == 3
+    assert len(found.rounds[-1].generations) == 2
     made = reconstructed(generator, split.test)
     assert found.rounds[-1].generations[0] == told_apart(hardened, split.test, made)
     assert found.weakest == min(found.rounds[-1].generations)
@@ -121,25 +119,28 @@ def test_both_sides_move(split: Split, generator: nn.Module, detector: nn.Module
     assert all(torch.equal(value, before[key]) for key, value in detector.state_dict().items())
 
 
+@pytest.mark.parametrize("swapped", [False, True], ids=["rises", "falls"])
 def test_hardening_that_costs_clean_files_is_not_kept(
-    split: Split, generator: nn.Module, detector: nn.Module
+    split: Split, generator: nn.Module, swapped: bool
 ) -> None:
-    """Clean files that the race knows nothing of, whose labels it has the wrong way round for a while."""
-    fakes = reconstructed(generator, split.test)
-    last, found = _run(
-        detector, split, generator, rounds=1, tolerance=-2.0, clean=(split.test, fakes)
-    )
-    assert not found.rounds[0].kept
-    for key, value in last.state_dict().items():
-        assert torch.equal(value, detector.state_dict()[key])
-    fall = found.rounds[0]
-    assert fall.clean_fall_low <= fall.clean_fall <= fall.clean_fall_high
+    """Of files labelled the wrong way round, a detector that learns must lose its AUC of chance."""
+    reals, fakes = split.test, reconstructed(generator, split.test)
+    clean = (fakes, reals) if swapped else (reals, fakes)
+    how = {"hardening": Hardening(steps=25, pairs=8, rate=2e-2, eps=0), "attack_steps": 8}
+    start = _Network()
+    last, found = _run(start, split, generator, rounds=1, tolerance=0.02, clean=clean, **how)
+    only = found.rounds[0]
+    assert only.kept is not swapped
+    assert (only.clean_fall > 0.02) is swapped
+    assert only.clean_fall_low <= only.clean_fall <= only.clean_fall_high
+    same = [torch.equal(v, start.state_dict()[key]) for key, v in last.state_dict().items()]
+    assert all(same) is swapped
 
 
 def test_a_race_goes_on_where_it_ended(
     split: Split, generator: nn.Module, detector: nn.Module, tmp_path: Path
 ) -> None:
-    short = {"attack_steps": 8, "hardening": Hardening(steps=6, pairs=4)}
+    short = {"attack_steps": 8, "hardening": Hardening(steps=2, pairs=2)}
     _run(detector, split, generator, rounds=1, folder=tmp_path, **short)
     ended, found = _run(detector, split, generator, rounds=2, folder=tmp_path, **short)
     whole, at_once = _run(detector, split, generator, rounds=2, **short)
@@ -169,12 +170,6 @@ def test_a_linear_detector_moves_by_its_closed_form() -> None:
     moved = logits(Linear(), changed) - logits(Linear(), images)
     assert torch.allclose(moved, -0.1 * weight.abs().sum().repeat(2), atol=1e-4)
     assert float((changed - images).abs().max()) <= 0.1 + 1e-6
-    photos = numpy.full((4, 8, 8, 3), 100, numpy.uint8)
-    fakes = photos + numpy.uint8(1)
-    direction = 1 if told_apart(Linear(), photos, fakes) > 0.5 else -1
-    weight = direction * weight - 0.01
-    _, cost = perturb_against(Linear(), photos, fakes)
-    assert isinstance(cost, Cost)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 2)])
