@@ -11,7 +11,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from assaymark.provenance.detect_data import read_data
-from assaymark.provenance.detect_evaluate import Evaluation, evaluate, refusal, sample_of
+from assaymark.provenance.detect_evaluate import evaluate, refusal, sample_of
+from assaymark.provenance.detect_results import Evaluation
 from assaymark.provenance.detect_scoring import AS_IT_IS, Scored, score_files
 from assaymark.provenance.frozen_scores import Frozen, freeze
 from assaymark.provenance.material import open_material
@@ -192,7 +193,9 @@ def test_what_was_measured_is_frozen(world: Path) -> None:
     frozen = freeze(sample_of(score_files(read_data(world), _brightness)), measured_on="planted")
     assert Frozen.from_json(frozen.to_json()) == frozen
     assert frozen.calibration.llr(2.0) > 0 > frozen.calibration.llr(-2.0)
-    for change in ({"format": "other"}, {"point": {}}, {"zone": 3}, {"measured": None}):
+    changes: tuple[dict[str, object], ...]
+    changes = ({"format": "other"}, {"point": {}}, {"zone": 3}, {"measured": None})
+    for change in changes:
         with pytest.raises(InputError, match=r"no (calibration|zone|measured)"):
             Frozen.from_json(json.dumps(json.loads(frozen.to_json()) | change))
 
