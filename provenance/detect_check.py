@@ -162,5 +162,5 @@ def _method(
                 )
             )
         )[:60],
-        sources=("IPTC digital source type vocabulary; C2PA 2.2; docs/provenance.md, Detection",),
+        sources=("IPTC digital source type vocabulary; C2PA 2.2; docs/detection.md",),
     )

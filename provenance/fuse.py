@@ -1,6 +1,6 @@
 """One verdict from all evidence: points in nats that are added up by a written rule.
 
-The rule (docs/provenance.md shows the same table):
+The rule (docs/detection.md shows the same table):
 
 1. Every piece of evidence gets points: credentials, watermarks and statements in metadata fixed ones,
    statistics their measured log-likelihood ratio, cut to +-STATISTICS.

@@ -155,7 +155,7 @@ def test_resampling_sources_covers_where_resampling_files_does_not() -> None:
     rng = numpy.random.default_rng(3)
     truth = norm.cdf(1 / (2 * (1 + 0.6**2)) ** 0.5)
     by_source = by_file = 0
-    for _ in range(40):
+    for _ in range(24):
         labels, scores, names = _world(rng, 16, 0.6)
         wide = bootstrap(sample(labels, scores, list(names)), auc, replicates=60)
         narrow = delong(labels, scores)
@@ -163,8 +163,8 @@ def test_resampling_sources_covers_where_resampling_files_does_not() -> None:
         assert narrow is not None
         by_source += wide.low <= truth <= wide.high
         by_file += narrow.low <= truth <= narrow.high
-    assert by_source >= 33  # of 40, at a nominal 38
-    assert by_file < 24
+    assert by_source >= 19  # of 24, at a nominal 23
+    assert by_file < by_source - 4
 
 
 def test_rates_and_effective_numbers() -> None:
