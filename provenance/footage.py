@@ -405,8 +405,8 @@ def cuts(small: Small) -> tuple[int, ...]:
     for i in numpy.flatnonzero(step > _CUT):
         around = numpy.concatenate([step[max(0, i - 8) : i], step[i + 1 : i + 9]])
         usual = float(numpy.median(around)) if len(around) else 0.0
-        after = min(i + 4, len(told) - 1)
-        back = numpy.abs(told[after] - told[i]).sum(axis=1).mean() / 2
+        after = told[min(i + 4, len(told) - 1)]
+        back = numpy.abs(told[max(0, i - 3) : i + 1] - after).sum(axis=2).mean(axis=1).min() / 2
         if step[i] > 2.5 * usual and back > _CUT / 2:
             found.append(int(i) + 1)
     return tuple(found)
