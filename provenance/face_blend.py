@@ -6,6 +6,8 @@ Yamasaki 2022, section 3.2). A logistic regression weighs eight such differences
 """
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,14 +17,18 @@ import numpy
 from jaxtyping import Float32, Float64, UInt8
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from assaymark.provenance.evidence import Evidence, Family, HeatMap, Says, abstains
 from assaymark.provenance.faces import Box, faces, oval
-from assaymark.provenance.material import Pixels
+from assaymark.provenance.material import Material, Pixels, upright
+from assaymark.provenance.video_points import llr, points
 from assaymark.reports.errors import InputError
 
 FEATURES = (
     "noise", "noise of the colours", "sharpness", "fine over coarse detail", "noise of flat parts",
     "block grid", "noise along the outline", "colour along the outline",
 )  # fmt: skip
+NAME = "face-blend"
+SMALLEST = 64  # side of a face's box that was measured
 _Plane = Float32[numpy.ndarray, "height width"]
 _Shells = UInt8[numpy.ndarray, "height width"]
 
@@ -86,7 +92,7 @@ def differences(pixels: Pixels, box: Box) -> Float64[numpy.ndarray, " 8"]:
     fine, coarse, rough = _fine(grey), _coarse(grey), _steepness(grey)
     mixed = numpy.maximum(_fine(colours[0]), _fine(colours[1]))
     flat = uniform_filter(fine, 5)
-    sharp = numpy.abs(_laplace(grey))
+    sharp = numpy.abs(grey - gaussian_filter(grey, 0.8))
     return numpy.array([
         _apart(fine, face, ring),
         _apart(mixed, face, ring),
@@ -116,21 +122,18 @@ def _planes(pixels: Pixels) -> tuple[_Plane, _Plane, _Plane]:
 
 def _fine(plane: _Plane) -> _Plane:
     """Size of the finest diagonal detail, which edges hardly reach; at most 8."""
-    a = numpy.diff(numpy.diff(plane, axis=0, append=plane[-1:]), axis=1, append=0)
-    a[:, -1] = 0
-    size: _Plane = numpy.minimum(numpy.abs(a), 16) / 2
+    size: _Plane = numpy.zeros_like(plane)
+    detail = numpy.diff(numpy.diff(plane, axis=0), axis=1)
+    size[:-1, :-1] = numpy.minimum(numpy.abs(detail), 16) / 2
     return size
 
 
 def _coarse(plane: _Plane) -> _Plane:
-    return _fine(uniform_filter(plane, 2)[::1]) if min(plane.shape) < 4 else _fine_at_two(plane)
-
-
-def _fine_at_two(plane: _Plane) -> _Plane:
+    """The same detail at twice the scale."""
     smooth = uniform_filter(plane, 2)
-    down = numpy.roll(smooth, -2, axis=0) - smooth
-    size: _Plane = numpy.minimum(numpy.abs(numpy.roll(down, -2, axis=1) - down), 16) / 2
-    size[-2:], size[:, -2:] = 0, 0
+    size: _Plane = numpy.zeros_like(plane)
+    down = smooth[2:] - smooth[:-2]
+    size[:-2, :-2] = numpy.minimum(numpy.abs(down[:, 2:] - down[:, :-2]), 16) / 2
     return size
 
 
@@ -138,11 +141,6 @@ def _steepness(plane: _Plane) -> _Plane:
     down, right = numpy.gradient(plane)
     size: _Plane = numpy.hypot(down, right)
     return size
-
-
-def _laplace(plane: _Plane) -> _Plane:
-    rest: _Plane = plane - gaussian_filter(plane, 0.8)
-    return rest
 
 
 def _apart(plane: _Plane, face: numpy.ndarray, ring: numpy.ndarray) -> float:
@@ -172,7 +170,9 @@ def _grids(grey: _Plane, face: numpy.ndarray, ring: numpy.ndarray) -> float:
     return abs(strength(face) - strength(ring))
 
 
-def _shells(plane: _Plane, far: _Shells, *, logarithm: bool = False) -> Float64[numpy.ndarray, " 12"]:  # fmt: skip
+def _shells(
+    plane: _Plane, far: _Shells, *, logarithm: bool = False
+) -> Float64[numpy.ndarray, " 12"]:
     """Means over twelve shells from 4 to 16 tenths of the way to the outline."""
     index = numpy.clip(far, 3, 16).ravel()
     counts = numpy.bincount(index, minlength=17)[4:16]
@@ -191,9 +191,74 @@ def _along_outline(shells: Float64[numpy.ndarray, " 12"]) -> float:
 def scored(pixels: Pixels, model: Path | None = None) -> list[tuple[Box, float]]:
     """Each face that has a ring around it, and its score; raises InputError as `faces` does."""
     found: list[tuple[Box, float]] = []
-    for box in faces(pixels, model)[:8]:
+    for box in faces(pixels, model, SMALLEST)[:8]:
         try:
             found.append((box, score(differences(pixels, box), weights())))
         except InputError:
             continue
     return found
+
+
+def look_faces(material: Material) -> Sequence[Evidence]:
+    """Each face of a picture against its surroundings; abstains without a detector, or a face of 64 pixels.
+
+    options: `face_model`, the path of a YuNet model (ONNX), else OpenCV's cascade is used.
+    """
+    begun = time.process_time()
+    picture = material.picture
+    model = material.options.get("face_model")
+    pixels = upright(picture)
+    try:
+        found = scored(pixels, Path(str(model)) if model else None)
+    except InputError as error:
+        return [abstains(NAME, Family.FORENSIC, str(error))]
+    if not found:
+        return [abstains(NAME, Family.FORENSIC, f"no face of {SMALLEST} pixels or more was found")]
+    point = points()["face-blend"]
+    worst = max(value for _, value in found)
+    speaks = worst >= point.threshold
+    box = next(box for box, value in found if value == worst)
+    said = (
+        f"the face at ({box[0]}, {box[1]}), {box[2]} pixels wide, differs from what surrounds it, as where "
+        "a face was blended in"
+        if speaks
+        else "no face differs from what surrounds it more than whole ones do"
+    )
+    seconds = time.process_time() - begun
+    return [
+        Evidence(
+            detector=NAME,
+            family=Family.FORENSIC,
+            says=Says.MANIPULATED if speaks else Says.NOTHING,
+            summary=f"{said} (faces: {len(found)}; measured on self-blended faces, no face swaps)",
+            score=worst,
+            llr=llr(point) if speaks else None,
+            point=point,
+            drawings=(_map(pixels, found, point.threshold),),
+            details={
+                "faces": [{"box": list(box), "score": round(value, 3)} for box, value in found]
+            },
+            seconds=seconds,
+        )
+    ]
+
+
+def _map(pixels: Pixels, found: Sequence[tuple[Box, float]], threshold: float) -> HeatMap:
+    """Each face in the shade of its score; one half is the threshold."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, 96 / max(height, width))
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    drawn = numpy.zeros((rows, columns))
+    for (left, top, wide, high), value in found:
+        small = (
+            round(left * scale),
+            round(top * scale),
+            max(1, round(wide * scale)),
+            max(1, round(high * scale)),
+        )
+        shade = 1 / (1 + numpy.exp(threshold - value))
+        drawn = numpy.where(oval(small, rows, columns) < 10, numpy.maximum(drawn, shade), drawn)
+    return HeatMap(
+        title="faces that differ from their surroundings",
+        values=tuple(tuple(round(float(value), 3) for value in row) for row in drawn),
+    )

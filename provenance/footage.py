@@ -379,7 +379,9 @@ def _texture(luma: UInt8[numpy.ndarray, "height width"]) -> tuple[float, float]:
 _CUT = 0.30  # of the distance; pans by a tenth of the width a frame stay below
 
 
-def _distance(a: UInt8[numpy.ndarray, "rows columns"], b: UInt8[numpy.ndarray, "rows columns"]) -> float:  # fmt: skip
+def _distance(
+    a: UInt8[numpy.ndarray, "rows columns"], b: UInt8[numpy.ndarray, "rows columns"]
+) -> float:
     """Half the L1 distance of 16-level histograms, mean over 4 x 4 parts; in [0, 1]."""
     return float(numpy.abs(_histograms(a) - _histograms(b)).sum(axis=1).mean() / 2)
 
@@ -405,16 +407,14 @@ def cuts(small: Small) -> tuple[int, ...]:
     for i in numpy.flatnonzero(step > _CUT):
         around = numpy.concatenate([step[max(0, i - 8) : i], step[i + 1 : i + 9]])
         usual = float(numpy.median(around)) if len(around) else 0.0
-        after = told[min(i + 4, len(told) - 1)]
+        after = told[min(i + 5, len(told) - 1)]
         back = numpy.abs(told[max(0, i - 3) : i + 1] - after).sum(axis=2).mean(axis=1).min() / 2
         if step[i] > 2.5 * usual and back > _CUT / 2:
             found.append(int(i) + 1)
     return tuple(found)
 
 
-def _chosen(
-    shots: tuple[tuple[float, float], ...], count: int, times: list[float]
-) -> list[float]:
+def _chosen(shots: tuple[tuple[float, float], ...], count: int, times: list[float]) -> list[float]:
     """Times spread over the shots by their lengths, at least one a shot as far as they go."""
     longest = sorted(shots, key=lambda shot: shot[0] - shot[1])[:count]
     lengths = [max(end - start, 1e-3) for start, end in longest]

@@ -8,20 +8,13 @@ from dataclasses import dataclass
 
 import numpy
 from jaxtyping import Bool, Float32, Float64, Int64
-from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import map_coordinates, median_filter
 
-from assaymark.provenance.footage import Series, Small, Track, cuts
+from assaymark.provenance.footage import Small, Track, cuts
 
 Steps = Float64[numpy.ndarray, " steps"]
 _WIDE = 160  # columns of the frames in which motion is estimated
 _CELL = 8  # side of the cells whose brightness is followed, in those frames
-
-
-def shots(track: Track) -> list[slice]:
-    """The runs of frames between cuts."""
-    cut = cuts(track.small)
-    return [slice(a, b) for a, b in zip((0, *cut), (*cut, len(track)), strict=True)]
 
 
 # Frames shown again
@@ -74,9 +67,7 @@ def _distances(marks: Float32[numpy.ndarray, "frames cells"]) -> Float64[numpy.n
     return numpy.sqrt(numpy.maximum(square, 0) / marks.shape[1])
 
 
-def _along(
-    far: Float64[numpy.ndarray, "a b"], shortest: int, mirrored: bool
-) -> Again | None:
+def _along(far: Float64[numpy.ndarray, "a b"], shortest: int, mirrored: bool) -> Again | None:
     """The run of pairs along one direction that are close although the run itself moves."""
     best: Again | None = None
     for first, second in _pairs(len(far), shortest, mirrored):
@@ -130,7 +121,9 @@ def held(track: Track) -> Bool[numpy.ndarray, " frames"]:
 def held_regularly(at: Bool[numpy.ndarray, " frames"]) -> bool:
     """Whether single held frames come at even steps: a frame rate that was raised."""
     steps = numpy.diff(numpy.flatnonzero(at))
-    return len(steps) >= 3 and float(numpy.ptp(steps)) <= 1 and int(steps.min()) > 1
+    if len(steps) < 3 or numpy.median(steps) < 2:
+        return False
+    return bool((numpy.abs(steps - numpy.median(steps)) <= 1).mean() >= 0.8)
 
 
 def jumps(track: Track) -> Steps:
@@ -168,9 +161,6 @@ def _shrunk(small: Small) -> Float32[numpy.ndarray, "frames rows columns"]:
     return part.reshape(len(small), rows, factor, columns, factor).mean(axis=(2, 4))
 
 
-# A passage with another history
-
-
 def alone(score: Steps, apart: int = 4) -> Steps:
     """The same, over its third-highest peak where that is above 1: an edit stands alone or in a pair,
     key frames of a coarse encoding come again and again."""
@@ -182,29 +172,16 @@ def alone(score: Steps, apart: int = 4) -> Steps:
     return score / max(1.0, peaks[2])
 
 
-def noise_steps(track: Track, half: int = 12) -> Steps:
-    """Change of the logarithm of the noise from the `half` frames before each place to those after it.
-
-    Medians, so that single key frames do not count; within shots only, and zero near their ends.
-    """
-    found = numpy.zeros(len(track))
-    for shot in shots(track):
-        noise = numpy.log(track.noise[shot] + 0.05)
-        if len(noise) >= 2 * half:
-            level = numpy.median(sliding_window_view(noise, half), axis=1)
-            found[shot.start + half : shot.stop - half + 1] = numpy.abs(level[half:] - level[:-half])
-    return found
-
-
 # Flicker
 
 
 def flicker(track: Track) -> Float64[numpy.ndarray, " frames"]:
-    """Brightness that comes and goes in parts of the picture, in grey levels, for every frame.
+    """Brightness that comes and goes in parts of the picture, for every frame; above 1 no motion explains it.
 
-    Each frame is compared with the mean of its two neighbours, both moved onto it; what changes in the
-    whole frame (exposure) or in whole rows (mains light under a rolling shutter) is taken off. The
-    median over cells of 8 x 8 pixels of a picture 160 wide, so that things which move do not count.
+    Each frame is compared with the mean of its two neighbours, both moved onto it; what changes in whole
+    rows (exposure, or mains light under a rolling shutter) is taken off. In cells of 8 x 8 pixels of a
+    picture at most 160 wide, the change of the mean is taken over what half a grey level and motion wrong
+    by a tenth of a pixel would bring; the median over cells, so that things which move do not count.
     """
     small, count = _shrunk(track.small), len(track)
     found = numpy.zeros(count)
@@ -217,10 +194,22 @@ def flicker(track: Track) -> Float64[numpy.ndarray, " frames"]:
         forth = _moved(small[i + 1], (-ways[i + 1][0], -ways[i + 1][1]))
         rest = small[i] - (back + forth) / 2
         rest = rest - numpy.median(rest, axis=1, keepdims=True)
-        rows, columns = (side // _CELL for side in rest.shape)
-        cells = rest[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL)
-        found[i] = float(numpy.median(numpy.abs(cells.mean(axis=(1, 3)))))
+        steep = numpy.hypot(*numpy.gradient(small[i]))
+        change = numpy.abs(_cells(rest)) / (0.5 + 0.1 * _cells(steep))
+        found[i] = float(numpy.median(change))
     return found
+
+
+def _cells(
+    plane: Float32[numpy.ndarray, "rows columns"],
+) -> Float32[numpy.ndarray, "high wide"]:
+    """Means of cells of 8 x 8 pixels."""
+    rows, columns = (side // _CELL for side in plane.shape)
+    part = plane[: rows * _CELL, : columns * _CELL]
+    means: Float32[numpy.ndarray, "high wide"] = part.reshape(rows, _CELL, columns, _CELL).mean(
+        axis=(1, 3)
+    )
+    return means
 
 
 def _shift(

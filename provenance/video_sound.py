@@ -1,7 +1,7 @@
-"""The sound of a video: gaps, places where the room changes, and jumps in the phase of mains hum.
+"""The sound of a video: gaps, and jumps in the phase of mains hum.
 
-A recording made in one go keeps its room tone, its bandwidth and the phase of whatever hums in it
-(Grigoras 2005; Rodriguez, Apolinario and Biscainho 2010); a cut seldom does.
+A recording made in one go keeps its room tone and the phase of whatever hums in it (Grigoras 2005;
+Rodriguez, Apolinario and Biscainho 2010); a cut seldom does.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 from jaxtyping import Float64
-from scipy.signal import butter, sosfiltfilt, stft
+from scipy.signal import butter, sosfiltfilt
 
 from assaymark.provenance.footage import opened
 from assaymark.provenance.material import Samples
@@ -19,7 +19,6 @@ from assaymark.reports.errors import InputError
 RATE = 16000  # samples a second, to which all sound is brought
 LONGEST = 120  # seconds that are listened to
 _HOP = 160  # samples: 10 ms
-_EDGES = (60, 200, 500, 1000, 2000, 3000, 4000, 5000, 6000, 7800)  # of bands, in Hz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,72 +118,37 @@ def gap(samples: Samples) -> Place | None:
     return Place(score=room - float(quiet[at]), at=(at + 11) * _HOP / RATE)
 
 
-def room_change(samples: Samples, side: float = 1.0) -> Place | None:
-    """Where the room tone differs most between the `side` seconds before and after, in decibels.
-
-    Compared are the quiet moments (tenth-lowest percent) of nine bands, so that words hardly count;
-    returned is the root mean square over bands, less the median over the recording. None for less than
-    2.5 times `side`.
-    """
-    tone = _bands(samples)
-    half = int(side * RATE / _HOP)
-    if len(tone) < 2.5 * half:
-        return None
-    low = numpy.stack([
-        numpy.quantile(tone[i : i + half], 0.1, axis=0) for i in range(0, len(tone) - half + 1, 5)
-    ])  # fmt: skip
-    shift = half // 5
-    apart = numpy.sqrt(((low[shift:] - low[:-shift]) ** 2).mean(axis=1))
-    at = int(apart.argmax())
-    return Place(
-        score=float(apart[at] - numpy.median(apart)), at=(at * 5 + half) * _HOP / RATE
-    )
-
-
-def _bands(samples: Samples) -> Float64[numpy.ndarray, "steps bands"]:
-    """Power of nine bands every 10 ms, in decibels."""
-    frequencies, _, values = stft(
-        samples.astype(numpy.float64), RATE, nperseg=512, noverlap=512 - _HOP, boundary=None
-    )
-    power = numpy.abs(values) ** 2
-    rows = [
-        power[(frequencies >= low) & (frequencies < high)].mean(axis=0)
-        for low, high in zip(_EDGES, _EDGES[1:], strict=False)
-    ]
-    return 10 * numpy.log10(numpy.stack(rows, axis=1) + 1e-12)
-
-
 def hum(samples: Samples) -> tuple[Place, float] | None:
-    """The largest jump of the phase of mains hum, in cycles (0 to 0.5), and the hum's frequency.
+    """The largest jump of the phase of mains hum, in cycles (0 to 0.5), and the hum's frequency in Hz.
 
-    The hum is the strongest of 50, 60, 100 and 120 Hz; None where none stands 15 dB above what is beside
-    it, or the sound is shorter than 2 s: without hum nothing can be said.
+    Phases are means over 0.6 s before and after each place, against the steady turn of the whole. None
+    where neither 50 nor 60 Hz stands 20 dB above what is beside it, or for less than 2 s: without hum
+    nothing can be said.
     """
     if len(samples) < 2 * RATE:
         return None
     exact = samples.astype(numpy.float64)
     spectrum = numpy.abs(numpy.fft.rfft(exact * numpy.hanning(len(exact)))) ** 2
     step = RATE / len(exact)
-    best = max((50, 60, 100, 120), key=lambda wanted: _above(spectrum, step, wanted))
-    if _above(spectrum, step, best) < 15:
+    best = max((50, 60), key=lambda wanted: _above(spectrum, step, wanted))
+    if _above(spectrum, step, best) < 20:
         return None
     mixed = exact * numpy.exp(-2j * numpy.pi * best * numpy.arange(len(exact)) / RATE)
     low = butter(2, 4, fs=RATE, output="sos")
     base = (sosfiltfilt(low, mixed.real) + 1j * sosfiltfilt(low, mixed.imag))[::_HOP]
-    phase = numpy.unwrap(numpy.angle(base)) / (2 * numpy.pi)
-    half = 30  # 0.3 s, in which the mains drift by less than 0.05 cycles
-    inner = slice(half, len(phase) - half)
-    slope = numpy.median(numpy.diff(phase))
-    apart = numpy.abs(phase[half:] - phase[:-half] - half * slope)
-    apart = apart[half // 2 : -half // 2]
-    del inner
-    at = int(apart.argmax())
-    jump = float(abs(apart[at] - round(float(apart[at]))))
-    return Place(score=max(jump, 0.0), at=(at + half) * _HOP / RATE), float(best)
+    turn = numpy.median(numpy.diff(numpy.unwrap(numpy.angle(base))))
+    steady = base * numpy.exp(-1j * turn * numpy.arange(len(base)))
+    half = 60
+    means = numpy.convolve(steady, numpy.ones(half) / half, "valid")
+    jump = numpy.abs(numpy.angle(means[half:] * means[:-half].conj())) / (2 * numpy.pi)
+    at = int(jump.argmax())
+    return Place(score=float(jump[at]), at=(at + half) * _HOP / RATE), float(best)
 
 
 def _above(spectrum: Float64[numpy.ndarray, " bins"], step: float, wanted: float) -> float:
     """Decibels of a line over the median of what lies within 15 Hz of it."""
     near = slice(round((wanted - 1) / step), round((wanted + 1) / step) + 1)
     around = slice(max(0, round((wanted - 15) / step)), round((wanted + 15) / step))
-    return float(10 * numpy.log10(spectrum[near].max() / (numpy.median(spectrum[around]) + 1e-20) + 1e-20))
+    return float(
+        10 * numpy.log10(spectrum[near].max() / (numpy.median(spectrum[around]) + 1e-20) + 1e-20)
+    )

@@ -24,7 +24,6 @@ from assaymark.provenance.video_sound import (
     hum,
     levels,
     read_track,
-    room_change,
 )
 from assaymark.reports.errors import InputError
 
@@ -51,12 +50,14 @@ class Synchrony:
 
 
 def look_sync(material: Material) -> Sequence[Evidence]:
-    """Mouth against voice, then gaps, rooms and hum of the sound; abstains where there is no sound."""
+    """Mouth against voice, then gaps and the hum of the sound; abstains where there is no sound."""
     begun = time.process_time()
     sound = read_track(material.path)
     if sound is None or sound.seconds < 1:
         length = "none" if sound is None else f"{sound.seconds:.1f} s"
-        return [abstains(NAME, Family.FORENSIC, f"sound of at least 1 s is needed, there is {length}")]
+        return [
+            abstains(NAME, Family.FORENSIC, f"sound of at least 1 s is needed, there is {length}")
+        ]
     footage = read_footage(material.path)
     facts = _facts(footage, sound)
     found = [*_mouth(footage, sound, facts), *_cuts(sound, facts)]
@@ -139,7 +140,9 @@ def _lags(sync: Synchrony) -> Curve:
     )
 
 
-def follow(track: Track, turn: int = 0, boxes: Boxes | None = None) -> Float64[numpy.ndarray, "frames 4"] | None:  # fmt: skip
+def follow(
+    track: Track, turn: int = 0, boxes: Boxes | None = None
+) -> Float64[numpy.ndarray, "frames 4"] | None:
     """The box of the largest face in every watched frame, in pixels of the small ones; None without one.
 
     Looked for in every fifth frame, and found in at least half of those. Raises InputError as `faces`.
@@ -160,7 +163,9 @@ def follow(track: Track, turn: int = 0, boxes: Boxes | None = None) -> Float64[n
     return gaussian_filter1d(numpy.stack(smooth, axis=1), 5, axis=0, mode="nearest")
 
 
-def mouth(track: Track, boxes: Float64[numpy.ndarray, "frames 4"]) -> Float64[numpy.ndarray, " frames"]:  # fmt: skip
+def mouth(
+    track: Track, boxes: Float64[numpy.ndarray, "frames 4"]
+) -> Float64[numpy.ndarray, " frames"]:
     """How far the mouth stands open: how dark the darkest tenth of it is against the cheeks beside it."""
     opening = numpy.zeros(len(track))
     for i, (left, top, wide, high) in enumerate(boxes):
@@ -207,7 +212,9 @@ def _flat(values: Float64[numpy.ndarray, " steps"]) -> Float64[numpy.ndarray, " 
     return flat
 
 
-def _correlation(a: Float64[numpy.ndarray, " steps"], b: Float64[numpy.ndarray, " steps"], lag: int) -> float:  # fmt: skip
+def _correlation(
+    a: Float64[numpy.ndarray, " steps"], b: Float64[numpy.ndarray, " steps"], lag: int
+) -> float:
     """Of a with b taken `lag` steps later."""
     one = a[max(0, -lag) : len(a) - max(0, lag)]
     other = b[max(0, lag) : len(b) - max(0, -lag)]
@@ -219,8 +226,6 @@ def _cuts(sound: Sound, facts: dict[str, object]) -> Iterator[Evidence]:
     tests: list[tuple[str, Place | None, str, str]] = [
         ("sound-gap", gap(sound.samples), "gaps",
          "the sound falls {score:.0f} dB below the room tone at {at:.2f} s, as where it was muted"),
-        ("sound-room", room_change(sound.samples), "room tone",
-         "the room tone changes by {score:.1f} dB at {at:.2f} s, as where two recordings meet"),
         ("sound-hum", humming[0] if humming else None, "mains hum",
          "the phase of the mains hum jumps by {score:.2f} cycles at {at:.2f} s, as at a cut"),
     ]  # fmt: skip

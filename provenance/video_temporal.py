@@ -1,4 +1,4 @@
-"""What does not fit together over time: frames shown again, missing or held, flicker, a break in the noise.
+"""What does not fit together over time: frames shown again, missing or held, and flicker.
 
 Each test has a threshold and an operating point of its own (video_points). Frames that are merely held, or
 a frame rate that was raised, are told but count for nothing: cameras and editors do both.
@@ -57,10 +57,13 @@ def _unfit(footage: Footage) -> str | None:
     if len(track) < FEWEST:
         return f"only {len(track)} frames: at least {FEWEST} in a row are compared"
     if min(footage.size) < _SMALLEST:
-        return f"frames of {footage.size[0]} x {footage.size[1]} pixels: at least {_SMALLEST} a side are compared"
+        width, height = footage.size
+        return f"frames of {width} x {height} pixels: at least {_SMALLEST} a side are compared"
     moving = float(numpy.median(track.change[1:]))
     if moving < _CALM:
-        return f"almost nothing moves ({moving:.2f} grey levels a frame): frames cannot be told apart"
+        return (
+            f"almost nothing moves ({moving:.2f} grey levels a frame): frames cannot be told apart"
+        )
     return None
 
 
@@ -80,12 +83,6 @@ def tests(track: Track) -> Iterator[Finding]:
         sentence="parts of the picture change their brightness from frame to frame, as where each "
         "frame was made or altered on its own",
         curve=flicker,
-    )
-    yield _peak(
-        "video-noise",
-        track,
-        measures.noise_steps(track),
-        "the noise changes at {at:.2f} s within one shot, as where two recordings meet",
     )
 
 
@@ -137,7 +134,7 @@ def _facts(footage: Footage, found: Sequence[Finding]) -> dict[str, object]:
 def _key_distances(track: Track) -> list[int]:
     """Frames from each key frame to the next, at most 40 of them."""
     keys = [i for i, kind in enumerate(track.kinds) if kind == "I"]
-    return [b - a for a, b in zip(keys, keys[1:], strict=False)][:40]
+    return numpy.diff(keys)[:40].tolist()
 
 
 def _speaks(
@@ -166,14 +163,16 @@ def _quiet(
     if facts["frame_rate_was_raised"]:
         aside = "; single frames are held at even steps, as where the frame rate was raised"
     elif isinstance(held, list) and held[1] >= 4:
-        aside = f"; the picture stands still for {held[1]} frames from {held[0]:.2f} s, as where a camera stalls"
+        aside = (
+            f"; the picture stands still for {held[1]} frames from {held[0]:.2f} s, "
+            "as where a camera stalls"
+        )
     nearest = max(found, key=lambda finding: finding.score / points()[finding.test].threshold)
     return Evidence(
         detector=NAME,
         family=Family.FORENSIC,
         says=Says.NOTHING,
-        summary=f"{len(footage.track)} frames follow each other without repeats, jumps, flicker or a "
-        f"break in the noise{aside}",
+        summary=f"{len(footage.track)} frames follow each other without repeats, jumps or flicker{aside}",
         score=nearest.score,
         point=points()[nearest.test],
         drawings=(_curve(nearest, footage.track, marked=False),),
@@ -185,8 +184,7 @@ def _quiet(
 _TITLES = {
     "video-repeat": ("frames shown again", "contrast to their copies"),
     "video-jump": ("steps of the picture", "step over the steps around it"),
-    "video-flicker": ("flicker", "grey levels"),
-    "video-noise": ("noise, after against before", "difference of logarithms"),
+    "video-flicker": ("flicker", "change over what motion explains"),
 }
 
 

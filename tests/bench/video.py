@@ -1,4 +1,4 @@
-"""Operating points of the video and face detectors: `python tests/bench/video.py PHOTOS… [--speech DIR] [--write]`.
+"""Operating points of the video and face detectors: `python tests/bench/video.py PHOTOS… [--write]`.
 
 PHOTOS are folders of pictures, one folder a source (found at any depth); speech is WAV or FLAC at any
 depth. Clips are made from the pictures by a simulated camera, edits are planted, and sound is spliced.
@@ -44,6 +44,7 @@ from assaymark.reports.errors import InputError
 
 OUT = Path(__file__).parent.parent.parent / "provenance"
 FALSE_ALARMS = 0.01  # on the sources that thresholds are chosen on
+MARGIN = {"clips": 1.3}  # over that quantile: cameras do more than the simulated one
 CLIPS = (
     "clips made from photographs (pan, zoom, shake, noise, exposure, something that moves), H.264, MPEG-4 "
     "or VP9, encoded once or twice; edits planted; camera footage of one street camera gave no false alarm"
@@ -53,12 +54,10 @@ MEASURED: Mapping[str, tuple[str, tuple[str, ...], str]] = {
     "video-repeat": ("clips", ("again", "mirror"), CLIPS + "; 20 of 90 frames shown again, or backwards"),
     "video-jump": ("clips", ("drop",), CLIPS + "; 8 frames taken out"),
     "video-flicker": ("clips", ("flicker",), CLIPS + "; smooth errors of 2.5 grey levels a frame"),
-    "video-noise": ("clips", ("splice",), CLIPS + "; 30 frames from a coarse encoding"),
     "face-blend": ("faces", ("blended",), "whole and self-blended faces, most of them generated whole "
                    "(StyleGAN2) and few photographed, JPEG quality 75 to 95 or none"),
     "sound-gap": ("sound", ("muted",), "read speech; 60 ms muted"),
-    "sound-room": ("sound", ("joined",), "read speech; two recordings of one corpus joined"),
-    "sound-hum": ("sound", ("hum cut",), "read speech with 50 or 60 Hz hum added; 3 to 17 ms taken out"),
+    "sound-hum": ("sound", ("hum cut",), "read speech with 50 or 60 Hz hum added; 0.1 to 0.5 s taken out"),
     "video-lips": ("lips", ("shifted",), "animated pictures of faces whose mouth follows the voice; "
                    "sound 0.35 to 0.8 s off"),
 }  # fmt: skip
@@ -154,8 +153,6 @@ def clips(
     yield "mirror", encode(base[:at] + base[at - 20 : at][::-1] + base[at:], **again)
     yield "drop", encode(dropped(base, at, 8), **again)
     yield "flicker", encode(flickering(base, seed, 2.5), **again)
-    coarse = decode(encode(raw, codec="libx264", crf="34", g="30"))
-    yield "splice", encode(first[:at] + coarse[at : at + 30] + first[at + 30 :], **again)
 
 
 def encoding(rng: random.Random) -> dict[str, Any]:
@@ -179,7 +176,9 @@ def opened(path: Path, most: int = 640) -> Image.Image:
 # Faces
 
 
-def face_rows(photos: dict[str, list[Path]], portraits: dict[str, list[Path]], count: int) -> Iterator[Row]:  # fmt: skip
+def face_rows(
+    photos: dict[str, list[Path]], portraits: dict[str, list[Path]], count: int
+) -> Iterator[Row]:
     """Differences between faces (ovals in photographs) and their rings, whole and self-blended."""
     rng = random.Random(0)
     for source, paths in photos.items():
@@ -218,12 +217,16 @@ def pairs(
             yield {"source": source, "kind": kind, "what": what, "differences": list(found)}
 
 
-def blended(picture: Image.Image, box: tuple[int, int, int, int], rng: random.Random) -> Image.Image:
+def blended(
+    picture: Image.Image, box: tuple[int, int, int, int], rng: random.Random
+) -> Image.Image:
     """The face replaced by itself with another history (Shiohara and Yamasaki 2022, section 3.2)."""
     width, height = picture.size
     scale = rng.uniform(0.5, 0.85)
     small = (round(width * scale), round(height * scale))
-    noise = numpy.random.default_rng(rng.randrange(2**32)).normal(0, rng.uniform(3, 6), (height, width, 3))  # fmt: skip
+    noise = numpy.random.default_rng(rng.randrange(2**32)).normal(
+        0, rng.uniform(3, 6), (height, width, 3)
+    )
     other: list[Callable[[], Image.Image]] = [
         lambda: picture.resize(small, Image.Resampling.BILINEAR).resize(picture.size),
         lambda: picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.5))),
@@ -248,7 +251,9 @@ def saved(picture: Image.Image, quality: int) -> Image.Image:
 
 def fit_faces(rows: list[Row]) -> face_blend.Weights | None:
     mine = [row for row in rows if "differences" in row and fitting(row)]
-    both = [[row["differences"] for row in mine if row["kind"] == kind] for kind in ("blended", "real")]  # fmt: skip
+    both = [
+        [row["differences"] for row in mine if row["kind"] == kind] for kind in ("blended", "real")
+    ]
     return face_blend.fit(numpy.array(both[0]), numpy.array(both[1])) if all(both) else None
 
 
@@ -269,15 +274,15 @@ def sound_rows(paths: list[Path], count: int) -> Iterator[Row]:
     rng.shuffle(paths)
     for path in paths[:count]:
         clean = coded(speech(path), rng)
-        twin = coded(speech(rng.choice([p for p in paths if p.parent == path.parent])), rng)
         mains = rng.choice([50, 60]) + rng.uniform(-0.02, 0.02)
-        at, long = int(len(clean) * rng.uniform(0.35, 0.65)), rng.choice([48, 96, 160, 272])
-        hummed = clean + 0.004 * numpy.sin(2 * numpy.pi * mains * numpy.arange(len(clean)) / video_sound.RATE)  # fmt: skip
+        at, long = int(len(clean) * rng.uniform(0.35, 0.65)), rng.randint(1600, 8000)
+        hummed = clean + 0.004 * numpy.sin(
+            2 * numpy.pi * mains * numpy.arange(len(clean)) / video_sound.RATE
+        )
         muted = clean.copy()
         muted[at : at + 960] *= 0.001
         edits = {
             "real": clean, "real hum": hummed, "muted": muted,
-            "joined": numpy.concatenate([clean[:at], twin[at:]]),
             "hum cut": numpy.concatenate([hummed[:at], hummed[at + long :]]),
         }  # fmt: skip
         for kind, samples in edits.items():
@@ -285,7 +290,6 @@ def sound_rows(paths: list[Path], count: int) -> Iterator[Row]:
             humming = video_sound.hum(heard)
             tests = {
                 "sound-gap": video_sound.gap(heard),
-                "sound-room": video_sound.room_change(heard),
                 "sound-hum": humming[0] if humming else None,
             }
             scores = {name: place.score for name, place in tests.items() if place is not None}
@@ -345,9 +349,15 @@ def talking(
         at = int(numpy.clip((i / 25 + shift) * 100, 0, len(open_) - 1))
         high = 1 + 0.09 * box[3] * open_[at] * rng.uniform(0.7, 1.3)
         inside = ((column - x) / (0.15 * box[2])) ** 2 + ((row - y) / high) ** 2 < 1
-        frame = numpy.where(inside[:, :, None], 40.0, base) + numpy.random.default_rng(i).normal(0, 2, base.shape)  # fmt: skip
+        frame = numpy.where(inside[:, :, None], 40.0, base) + numpy.random.default_rng(i).normal(
+            0, 2, base.shape
+        )
         sway = (int(2 * numpy.sin(i / 9)), int(3 * numpy.sin(i / 13)))
-        frames.append(numpy.roll(numpy.clip(frame, 0, 255), sway, (0, 1)).astype(numpy.uint8)[: base.shape[0] // 2 * 2, : base.shape[1] // 2 * 2])  # fmt: skip
+        frames.append(
+            numpy.roll(numpy.clip(frame, 0, 255), sway, (0, 1)).astype(numpy.uint8)[
+                : base.shape[0] // 2 * 2, : base.shape[1] // 2 * 2
+            ]
+        )
     sound = (numpy.clip(voice, -1, 1) * 32767).astype(numpy.int16)
     return encode(frames, sound=sound, crf="24")
 
@@ -364,7 +374,7 @@ def point(rows: list[Row], name: str) -> OperatingPoint:
     part, kinds, words = MEASURED[name]
     mine = [row for row in rows if row["part"] == part and name in row]
     chosen = sorted(row[name] for row in mine if row["kind"].startswith("real") and fitting(row))
-    threshold = 1.05 * float(numpy.quantile(chosen, 1 - FALSE_ALARMS))
+    threshold = max(0.05, MARGIN.get(part, 1.05) * float(numpy.quantile(chosen, 1 - FALSE_ALARMS)))
     rest = [row for row in mine if not fitting(row)]
     reals = [row for row in rest if row["kind"].startswith("real")]
     fakes = [row for row in rest if row["kind"] in kinds]

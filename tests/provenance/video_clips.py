@@ -1,4 +1,4 @@
-"""Clips made from still pictures: a camera that pans, zooms and shakes, noise, exposure, and what is done to them.
+"""Clips made from still pictures: a camera that pans, zooms and shakes, and what is done to them.
 
 Motion, cuts, repeats and re-timing are known exactly, so that detectors are tested against them.
 """
@@ -147,7 +147,9 @@ def dropped(frames: Frames, at: int, count: int) -> Frames:
     return frames[:at] + frames[at + count :]
 
 
-def each(frames: Frames, change: Callable[[NDArray[numpy.float64], int], NDArray[numpy.float64]]) -> Frames:  # fmt: skip
+def each(
+    frames: Frames, change: Callable[[NDArray[numpy.float64], int], NDArray[numpy.float64]]
+) -> Frames:
     """Every frame goes through `change` on its own."""
     return [
         numpy.clip(change(frame.astype(numpy.float64), i), 0, 255).astype(numpy.uint8)
@@ -156,7 +158,7 @@ def each(frames: Frames, change: Callable[[NDArray[numpy.float64], int], NDArray
 
 
 def flickering(frames: Frames, seed: int, strength: float = 3.0) -> Frames:
-    """What a decoder does that draws every frame on its own: smooth errors that differ from frame to frame."""
+    """A decoder that draws every frame on its own: smooth errors that differ from frame to frame."""
     random = numpy.random.default_rng(seed)
 
     def change(frame: NDArray[numpy.float64], i: int) -> NDArray[numpy.float64]:
