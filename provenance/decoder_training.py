@@ -118,6 +118,7 @@ def train_decoder(
     course: Course | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    every: int = 100,
     progress: Progress | None = None,
 ) -> Autoencoder:
     """An autoencoder of the recipe, trained on crops of the photographs; see `train`."""
@@ -131,6 +132,7 @@ def train_decoder(
         course=course,
         device=device,
         checkpoint=checkpoint,
+        every=every,
         told=asdict(recipe),
         progress=progress,
     )

@@ -127,6 +127,7 @@ def train_denoiser(
     course: Course | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
+    every: int = 100,
     progress: Progress | None = None,
 ) -> Denoiser:
     """A denoiser trained on crops of the photographs; errors as of decoder_training.train."""
@@ -138,6 +139,7 @@ def train_denoiser(
         course=course,
         device=device,
         checkpoint=checkpoint,
+        every=every,
         told=asdict(task.model.shape),
         progress=progress,
     )

@@ -11,7 +11,7 @@ both sides. Masks are written for processes that change a part. What is there al
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -140,7 +140,7 @@ def _png(values: numpy.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _table(rows: Iterator[tuple[str, ...]] | list[tuple[str, str, str, str]]) -> str:
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("file", "source", "process", "says"))
