@@ -7,7 +7,6 @@ goes on as if it had not been.
 import hashlib
 import io
 import math
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -256,15 +255,8 @@ def _resume(
         return int(state["step"])
     except InputError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        pickle.UnpicklingError,
-    ) as e:
+    except Exception as error:  # of bytes that are no pickle the reader raises nearly anything
         raise InputError(
-            f"{path} is no checkpoint that was saved here ({type(e).__name__}): remove it to begin again"
-        ) from e
+            f"{path} is no checkpoint that was saved here ({type(error).__name__}): remove it to "
+            "begin again"
+        ) from error

@@ -124,9 +124,14 @@ RECIPES: dict[str, Recipe] = {
     "shuffle-4": Recipe(up="shuffle", factor=4, channels=12, refine=0),
     "shuffle-8-fsq": Recipe(up="shuffle", factor=8, channels=48, latent="fsq", loss="adversarial"),
     "patch-8": Recipe(up="patch", factor=8, channels=48, refine=0),
+    "patch-4": Recipe(up="patch", factor=4, channels=12, loss="detail", refine=0),
     "nearest-2-thumbnail": Recipe(
         up="nearest", factor=2, channels=3, latent="thumbnail", loss="adversarial"
     ),
+    "transposed4-2-thumbnail": Recipe(
+        up="transposed4", factor=2, channels=3, latent="thumbnail", loss="adversarial"
+    ),
+    "bilinear-4-thumbnail": Recipe(up="bilinear", factor=4, channels=3, latent="thumbnail"),
     "shuffle-4-thumbnail": Recipe(
         up="shuffle", factor=4, channels=3, latent="thumbnail", loss="adversarial", refine=0
     ),
