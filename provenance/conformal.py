@@ -19,10 +19,7 @@ import numpy
 from assaymark.provenance.detection_intervals import Sample, bootstrap, rate_interval, sample
 from assaymark.provenance.detection_scores import rate as share
 from assaymark.provenance.evidence import OperatingPoint, Says
-<<<<<<< HEAD
-=======
 from assaymark.provenance.score_calibration import finite_number
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
 from assaymark.reports.errors import InputError
 
 Sorted = tuple[tuple[float, ...], ...]
@@ -232,15 +229,9 @@ def read_zone(data: Mapping[str, Any]) -> Zone:
     """A zone from its JSON object; raises InputError for another."""
     try:
         return Zone(
-<<<<<<< HEAD
-            rate=float(data["rate"]),
-            generated_at=float(data["generated_at"]),
-            clear_below=float(data["clear_below"]),
-=======
             rate=finite_number(data["rate"]),
             generated_at=finite_number(data["generated_at"]),
             clear_below=finite_number(data["clear_below"]),
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
             promised=bool(data["promised"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -67,11 +67,7 @@ def resamples(of: Sample, *, replicates: int = REPLICATES, seed: int = 0) -> Ite
     sides = [list(of.members(fake).values()) for fake in (False, True)]
     for _ in range(replicates):
         drawn = [
-<<<<<<< HEAD
-            rng.choice(side[cluster], len(side[cluster]))
-=======
             side[cluster][rng.integers(len(side[cluster]), size=len(side[cluster]))]
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
             for side in sides
             for cluster in rng.integers(len(side), size=len(side))
             if side
@@ -156,18 +152,11 @@ def rate_interval(
 def next_source(values: Sequence[float], *, confidence: float = 0.9) -> Interval | None:
     """Where the number of one more source will lie, if sources are alike and their numbers normal.
 
-<<<<<<< HEAD
-    mean ± t · s · sqrt(1 + 1/n) (Fisher 1935); None of fewer than three sources.
-    """
-    n = len(values)
-    if n < 3:
-=======
     mean ± t · s · sqrt(1 + 1/n) (Fisher 1935); None of fewer than three sources, or of equal numbers,
     whose spread says nothing.
     """
     n = len(values)
     if n < 3 or max(values) == min(values):
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
         return None
     reach = (
         stats.t.ppf((1 + confidence) / 2, n - 1) * numpy.std(values, ddof=1) * (1 + 1 / n) ** 0.5

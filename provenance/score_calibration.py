@@ -209,17 +209,10 @@ def _clusters(of: Sample) -> tuple[list[str], list[str]]:
 def _read(data: Mapping[str, Any]) -> Calibration:
     curve = Curve(
         kind=data["curve"]["kind"],
-<<<<<<< HEAD
-        parameters=tuple(_finite(value) for value in data["curve"]["parameters"]),
-        knots=tuple((_finite(x), _finite(y)) for x, y in data["curve"]["knots"]),
-    )
-    lowest, highest = _finite(data["lowest"]), _finite(data["highest"])
-=======
         parameters=tuple(finite_number(value) for value in data["curve"]["parameters"]),
         knots=tuple((finite_number(x), finite_number(y)) for x, y in data["curve"]["knots"]),
     )
     lowest, highest = finite_number(data["lowest"]), finite_number(data["highest"])
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
     if not lowest <= 0 <= highest:
         raise ValueError("limits must enclose 0")
     _check_rising(curve)
@@ -246,12 +239,8 @@ def _check_rising(curve: Curve) -> None:
         raise ValueError("a higher score must not make a file more likely real")
 
 
-<<<<<<< HEAD
-def _finite(value: Any) -> float:
-=======
 def finite_number(value: Any) -> float:
     """The value as a float; raises ValueError where it is none or not finite."""
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is no finite number")

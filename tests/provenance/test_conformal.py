@@ -173,11 +173,7 @@ def test_thresholds_of_sources_keep_their_rate_where_those_of_files_do_not(
         for score in (at - 1e-9, at, rng.normal()):
             assert (score >= at) == (measured.as_real(float(score)).sources <= rate)
     assert rate / 3 < numpy.mean(sources) <= rate
-<<<<<<< HEAD
-    assert numpy.mean(files) > rate + 0.01
-=======
     assert numpy.mean(files) > (rate + 0.02 if clusters == 5 else rate)
->>>>>>> 9096b2fd6a2a813c8cb7d75e256225d84fdbeea6
 
 
 def test_too_few_sources_promise_nothing() -> None:
