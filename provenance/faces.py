@@ -97,4 +97,7 @@ def oval(box: Box, height: int, width: int) -> UInt8[numpy.ndarray, "height widt
     row, column = numpy.ogrid[:height, :width]
     x = (column + 0.5 - left - wide / 2) / (0.44 * wide)
     y = (row + 0.5 - top - 0.52 * high) / (0.58 * high)
-    return numpy.minimum(10 * numpy.hypot(x, y), 255).astype(numpy.uint8)
+    tenths: UInt8[numpy.ndarray, "height width"] = numpy.minimum(
+        10 * numpy.hypot(x, y), 255
+    ).astype(numpy.uint8)
+    return tenths
