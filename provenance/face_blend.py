@@ -47,7 +47,8 @@ class Weights:
 def weights() -> Weights:
     """The weights that are shipped (face_blend.json)."""
     stored = json.loads(files("assaymark.provenance").joinpath("face_blend.json").read_text())
-    return Weights(**{key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()})
+    bias = float(stored.pop("bias"))
+    return Weights(bias=bias, **{name: tuple(values) for name, values in stored.items()})
 
 
 def save(fitted: Weights, path: Path) -> None:

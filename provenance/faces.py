@@ -56,7 +56,6 @@ def _by_cascade(opencv: Any, pixels: Pixels, smallest: float) -> list[tuple[floa
         grey, scaleFactor=1.1, minNeighbors=5, minSize=(side, side))]  # fmt: skip
 
 
-@lru_cache(maxsize=1)
 def _cascade(opencv: Any) -> Any:
     place = Path(opencv.data.haarcascades, "haarcascade_frontalface_alt2.xml")
     if not hasattr(opencv, "CascadeClassifier") or not place.is_file():
@@ -64,7 +63,12 @@ def _cascade(opencv: Any) -> Any:
             f"OpenCV {opencv.__version__} carries no face cascades: "
             "pip install 'opencv-python-headless<5', or name a YuNet model (face_model)"
         )
-    return opencv.CascadeClassifier(str(place))
+    return _loaded(str(place))
+
+
+@lru_cache(maxsize=1)
+def _loaded(place: str) -> Any:
+    return _opencv().CascadeClassifier(place)
 
 
 def _by_model(opencv: Any, pixels: Pixels, model: Path | None) -> list[tuple[float, ...]]:
@@ -93,4 +97,7 @@ def oval(box: Box, height: int, width: int) -> UInt8[numpy.ndarray, "height widt
     row, column = numpy.ogrid[:height, :width]
     x = (column + 0.5 - left - wide / 2) / (0.44 * wide)
     y = (row + 0.5 - top - 0.52 * high) / (0.58 * high)
-    return numpy.minimum(10 * numpy.hypot(x, y), 255).astype(numpy.uint8)
+    tenths: UInt8[numpy.ndarray, "height width"] = numpy.minimum(
+        10 * numpy.hypot(x, y), 255
+    ).astype(numpy.uint8)
+    return tenths

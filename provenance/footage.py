@@ -404,13 +404,13 @@ def cuts(small: Small) -> tuple[int, ...]:
     told = numpy.stack([_histograms(frame) for frame in small])
     step = numpy.abs(told[1:] - told[:-1]).sum(axis=2).mean(axis=1) / 2
     found: list[int] = []
-    for i in numpy.flatnonzero(step > _CUT):
+    for i in map(int, numpy.flatnonzero(step > _CUT)):
         around = numpy.concatenate([step[max(0, i - 8) : i], step[i + 1 : i + 9]])
         usual = float(numpy.median(around)) if len(around) else 0.0
-        after = told[min(i + 5, len(told) - 1)]
+        after = told[i + 5 if i + 5 < len(told) else -1]
         back = numpy.abs(told[max(0, i - 3) : i + 1] - after).sum(axis=2).mean(axis=1).min() / 2
         if step[i] > 2.5 * usual and back > _CUT / 2:
-            found.append(int(i) + 1)
+            found.append(i + 1)
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from statistics import median
 
 from assaymark.provenance.evidence import Curve, Evidence, Family, Says, abstains
 from assaymark.provenance.footage import FRAMES, Footage, read_footage
-from assaymark.provenance.material import Material, Picture
+from assaymark.provenance.material import Material, Picture, Pixels
 from assaymark.reports.errors import InputError
 
 NAME = "video-frames"
@@ -35,9 +35,9 @@ def _count(value: object) -> int:
     return value
 
 
-def picture(pixels: Picture | object) -> Picture:
+def picture(pixels: Pixels) -> Picture:
     """A frame as detectors for pictures take it: no JPEG tables, no orientation."""
-    return Picture(pixels=pixels, format="frame", mode="RGB", bits=8, frames=1)  # type: ignore[arg-type]
+    return Picture(pixels=pixels, format="frame", mode="RGB", bits=8, frames=1)
 
 
 def fused(footage: Footage, said: Sequence[Evidence | None], seconds: float) -> Evidence:

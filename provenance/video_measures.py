@@ -55,8 +55,9 @@ def _marks(small: Small) -> Float32[numpy.ndarray, "frames cells"]:
     high, wide = max(1, rows // 24), max(1, columns // 32)
     part = small[:, : rows // high * high, : columns // wide * wide].astype(numpy.float32)
     cells = part.reshape(count, rows // high, high, columns // wide, wide).mean(axis=(2, 4))
-    flat = cells.reshape(count, -1)
-    return flat - flat.mean(axis=1, keepdims=True)
+    flat: Float32[numpy.ndarray, "frames cells"] = cells.reshape(count, -1)
+    flat -= flat.mean(axis=1, keepdims=True)
+    return flat
 
 
 def _distances(marks: Float32[numpy.ndarray, "frames cells"]) -> Float64[numpy.ndarray, "a b"]:
@@ -64,7 +65,8 @@ def _distances(marks: Float32[numpy.ndarray, "frames cells"]) -> Float64[numpy.n
     exact = marks.astype(numpy.float64)
     power = (exact**2).sum(axis=1)
     square = power[:, None] + power[None, :] - 2 * exact @ exact.T
-    return numpy.sqrt(numpy.maximum(square, 0) / marks.shape[1])
+    far: Float64[numpy.ndarray, "a b"] = numpy.sqrt(numpy.maximum(square, 0) / marks.shape[1])
+    return far
 
 
 def _along(far: Float64[numpy.ndarray, "a b"], shortest: int, mirrored: bool) -> Again | None:
@@ -115,7 +117,9 @@ def _pairs(
 def held(track: Track) -> Bool[numpy.ndarray, " frames"]:
     """Frames that repeat the one before although what is around them moves."""
     usual = median_filter(track.change, size=min(25, len(track)), mode="nearest")
-    return (track.change < 0.12 * usual) & (usual > 0.5) & (numpy.arange(len(track)) > 0)
+    still: Bool[numpy.ndarray, " frames"] = (track.change < 0.12 * usual) & (usual > 0.5)
+    still[0] = False
+    return still
 
 
 def held_regularly(at: Bool[numpy.ndarray, " frames"]) -> bool:
@@ -158,7 +162,10 @@ def _shrunk(small: Small) -> Float32[numpy.ndarray, "frames rows columns"]:
     factor = max(1, -(-small.shape[2] // _WIDE))
     rows, columns = (side // factor for side in small.shape[1:])
     part = small[:, : rows * factor, : columns * factor].astype(numpy.float32)
-    return part.reshape(len(small), rows, factor, columns, factor).mean(axis=(2, 4))
+    means: Float32[numpy.ndarray, "frames rows columns"] = part.reshape(
+        len(small), rows, factor, columns, factor
+    ).mean(axis=(2, 4))
+    return means
 
 
 def alone(score: Steps, apart: int = 4) -> Steps:

@@ -98,13 +98,15 @@ def levels(samples: Samples, hop: int = _HOP) -> Float64[numpy.ndarray, " steps"
     """Root mean square of each step of 10 ms, in decibels of full scale; -120 at least."""
     count = len(samples) // hop
     power = (samples[: count * hop].astype(numpy.float64) ** 2).reshape(count, hop).mean(axis=1)
-    return 10 * numpy.log10(power + 1e-12)
+    decibels: Float64[numpy.ndarray, " steps"] = 10 * numpy.log10(power + 1e-12)
+    return decibels
 
 
 def gap(samples: Samples) -> Place | None:
     """Decibels by which the quietest 30 ms lie below the room tone (the tenth-lowest percent).
 
-    None for less than 1 s, and where a gate closes every pause: more than 5 % that quiet.
+    None for less than 1 s, and where a gate closes every pause: a room without tone, or more than 5 %
+    far below it.
     """
     loud = levels(samples)
     if len(loud) < 100:
@@ -112,7 +114,7 @@ def gap(samples: Samples) -> Place | None:
     inner = loud[10:-10]  # encoders begin and end with silence
     room = float(numpy.quantile(inner, 0.1))
     quiet = numpy.convolve(inner, numpy.ones(3) / 3, "valid")
-    if (inner < room - 15).mean() > 0.05:
+    if room < -90 or (inner < room - 15).mean() > 0.05:
         return None
     at = int(quiet.argmin())
     return Place(score=room - float(quiet[at]), at=(at + 11) * _HOP / RATE)

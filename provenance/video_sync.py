@@ -6,7 +6,8 @@ with the loudness of some voice: a face that is silent in the picture says nothi
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy
 from jaxtyping import Float64
@@ -64,7 +65,7 @@ def look_sync(material: Material) -> Sequence[Evidence]:
     spent = time.process_time() - begun
     if found:
         return [_with(evidence, facts, spent / len(found)) for evidence in found]
-    looked = ", ".join(str(name) for name in facts["looked_at"])  # type: ignore[attr-defined]
+    looked = ", ".join(facts["looked_at"])
     quiet = Evidence(
         detector=NAME,
         family=Family.FORENSIC,
@@ -76,13 +77,11 @@ def look_sync(material: Material) -> Sequence[Evidence]:
     return [quiet]
 
 
-def _with(evidence: Evidence, facts: dict[str, object], seconds: float) -> Evidence:
-    from dataclasses import replace
-
+def _with(evidence: Evidence, facts: dict[str, Any], seconds: float) -> Evidence:
     return replace(evidence, details={**facts, **evidence.details}, seconds=seconds)
 
 
-def _facts(footage: Footage, sound: Sound) -> dict[str, object]:
+def _facts(footage: Footage, sound: Sound) -> dict[str, Any]:
     """Lengths, and what was looked at; filled as tests run."""
     apart = None
     if footage.seconds is not None and not sound.notes:
@@ -97,20 +96,21 @@ def _facts(footage: Footage, sound: Sound) -> dict[str, object]:
     }
 
 
-def _mouth(footage: Footage, sound: Sound, facts: dict[str, object]) -> Iterator[Evidence]:
+def _mouth(footage: Footage, sound: Sound, facts: dict[str, Any]) -> Iterator[Evidence]:
     try:
         followed = follow(footage.track, footage.turn)
     except InputError as error:
-        facts["not_looked_at"] |= {"mouth": str(error)}  # type: ignore[operator]
+        facts["not_looked_at"]["mouth"] = str(error)
         return
     if followed is None:
-        facts["not_looked_at"] |= {"mouth": "no face through most of the frames"}  # type: ignore[operator]
+        facts["not_looked_at"]["mouth"] = "no face through most of the frames"
         return
     sync = synchrony(footage.track, followed, sound)
     if sync is None or sync.peak < _RELATED:
-        facts["not_looked_at"] |= {"mouth": "lips do not move with a voice"}  # type: ignore[operator]
+        facts["not_looked_at"]["mouth"] = "lips do not move with a voice"
         return
-    facts["looked_at"].append("mouth and voice")  # type: ignore[attr-defined]
+    facts["looked_at"].append("mouth and voice")
+    facts["mouth"] = {"lag": round(sync.lag, 3), "peak": round(sync.peak, 3)}
     point = points()["video-lips"]
     score = sync.peak - sync.together
     if score >= point.threshold:
@@ -125,7 +125,7 @@ def _mouth(footage: Footage, sound: Sound, facts: dict[str, object]) -> Iterator
             llr=llr(point),
             point=point,
             drawings=(_lags(sync),),
-            details={"test": "video-lips", "lag": round(sync.lag, 3), "peak": round(sync.peak, 3)},
+            details={"test": "video-lips"},
         )
 
 
@@ -160,7 +160,10 @@ def follow(
     table = numpy.array([known[i] for i in at], dtype=numpy.float64)
     every = numpy.arange(len(track))
     smooth = [numpy.interp(every, at, table[:, k]) for k in range(4)]
-    return gaussian_filter1d(numpy.stack(smooth, axis=1), 5, axis=0, mode="nearest")
+    followed: Float64[numpy.ndarray, "frames 4"] = gaussian_filter1d(
+        numpy.stack(smooth, axis=1), 5, axis=0, mode="nearest"
+    )
+    return followed
 
 
 def mouth(
@@ -193,7 +196,7 @@ def synchrony(
     if lips.std() < 0.3 or voice.std() < 1:
         return None
     lags = numpy.arange(-reach, reach + 1)
-    values = numpy.array([_correlation(lips, voice, lag) for lag in lags])
+    values = numpy.array([_correlation(lips, voice, int(lag)) for lag in lags])
     best = int(values.argmax())
     near = numpy.abs(lags) <= _TOGETHER * _GRID
     return Synchrony(
@@ -221,7 +224,7 @@ def _correlation(
     return float(numpy.corrcoef(one, other)[0, 1])
 
 
-def _cuts(sound: Sound, facts: dict[str, object]) -> Iterator[Evidence]:
+def _cuts(sound: Sound, facts: dict[str, Any]) -> Iterator[Evidence]:
     humming = hum(sound.samples)
     tests: list[tuple[str, Place | None, str, str]] = [
         ("sound-gap", gap(sound.samples), "gaps",
@@ -231,9 +234,9 @@ def _cuts(sound: Sound, facts: dict[str, object]) -> Iterator[Evidence]:
     ]  # fmt: skip
     for name, place, what, sentence in tests:
         if place is None:
-            facts["not_looked_at"] |= {what: "too short, gated or absent"}  # type: ignore[operator]
+            facts["not_looked_at"][what] = "too short, gated or absent"
             continue
-        facts["looked_at"].append(what)  # type: ignore[attr-defined]
+        facts["looked_at"].append(what)
         facts[name] = round(place.score, 3)
         point = points()[name]
         if place.score >= point.threshold:

@@ -7,6 +7,7 @@ a frame rate that was raised, are told but count for nothing: cameras and editor
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 from scipy.ndimage import median_filter
@@ -114,7 +115,7 @@ def _peak(test: str, track: Track, values: Series, sentence: str) -> Finding:
     )
 
 
-def _facts(footage: Footage, found: Sequence[Finding]) -> dict[str, object]:
+def _facts(footage: Footage, found: Sequence[Finding]) -> dict[str, Any]:
     """What is told although it counts for nothing."""
     track = footage.track
     still = measures.held(track)
@@ -134,12 +135,10 @@ def _facts(footage: Footage, found: Sequence[Finding]) -> dict[str, object]:
 def _key_distances(track: Track) -> list[int]:
     """Frames from each key frame to the next, at most 40 of them."""
     keys = [i for i, kind in enumerate(track.kinds) if kind == "I"]
-    return numpy.diff(keys)[:40].tolist()
+    return [int(step) for step in numpy.diff(keys)[:40]]
 
 
-def _speaks(
-    finding: Finding, footage: Footage, facts: dict[str, object], seconds: float
-) -> Evidence:
+def _speaks(finding: Finding, footage: Footage, facts: dict[str, Any], seconds: float) -> Evidence:
     point = points()[finding.test]
     return Evidence(
         detector=NAME,
@@ -156,7 +155,7 @@ def _speaks(
 
 
 def _quiet(
-    footage: Footage, found: Sequence[Finding], facts: dict[str, object], seconds: float
+    footage: Footage, found: Sequence[Finding], facts: dict[str, Any], seconds: float
 ) -> Evidence:
     held = facts["longest_held"]
     aside = ""

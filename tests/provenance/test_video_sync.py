@@ -118,7 +118,7 @@ def test_a_muted_video_is_told_and_the_lengths_are_compared(tmp_path: Path) -> N
     film = pan(texture(2), 50, size=(96, 96))
     whole = video_sync.look_sync(material(write(tmp_path, encode(film, sound=samples))))
     assert [evidence.says for evidence in whole] == [Says.NOTHING]
-    assert whole[0].details["sound_minus_picture_seconds"] == pytest.approx(SECONDS - 2, abs=0.1)
+    assert whole[0].details["sound_minus_picture_seconds"] == pytest.approx(SECONDS - 2, abs=0.2)
     assert "mouth" in whole[0].details["not_looked_at"]
     samples[40000:42000] = 0
     cut = video_sync.look_sync(material(write(tmp_path, encode(film, sound=samples), "cut.mp4")))
