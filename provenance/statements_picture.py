@@ -21,6 +21,7 @@ _XMP_KEYWORD = "XML:com.adobe.xmp"
 _XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _PIECE = 1 << 20
+_STRAY = 1 << 12  # bytes between two segments that are skipped
 _PROFILE = "Raw profile type "
 
 
@@ -107,14 +108,19 @@ def _raw_profile(kind: str, text: bytes, out: Collector) -> None:
 
 def read_jpeg(at: At, size: int, out: Collector) -> None:
     """The application segments and comments before the first scan (ISO/IEC 10918-1, B.1.1)."""
+    if at(0, 2) != b"\xff\xd8":
+        raise Malformed("a JPEG begins with FF D8")
     extended: dict[bytes, dict[int, bytes]] = {}
     offset, exifs = 2, 0
     for _ in range(MAX_PARTS):
         head = at(offset, 4)
-        if len(head) < 4 or head[0] != 0xFF:
-            raise Malformed("a segment begins with FF")
-        if head[1] == 0xFF:  # fill bytes
-            offset += 1
+        if len(head) < 4:
+            raise Malformed("a JPEG ends with FF D9")
+        if head[0] != 0xFF or head[1] == 0xFF:  # stray bytes, as decoders skip them, or fill bytes
+            following = _find(at, offset + 1, min(offset + _STRAY, size), b"\xff")
+            if following < 0:
+                raise Malformed("a segment begins with FF")
+            offset = following
             continue
         if head[1] in (0xD9, 0xDA):
             break

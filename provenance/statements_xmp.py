@@ -10,6 +10,7 @@ from xml.parsers import expat
 from assaymark.provenance.statements import MAX_TEXT, Collector
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_ROOT, _DESCRIPTION = f"{_RDF} RDF", f"{_RDF} Description"
 _XML = "http://www.w3.org/XML/1998/namespace"
 _DEPTH = 64
 _ELEMENTS = 20_000
@@ -52,6 +53,8 @@ class _Packet:
                 for key, value in attributes.items()
                 if not key.startswith((_RDF, _XML)) and " " in key
             ]
+        elif f"{_RDF} resource" in attributes and (own := self._property()):
+            self.found.append((own, attributes[f"{_RDF} resource"]))
 
     def end(self, name: str) -> None:
         own = self._property()
@@ -64,16 +67,14 @@ class _Packet:
         self.text.append(text)
 
     def _is_description(self) -> bool:
-        return self.open[-2:] == [f"{_RDF} RDF", f"{_RDF} Description"]
+        root = len(self.open) - 2
+        return self.open[root:] == [_ROOT, _DESCRIPTION] and self.open.index(_ROOT) == root
 
     def _property(self) -> str:
         """The property whose value the innermost element is: itself, or an item of its array."""
-        try:
-            root = self.open.index(f"{_RDF} RDF")
-        except ValueError:
-            return ""
+        root = self.open.index(_ROOT) if _ROOT in self.open else len(self.open)
         below = self.open[root + 2 :]
-        is_own = self.open[root + 1 : root + 2] == [f"{_RDF} Description"] and bool(below)
+        is_own = self.open[root + 1 : root + 2] == [_DESCRIPTION] and bool(below)
         array = [name.rpartition(" ") for name in below[1:]]
         plain = not array or (
             len(array) == 2

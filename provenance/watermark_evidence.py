@@ -104,7 +104,7 @@ def _found(recovery: Recovery) -> list[Evidence]:
     )
     details = {
         "stated": origin.says.value,
-        "trusted": lead.trusted,
+        "signer_trusted": lead.trusted,  # the signature was checked, that it is of this picture was not
         "agrees": lead.agrees,
         "found_by": list(lead.found_by),
         "manifest": lead.entry.sha256,

@@ -191,6 +191,23 @@ def test_a_digital_source_type_is_read_in_every_form(name: str, tmp_path: Path) 
             assert one.says is EXPECTED.get(name, Says.NOTHING)
 
 
+def test_a_digital_source_type_as_a_resource_is_read_and_one_of_a_nested_packet_is_not(
+    tmp_path: Path,
+) -> None:
+    uri = SOURCE_TYPES["trainedAlgorithmicMedia"].uri
+    data = packet({"xmp:Iptc4xmpExt:DigitalSourceType": uri}, element=True).decode()
+    name = "myIptc4xmpExt:DigitalSourceType"
+    resource = data.replace(f"<{name}>{uri}</{name}>", f"<{name} rdf:resource='{uri}'/>")
+    (one,) = decided(put(tmp_path, "JPEG", picture("JPEG", xmp=resource.encode())))
+    assert one.says is Says.GENERATED
+    nested = data.replace(
+        f"<{name}>{uri}</{name}>",
+        f"<a:b xmlns:a='a'><rdf:RDF><rdf:Description {name}='{uri}'/></rdf:RDF></a:b>",
+    )
+    assert nested != data != resource
+    assert not decided(put(tmp_path, "JPEG", picture("JPEG", xmp=nested.encode())))
+
+
 @pytest.mark.parametrize(
     "word", ["aiGenerated!!", "digitalArt", "x/y", "http://example.org/trainedAlgorithmicMedia"]
 )

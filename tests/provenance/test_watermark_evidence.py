@@ -80,13 +80,13 @@ def test_removed_credentials_are_found_again_and_repeat_what_they_said(
 ) -> None:
     store, trust = folder / "store.db", Trust(signers=chain.trust_anchor_pem)
     one = binding(folder / "fox-stripped.jpg", binding_store=store, watermark_key=KEY, trust=trust)
-    assert (one.says, one.details["stated"], one.details["trusted"]) == (
+    assert (one.says, one.details["stated"], one.details["signer_trusted"]) == (
         Says.GENERATED, "generated", True,
     )  # fmt: skip
     assert "were removed" in one.summary
     assert set(one.details["found_by"]) == {"watermark", "fingerprint"}
     one = binding(folder / "fox-stripped.jpg", binding_store=str(store))
-    assert (one.says, one.details["trusted"]) == (Says.GENERATED, False)
+    assert (one.says, one.details["signer_trusted"]) == (Says.GENERATED, False)
     assert one.details["found_by"] == ["fingerprint"]
 
 
