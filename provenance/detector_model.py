@@ -15,7 +15,7 @@ from assaymark.provenance.published_calibration import read_calibrated
 from assaymark.provenance.published_detectors import ADAPTERS, opened
 from assaymark.reports.errors import InputError, nearest
 
-OURS = {"residual": "residual_network:load_network"}
+OURS = ("residual",)
 CLASSES = ("not generated", "generated")
 
 
@@ -68,6 +68,9 @@ def detector_model(
 
 
 def _ours(kind: str, path: Path | None) -> DetectorModel:
-    module, _, function = OURS[kind].partition(":")
-    network: nn.Module = getattr(import_module(f"assaymark.provenance.{module}"), function)(path)
-    return DetectorModel(network, float(getattr(network, "threshold", 0.0)))
+    """The shipped network at the threshold of its model card, or other weights of it at the same one."""
+    shipped = import_module("assaymark.provenance.image_learned")
+    module = import_module("assaymark.provenance.residual_network")
+    network: nn.Module = shipped.load_weights() if path is None else module.load_network(path)
+    point: Mapping[str, float] = shipped.model_card()["detectors"][kind]["point"]
+    return DetectorModel(network, float(point["threshold"]))

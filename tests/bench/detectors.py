@@ -35,7 +35,7 @@ Row = dict[str, str]
 Scored = tuple[float | None, float]  # a score, and CPU seconds
 OURS = {
     "images": {"image ensemble": "image_learned:look_ensemble"},
-    "audio": {"speech": "speech_detector:look_speech"},
+    "audio": {"speech": "speech:look_speech"},
 }
 _SAHU65 = """
 import sys, time
