@@ -139,4 +139,4 @@ def list_detectors() -> None:
 
     for detector in DETECTORS.values():
         say(f"{detector.name} ({', '.join(detector.media)}; {detector.family}): {detector.about}")
-    tell("what each was measured on is in docs/provenance.md and in every report")
+    tell("what each was measured on is in docs/detection.md and in every report")

@@ -18,6 +18,8 @@ from assaymark.reports.policy_robustness import (
 from assaymark.reports.policy_tournament import Entrant, TournamentCheck
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from assaymark.robustness.images import ImageData
     from assaymark.robustness.models import Answers, Loaded, Preprocessing
     from assaymark.robustness.picture_files import StoredPicture
@@ -89,8 +91,20 @@ def model_of(
         preprocessing=None if described else preprocessing(check),
         sha256=sha256,
         answers=answers,
+        opened=_detector(spec, context.folder),
         device=context.device,
     )
+
+
+def _detector(spec: str, folder: Path) -> "Module | None":
+    """The network of `detector:NAME`: a detector of deepfakes is an image classifier of two classes."""
+    scheme, _, name = spec.partition(":")
+    if scheme != "detector":
+        return None
+    from assaymark.provenance.detector_model import detector_model
+
+    kind, _, file = name.partition(":")
+    return detector_model(f"{kind}:{folder / file}" if file else kind)
 
 
 def _answers(entry: ModelKeys, names: tuple[str, ...] | None, labels: int | None) -> "Answers":
@@ -124,6 +138,7 @@ def surrogate_of(
             folder=context.folder,
             preprocessing=None if described else preprocessing(said),
             sha256=spec.model_sha256,
+            opened=_detector(spec.model, context.folder),
             device=context.device,
         )
     except IntegrityError:
@@ -170,6 +185,7 @@ def entrant_of(
         preprocessing=own,
         sha256=entry.model_sha256,
         answers=_answers(entry, data.classes, int(data.labels.max()) + 1),
+        opened=_detector(entry.model, context.folder),
         device=context.device,
     )
     return replace(loaded, name=entry.called)

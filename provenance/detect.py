@@ -11,7 +11,7 @@ from assaymark.provenance.detectors import DETECTORS, Detector
 from assaymark.provenance.evidence import Evidence, Family, Medium, Says, abstains
 from assaymark.provenance.files import is_regular
 from assaymark.provenance.fuse import Verdict, fuse
-from assaymark.provenance.material import Material, open_material
+from assaymark.provenance.material import Material, Picture, open_material
 from assaymark.reports.errors import AssaymarkError, InputError, nearest
 
 
@@ -51,7 +51,7 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
     try:
         if not is_regular(path):
             raise InputError(f"{path} is no regular file: name files that can be read to their end")
-        material = open_material(path, settings.options)
+        material = open_material(path, {"frame_look": frame_look, **settings.options})
         digest = _sha256(path)
     except (InputError, OSError) as error:
         return _unreadable(path, str(error))
@@ -77,6 +77,15 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
     )
 
 
+def frame_look(picture: Picture) -> Evidence | None:
+    """What the fitted statistics say of one frame of a video."""
+    from assaymark.provenance.image_learned import look_ensemble
+
+    still = Material(path=Path("frame"), kind=None, medium=Medium.IMAGE)
+    vars(still)["picture"] = picture  # where cached_property keeps what it has decoded
+    return next(iter(look_ensemble(still)), None)
+
+
 def crashed(path: Path) -> Detection:
     """The outcome of a file that ended the process which looked at it."""
     return _unreadable(path, "looking at it ended the process, so nothing is known of it")
@@ -96,6 +105,8 @@ def _unreadable(path: Path, problem: str) -> Detection:
 def _looked_at(material: Material, settings: Settings) -> list[Evidence]:
     found: list[Evidence] = []
     for detector in settings.detectors:
+        if detector.needs[0] and not settings.options.get(detector.needs[0]):
+            continue
         if material.medium is None and detector.family not in _OF_ANY_FILE:
             continue
         if material.medium is not None and material.medium not in detector.media:
@@ -127,17 +138,22 @@ def _declares(item: Evidence) -> bool:
     if item.says is not Says.GENERATED:
         return False
     stated = item.family in (Family.CREDENTIAL, Family.WATERMARK)
-    return stated or bool(item.details.get("digital_source_type"))
+    return stated or bool(item.details.get("source_type"))
 
 
 def _not_looked_at(
     found: Sequence[Evidence], settings: Settings, medium: Medium | None
 ) -> tuple[str, ...]:
     left = [name for name in DETECTORS if DETECTORS[name] not in settings.detectors]
+    needing = [
+        f"{row.name}: needs {row.needs[1]}"
+        for row in settings.detectors
+        if row.needs[0] and not settings.options.get(row.needs[0]) and medium in row.media
+    ]
     silent = [f"{item.detector}: {item.summary}" for item in found if item.says is Says.ABSTAINS]
     if medium is None:
         silent.append("its contents: no picture, sound or video that is known here")
-    return (*silent, *(f"{name}: left out by the settings" for name in left))
+    return (*silent, *needing, *(f"{name}: left out by the settings" for name in left))
 
 
 def _notes(material: Material) -> tuple[str, ...]:

@@ -147,22 +147,28 @@ def load(
     preprocessing: Preprocessing | None = None,
     sha256: str | None = None,
     answers: Answers | None = None,
+    opened: nn.Module | None = None,
     device: torch.device | str = "cpu",
 ) -> Loaded:
     """The model a spec names, tried on `sample` (a few images in [0, 1]).
+
+    opened: the network, where the caller has opened what the spec names.
 
     Raises InputError when it is missing, unreadable, needs code to unpickle or does not answer the
     sample with one row of logits an image; IntegrityError when its digest is not `sha256`.
     """
     answers = answers or Answers()
     digest, note = None, ""
-    asked = _asked(spec, folder, answers)
+    asked = _asked(spec, folder, answers) if opened is None else None
     if asked is not None:
         _check_approved(spec, None, sha256)
         return _answering(spec, asked, sample.to(device), preprocessing, answers)
-    if spec.startswith("demo:"):
+    network: nn.Module
+    if opened is not None:
+        network, digest = opened, _of_weights(opened)
+    elif spec.startswith("demo:"):
         path = demo.weights(spec.removeprefix("demo:"))
-        network: nn.Module = demo.network()
+        network = demo.network()
         formats.fill(network, formats.safetensors(path), path.name)
         digest = _sha256(path)
     elif vision_hubs.is_hub(spec):
@@ -325,6 +331,15 @@ def _try(module: nn.Module, sample: Images, spec: str) -> int:
             "(stack a single logit z as [0, z])"
         )
     return int(logits.shape[1])
+
+
+def _of_weights(network: nn.Module) -> str:
+    """SHA-256 over names, shapes and values of a network's weights."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _check_approved(spec: str, digest: str | None, sha256: str | None) -> None:
