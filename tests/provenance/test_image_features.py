@@ -28,8 +28,14 @@ def test_zeros_inserted_between_equal_pixels_leave_one_peak_of_known_height_on_e
     # c/4 (1 + (-1)^m)(1 + (-1)^n) under a window whose sum is 32 x 32 and that is 0 at the last frequency
     assert abs(found[0, 32]) == pytest.approx(80 / 4 * 32 * 32, rel=1e-4)
     assert abs(found[32, 0]) == pytest.approx(80 / 4 * 32 * 32, rel=1e-4)
-    ring = azimuthal(numpy.abs(found) ** 2)
-    assert sorted(numpy.argsort(ring)[-2:]) == [32, 45]
+    strong = numpy.argwhere(numpy.abs(found) > 0.01 * numpy.abs(found).max())
+    # Hann's window spreads a line to its two neighbours, and nothing else is left
+    assert {(round(row / 32) % 2, round(column / 32) % 2) for row, column in strong} == {
+        (0, 1),
+        (1, 0),
+        (1, 1),
+    }
+    assert all(min(k % 32, -k % 32) <= 1 for place in strong for k in place)
 
 
 def test_azimuthal_mean_is_that_of_a_loop_over_the_whole_spectrum() -> None:
@@ -46,10 +52,13 @@ def test_azimuthal_mean_is_that_of_a_loop_over_the_whole_spectrum() -> None:
     numpy.testing.assert_allclose(found, total / count, rtol=1e-4)
 
 
-@pytest.mark.parametrize("compute", [spectrum, scales], ids=["spectrum", "scales"])
-def test_contrast_changes_nothing(compute: Any) -> None:
+@pytest.mark.parametrize(
+    ("compute", "near"), [(spectrum, 0.02), (scales, 0.1)], ids=["spectrum", "scales"]
+)
+def test_contrast_changes_nothing(compute: Any, near: float) -> None:
+    """But for the floors, of a twentieth of a step of 8 bits in the wavelets."""
     picture = planes(NOISE)
-    numpy.testing.assert_allclose(compute(picture), compute(scaled(picture, 0.5)), atol=0.02)
+    numpy.testing.assert_allclose(compute(picture), compute(scaled(picture, 0.5)), atol=near)
 
 
 def test_white_noise_has_a_flat_spectrum() -> None:
@@ -115,10 +124,10 @@ def test_halves_are_means_of_four_and_crops_lie_on_the_grid() -> None:
         [3, 5],
         [13, 15],
     ]
-    y, x = numpy.mgrid[:600, :700]
+    y, x = numpy.mgrid[:900, :1300]
     pixels = numpy.stack([y % 8, x % 8, y * 0], -1).astype(numpy.uint8)
     found = crops(pixels, 9)
-    assert [crop.shape for crop in found] == [(256, 256, 3)] * 4
+    assert [crop.shape for crop in found] == [(256, 256, 3)] * 9
     assert all(crop[0, 0].tolist() == [0, 0, 0] for crop in found)
 
 
