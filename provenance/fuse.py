@@ -112,7 +112,8 @@ def _stated(item: Evidence, positive: Says) -> float | None:
 
 
 def _about_manipulation(item: Evidence) -> bool:
-    return item.details.get("about") == "manipulation" or item.says is Says.MANIPULATED
+    """Forensics asks what was changed, fitted statistics ask whether it was generated."""
+    return item.family is Family.FORENSIC or item.says is Says.MANIPULATED
 
 
 def _for_generated(item: Evidence) -> float | None:

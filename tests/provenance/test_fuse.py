@@ -29,7 +29,7 @@ LOW = piece(Family.LEARNED, Says.NOTHING, -0.4, name="learned")
 BETWEEN = piece(Family.LEARNED, Says.NOTHING, 0.5, name="learned")
 SILENT = piece(Family.LEARNED, Says.ABSTAINS, name="learned")
 SPLICED = piece(Family.FORENSIC, Says.MANIPULATED, 2.0, name="splice")
-WHOLE = piece(Family.FORENSIC, Says.NOTHING, -0.5, name="splice", about="manipulation")
+WHOLE = piece(Family.FORENSIC, Says.NOTHING, -0.5, name="splice")
 
 
 @pytest.mark.parametrize(
