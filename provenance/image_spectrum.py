@@ -92,4 +92,5 @@ def _bands() -> Float32[numpy.ndarray, "cells 8"]:
     inside = (ring[:, None] - 1) // 4 == numpy.arange(8)
     inside[ring == 0, 0] = True
     share = inside * times[:, None]
-    return (share / share.sum(0)).astype(numpy.float32)
+    means: Float32[numpy.ndarray, "cells 8"] = (share / share.sum(0)).astype(numpy.float32)
+    return means

@@ -30,7 +30,8 @@ def _autocorrelation(plane: Plane, lags: int) -> Vector:
     # the mean power over all frequencies is the product at lag 0
     products = irfft2(power, s=rest.shape)[:lags, :lags]
     ratio = products / (products[0, 0] + 1e-6)
-    return ((ratio + ratio.T)[numpy.triu_indices(lags)][1:]).astype(numpy.float32)
+    both: Vector = (ratio + ratio.T)[numpy.triu_indices(lags)][1:].astype(numpy.float32)
+    return both
 
 
 def scales(picture: Planes) -> Vector:
