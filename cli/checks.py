@@ -11,7 +11,7 @@ from typing import Any
 from assaymark.cli.bias_checks import bias_table
 from assaymark.cli.bias_images_check import bias_images
 from assaymark.cli.bias_lm_check import language_model
-from assaymark.cli.detection_check import detection
+from assaymark.cli.detection_check import detection, detector
 from assaymark.cli.mitigation_check import mitigation
 from assaymark.cli.opening import (
     Context,
@@ -26,7 +26,7 @@ from assaymark.cli.opening import (
 )
 from assaymark.reports.model import CheckResult
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
-from assaymark.reports.policy_detection import DetectionCheck
+from assaymark.reports.policy_detection import DetectionCheck, DetectorCheck
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_provenance import AttestationCheck, FolderCheck, ProvenanceCheck
@@ -344,4 +344,5 @@ RUNNERS: dict[type, Callable[[Any, Context], CheckResult]] = {
     FolderCheck: _folder,
     AttestationCheck: _attestation,
     DetectionCheck: detection,
+    DetectorCheck: detector,
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from assaymark.cli.opening import Context
 from assaymark.reports.model import CheckResult
-from assaymark.reports.policy_detection import Checkpoint, DetectionCheck
+from assaymark.reports.policy_detection import Checkpoint, DetectionCheck, DetectorCheck
 
 if TYPE_CHECKING:
     from assaymark.provenance.detect import Settings
@@ -25,6 +25,30 @@ def detection(check: DetectionCheck, context: Context) -> CheckResult:
         workers=context.workers if context.workers > 1 else None,
         keep=context.keep,
         records=context.folder / check.records if check.records else None,
+        progress=context.progress,
+    )
+
+
+def detector(check: DetectorCheck, context: Context) -> CheckResult:
+    from assaymark.provenance.detector_check import check_detector
+
+    def place(name: str | None) -> Path | None:
+        return None if name is None else context.folder / name
+
+    return check_detector(
+        check.id,
+        context.folder / check.labelled,
+        check.detector,
+        checkpoint=place(check.checkpoint),
+        column=check.column,
+        deliveries=check.deliveries,
+        threshold=check.threshold,
+        rate=check.rate,
+        scores=place(check.scores),
+        calibration=place(check.calibration),
+        gates=check.gates,
+        tags=check.tags,
+        workers=context.workers if context.workers > 1 else None,
         progress=context.progress,
     )
 

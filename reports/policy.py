@@ -16,7 +16,7 @@ from assaymark.reports.bias_metrics import BINARY, MITIGATION, MULTICLASS, RANKI
 from assaymark.reports.lm_suites import METRICS as LANGUAGE_MODEL
 from assaymark.reports.policy_bias import BiasImagesCheck, BiasTableCheck, MitigationCheck
 from assaymark.reports.policy_detection import METRICS as DETECTION
-from assaymark.reports.policy_detection import DetectionCheck
+from assaymark.reports.policy_detection import DetectionCheck, DetectorCheck
 from assaymark.reports.policy_lm import LmCheck
 from assaymark.reports.policy_protection import ProtectionCheck
 from assaymark.reports.policy_provenance import METRICS as PROVENANCE
@@ -98,7 +98,8 @@ AnyCheck = Annotated[
     | ProvenanceCheck
     | FolderCheck
     | AttestationCheck
-    | DetectionCheck,
+    | DetectionCheck
+    | DetectorCheck,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[Check]] = {
@@ -117,6 +118,7 @@ KINDS: dict[str, type[Check]] = {
     "provenance.folder": FolderCheck,
     "provenance.attestation": AttestationCheck,
     "provenance.detection": DetectionCheck,
+    "provenance.detector": DetectorCheck,
 }
 
 

@@ -109,3 +109,48 @@ class DetectionCheck(Check):
                 if name is not None
             ),
         )
+
+
+METRICS["provenance.detector"] = {
+    "auc": Metric(good="high", interval=True),
+    "average_precision": Metric(good="high", interval=True),
+    "equal_error_rate": Metric(good="low", interval=True),
+    "true_positive_rate": Metric(good="high", interval=True),
+    "false_positive_rate": Metric(good="low", interval=True),
+    "calibration_error": Metric(good="low", interval=True),
+    "coverage": Metric(good="high"),
+    "changed_verdicts": Metric(good="low", interval=True, zero=True),
+}
+
+
+class DetectorCheck(Check):
+    """Measure a detector on labelled files."""
+
+    kind: Literal["provenance.detector"]
+    labelled: Text
+    """A folder real/SOURCE/FILE, fake/GENERATOR/FILE, or a table with path, label, source, generator."""
+    detector: Text = "learned"
+    checkpoint: Text | None = None
+    """Weights, where the detector is a published one."""
+    column: Text | None = None
+    """The column of paths, where a table has several."""
+    deliveries: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    """Ways in which every file is delivered again: names, `eight` or `sweep`."""
+    threshold: Number | None = None
+    """Of the score; default: the one that the rate of false positives asks for."""
+    rate: Annotated[Number, Field(gt=0, lt=1)] = 0.05
+    scores: Text | None = None
+    """A file of scores, from which a run that was interrupted goes on."""
+    calibration: Text | None = None
+    """Where to write what makes the detector's scores evidence (`checkpoints`)."""
+
+    @property
+    def touches_files(self) -> bool:
+        """It reads files of any name, so it is always run anew; scores are kept one by one."""
+        return True
+
+    @property
+    def named_files(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
+        """The files that it reads, each with its place in the policy."""
+        single = (("labelled", self.labelled), ("checkpoint", self.checkpoint))
+        return tuple(((key,), name) for key, name in single if name is not None)
