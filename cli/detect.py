@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from assaymark.cli import detect_measure
 from assaymark.cli.options import ExitZero, Outputs, command_line, debug
 from assaymark.cli.policy_text import policy_text
 from assaymark.cli.terminal import say, tell
@@ -130,6 +131,11 @@ def _checkpoint(text: str) -> dict[str, str]:
         )
     entry = {"detector": name, "file": file}
     return {**entry, "calibration": calibration} if calibration else entry
+
+
+app.command("evaluate")(detect_measure.evaluate)
+app.command("train")(detect_measure.train)
+app.command("race")(detect_measure.race)
 
 
 @app.command("list")
