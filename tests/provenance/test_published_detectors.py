@@ -22,6 +22,7 @@ from published_networks import drawn, pixels
 from safetensors.torch import save_file
 from torch import nn
 
+from assaymark.provenance.aasist import KINDS, Aasist
 from assaymark.provenance.cnn_detection import CnnDetection, load_cnn_detection
 from assaymark.provenance.detector_model import DetectorModel, detector_model
 from assaymark.provenance.evidence import HeatMap, OperatingPoint, Says
@@ -321,6 +322,31 @@ def test_nothing_named_and_another_medium_abstain(picture: Path, tmp_path: Path)
     (tmp_path / "x.wav").write_bytes(sound.getvalue())
     (found,) = look_published(opened(tmp_path / "x.wav", checkpoints={"npr": "unread.pth"}))
     assert "(npr) do not look at such a file" in found.summary
+
+
+def test_speech_is_heard_as_published(tmp_path: Path) -> None:
+    network = Aasist(KINDS["AASIST-L"])
+    drawn(network)
+    torch.save(network.state_dict(), tmp_path / "AASIST-L.pth")
+    levels = numpy.random.default_rng(0).integers(-3000, 3000, 20_000, dtype=numpy.int16)
+    with wave.open(str(tmp_path / "x.wav"), "wb") as out:
+        out.setparams((1, 2, 16000, 0, "NONE", ""))
+        out.writeframes(levels.tobytes())
+    checkpoint = {"aasist": str(tmp_path / "AASIST-L.pth")}
+    (found,) = look_published(opened(tmp_path / "x.wav", checkpoints=checkpoint))
+    heard = numpy.tile(levels / 32768, 4)[:64_600].astype(numpy.float32)
+    assert found.score == pytest.approx(float(network(torch.from_numpy(heard)[None])[0]), abs=1e-4)
+
+
+def test_the_shipped_network_is_attacked_at_the_threshold_of_its_card() -> None:
+    from assaymark.provenance.image_learned import load_weights, model_card
+
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
+    logits = detector_model("residual")(x)
+    threshold = model_card()["detectors"]["residual"]["point"]["threshold"]
+    assert torch.allclose(logits[:, 1] - logits[:, 0], load_weights()(x) - threshold, atol=1e-5)
+    (gradient,) = torch.autograd.grad(logits[:, 1].sum(), x)
+    assert float(gradient.abs().max()) > 0
 
 
 def test_a_picture_that_is_too_large_is_not_looked_at(

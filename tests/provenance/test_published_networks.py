@@ -339,7 +339,9 @@ def test_trufor_divides_by_256_and_joins_its_parts(trufor: TruFor) -> None:
     assert {name for name, eps in norms.items() if eps != 1e-5} == {"decode_head.linear_fuse.1"}
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize(
+    "name", [pytest.param("AASIST", marks=pytest.mark.long), pytest.param("AASIST-L")]
+)
 def test_aasist_is_the_published_network(name: str) -> None:
     network = drawn(Aasist(KINDS[name]), seed=4)
     draw = torch.Generator().manual_seed(5)
@@ -405,6 +407,7 @@ def test_aasist_ranks_old_synthesis_above_real_speech(shared: Path, name: str) -
     assert sum(above) / len(above) > 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "parameters"), [("AASIST", 297_866), ("AASIST-L", 85_306)])
 def test_published_weights_of_aasist_load(shared: Path, name: str, parameters: int) -> None:
     network = load_aasist(shared / "models" / "detect" / "aasist" / f"{name}.pth")
