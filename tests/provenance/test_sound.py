@@ -42,7 +42,7 @@ def save_wav(path: Path, samples: Array, rate: int, width: int = 2) -> Path:
     return path
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 44099, 192000])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 44099, 96000])
 def test_a_tone_stays_the_same_tone_at_any_rate_and_has_no_seams(tmp_path: Path, rate: int) -> None:
     path = save_wav(tmp_path / "a.wav", tone(1000, 20, rate), rate)
     sound = read_sound(path)
@@ -51,7 +51,8 @@ def test_a_tone_stays_the_same_tone_at_any_rate_and_has_no_seams(tmp_path: Path,
     inner = slice(1000, 300_000)
     # 44,099 / 16,000 is approximated by smaller numbers: a phase error that grows with time
     assert numpy.abs(sound.samples[inner] - wanted[inner]).max() < (2e-2 if rate == 44099 else 2e-3)
-    assert (sound.stored_rate, sound.bits, sound.seconds) == (rate, 16, pytest.approx(20, abs=1e-3))
+    assert (sound.stored_rate, sound.bits) == (rate, 16)
+    assert sound.seconds == pytest.approx(20, abs=1e-3)
     blocks = list(sound_blocks(path))
     assert numpy.array_equal(numpy.concatenate(blocks), sound.samples)
     assert max(map(len, blocks)) < 70_000 * max(1.0, 16000 / rate)
