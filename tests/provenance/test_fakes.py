@@ -127,7 +127,7 @@ def test_a_blend_mixes_by_its_outline() -> None:
 
 
 STEPS = [
-    (Step(kind="resize", amount=0.5, detail="area"), (20, 24)),
+    (Step(kind="resize", amount=0.5, detail="box"), (20, 24)),
     (Step(kind="resize", amount=1.5, detail="lanczos"), (60, 72)),
     (Step(kind="blur", amount=1.0), (40, 48)),
     (Step(kind="noise", amount=3.0, detail="7"), (40, 48)),
@@ -156,7 +156,7 @@ def test_steps_do_what_they_say() -> None:
     noise = passed(grey, (Step(kind="noise", amount=4.0),)).astype(float) - 100
     assert noise.std() == pytest.approx(4.0, rel=0.05)
     blocks = numpy.arange(16, dtype=numpy.uint8).reshape(4, 4).repeat(2, 0).repeat(2, 1)
-    halved = passed(numpy.stack([blocks] * 3, 2), (Step(kind="resize", amount=0.5, detail="area"),))
+    halved = passed(numpy.stack([blocks] * 3, 2), (Step(kind="resize", amount=0.5, detail="box"),))
     assert numpy.array_equal(halved[:, :, 0], numpy.arange(16).reshape(4, 4))
 
 
