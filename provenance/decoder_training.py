@@ -102,7 +102,8 @@ class DecoderLoss(nn.Module):
         fooled = -critic(found).mean()
         critic.requires_grad_(True)
         told = F.relu(1 - critic(images)).mean() + F.relu(1 + critic(found.detach())).mean()
-        return _gradient_error(found, images) / 2 + _CRITIC * fooled + told
+        total: Tensor = _gradient_error(found, images) / 2 + _CRITIC * fooled + told
+        return total
 
 
 def _gradient_error(a: Images, b: Images) -> Float[Tensor, ""]:

@@ -84,7 +84,8 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        found: Tensor = x + self.body(x)
+        return found
 
 
 def _interpolated(mode: str, enter: int, leave: int) -> nn.Module:

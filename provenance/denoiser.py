@@ -58,7 +58,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         scale, shift = self.level(level)[:, :, None, None].chunk(2, 1)
         found = self.first(F.silu(x)) * (1 + scale) + shift
-        return x + self.second(F.silu(found))
+        total: Tensor = x + self.second(F.silu(found))
+        return total
 
 
 class Denoiser(nn.Module):
@@ -110,7 +111,8 @@ class DenoiserLoss(nn.Module):
         noise = (torch.randn(len(clean), generator=generator) * deviation + mean).exp().to(clean)
         noisy = torch.randn(clean.shape, generator=generator).to(clean) * noise[:, None, None, None]
         error = (self.model(clean + noisy, noise) - clean).square().mean((1, 2, 3))
-        return (error * (noise**2 + _DATA**2) / (noise * _DATA) ** 2).mean()
+        weighted: Tensor = error * (noise**2 + _DATA**2) / (noise * _DATA) ** 2
+        return weighted.mean()
 
 
 def build_denoiser(shape: Shape | None = None, *, seed: int = 0) -> Denoiser:

@@ -14,14 +14,21 @@ from jaxtyping import Float
 from PIL import Image, ImageEnhance, ImageFilter
 
 from assaymark.provenance.decoders import Autoencoder, check_pixels, reconstruct
+from assaymark.provenance.deliveries import FILTERS
 from assaymark.provenance.denoiser import Denoiser, renew
 from assaymark.provenance.evidence import Says
-from assaymark.provenance.picture_history import FILTERS, History, Mask, Pixels, passed, passed_mask
+from assaymark.provenance.picture_history import (
+    SMOOTH,
+    History,
+    Mask,
+    Pixels,
+    passed,
+    passed_mask,
+)
 from assaymark.reports.errors import InputError
 
 Random = numpy.random.Generator
 Alpha = Float[numpy.ndarray, "height width"]
-_SMOOTH = ("area", "bilinear", "bicubic", "lanczos")
 _REDUCED = 2.5  # at most, before a crop
 
 
@@ -65,7 +72,7 @@ def crop(photo: Pixels, rng: Random, *, side: int = 256) -> Pixels:
     factor = float(rng.uniform(1, min(_REDUCED, min(height, width) / side)))
     size = max(side, round(width / factor)), max(side, round(height / factor))
     if size != (width, height):
-        chosen = FILTERS[str(rng.choice(_SMOOTH))]
+        chosen = FILTERS[str(rng.choice(SMOOTH))]
         photo = numpy.asarray(Image.fromarray(photo).resize(size, chosen))
     top, left = (int(rng.integers(0, length - side + 1)) for length in photo.shape[:2])
     return numpy.ascontiguousarray(photo[top : top + side, left : left + side])
@@ -168,7 +175,8 @@ def _altered(pixels: Pixels, rng: Random) -> Pixels:
     gains = rng.uniform(0.9, 1.1, 3)
     shifted = numpy.asarray(picture) * gains + rng.uniform(-12, 12, 3)
     shifted = numpy.where(inner[:, :, None] > 0, shifted, pixels)
-    return numpy.clip(numpy.rint(shifted), 0, 255).astype(numpy.uint8)
+    levels: Pixels = numpy.clip(numpy.rint(shifted), 0, 255).astype(numpy.uint8)
+    return levels
 
 
 def region(height: int, width: int, rng: Random) -> Alpha:
@@ -187,13 +195,14 @@ def region(height: int, width: int, rng: Random) -> Alpha:
             phases = rng.uniform(0, 2 * numpy.pi, 3)
             wave = sum(numpy.cos((k + 2) * angle + phases[k]) / (k + 2) for k in range(3))
             inner = numpy.hypot(down, across) <= 0.85 + 0.25 * wave
-    return inner.astype(float)
+    found: Alpha = inner.astype(float)
+    return found
 
 
 def resampled(pixels: Pixels, rng: Random) -> Made:
     """Benign: reduced and enlarged again, or turned by at most 3 degrees, by an ordinary filter."""
     picture, size = Image.fromarray(pixels), (pixels.shape[1], pixels.shape[0])
-    first, second = (FILTERS[str(name)] for name in rng.choice(_SMOOTH, 2))
+    first, second = (FILTERS[str(name)] for name in rng.choice(SMOOTH, 2))
     if rng.random() < 0.7:
         factor = float(rng.uniform(0.5, 1.6))
         middle = max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -4,26 +4,19 @@ Most published scores of detectors tell how a picture was compressed (https://ar
 section 3): a fake and its original must be resized, blurred and saved alike, to the same noise.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageFilter
+from PIL import Image
 
+from assaymark.provenance import deliveries
 from assaymark.reports.errors import InputError, nearest
 
 Pixels = UInt8[numpy.ndarray, "height width 3"]
 Mask = Bool[numpy.ndarray, "height width"]
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "area": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_SMOOTH = ("area", "bilinear", "bicubic", "lanczos")
+SMOOTH = ("box", "bilinear", "bicubic", "lanczos")
 _LARGEST = 8192  # pixels of a side
 
 
@@ -51,37 +44,32 @@ class Step:
 History = tuple[Step, ...]
 
 
-def _resize(pixels: Pixels, step: Step) -> Pixels:
-    size = _size(pixels.shape[0], pixels.shape[1], step.amount)
-    return numpy.asarray(Image.fromarray(pixels).resize(size, _filter(step.detail or "bicubic")))
+def _resize(pixels: Pixels, step: Step, rng: numpy.random.Generator) -> Pixels:
+    _size(pixels.shape[0], pixels.shape[1], step.amount)
+    name = step.detail or "bicubic"
+    if name not in deliveries.FILTERS:
+        raise InputError(f"{name!r} is no filter of a resize{nearest(name, deliveries.FILTERS)}")
+    return deliveries.resize(pixels, rng, scale=step.amount, filter_=name)
 
 
-def _blur(pixels: Pixels, step: Step) -> Pixels:
-    return numpy.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(step.amount)))
+def _blur(pixels: Pixels, step: Step, rng: numpy.random.Generator) -> Pixels:
+    return deliveries.blur(pixels, rng, sigma=step.amount)
 
 
-def _noise(pixels: Pixels, step: Step) -> Pixels:
-    rng = numpy.random.default_rng(int(step.detail or 0))
-    noisy = pixels + rng.normal(0, step.amount, pixels.shape)
-    return numpy.clip(numpy.rint(noisy), 0, 255).astype(numpy.uint8)
+def _noise(pixels: Pixels, step: Step, rng: numpy.random.Generator) -> Pixels:
+    return deliveries.noise(pixels, rng, sigma=step.amount)
 
 
-def _jpeg(pixels: Pixels, step: Step) -> Pixels:
-    return _saved(pixels, "JPEG", quality=round(step.amount), subsampling=step.detail or "4:2:0")
+def _jpeg(pixels: Pixels, step: Step, rng: numpy.random.Generator) -> Pixels:
+    chroma = step.detail or "4:2:0"
+    return deliveries.jpeg(pixels, rng, quality=round(step.amount), chroma=chroma)
 
 
-def _webp(pixels: Pixels, step: Step) -> Pixels:
-    return _saved(pixels, "WEBP", quality=round(step.amount), method=2)
+def _webp(pixels: Pixels, step: Step, rng: numpy.random.Generator) -> Pixels:
+    return deliveries.webp(pixels, rng, quality=round(step.amount))
 
 
-def _saved(pixels: Pixels, format_: str, **options: object) -> Pixels:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format_, **options)
-    stream.seek(0)
-    return numpy.asarray(Image.open(stream).convert("RGB"))
-
-
-STEPS: dict[str, Callable[[Pixels, Step], Pixels]] = {
+STEPS: dict[str, Callable[[Pixels, Step, numpy.random.Generator], Pixels]] = {
     "resize": _resize,
     "blur": _blur,
     "noise": _noise,
@@ -93,14 +81,15 @@ _RANGES = {
     "blur": (0.0, 20.0),
     "noise": (0.0, 128.0),
     "jpeg": (1, 100),
-    "webp": (0, 100),
+    "webp": (1, 100),
 }
 
 
 def passed(pixels: Pixels, history: History) -> Pixels:
     """The picture after its history; the same history gives the same picture."""
     for step in history:
-        pixels = STEPS[step.kind](pixels, step)
+        seed = int(step.detail or 0) if step.kind == "noise" else 0
+        pixels = STEPS[step.kind](pixels, step, numpy.random.default_rng(seed))
     return pixels
 
 
@@ -127,7 +116,7 @@ def draw_history(rng: numpy.random.Generator) -> History:
         steps.append(_drawn_codec(rng, 75))
     if rng.random() < 0.4:
         amount = float(numpy.exp(rng.uniform(numpy.log(0.5), numpy.log(1.5))))
-        steps.append(Step(kind="resize", amount=amount, detail=str(rng.choice(_SMOOTH))))
+        steps.append(Step(kind="resize", amount=amount, detail=str(rng.choice(SMOOTH))))
     if rng.random() < 0.2:
         steps.append(Step(kind="blur", amount=float(rng.uniform(0.2, 1.2))))
     if rng.random() < 0.2:
@@ -143,12 +132,6 @@ def _drawn_codec(rng: numpy.random.Generator, least: int) -> Step:
         return Step(kind="webp", amount=int(rng.integers(max(least, 60), 96)))
     chroma = "4:2:0" if rng.random() < 0.7 else "4:4:4"
     return Step(kind="jpeg", amount=int(rng.integers(least, 99)), detail=chroma)
-
-
-def _filter(name: str) -> Image.Resampling:
-    if name not in FILTERS:
-        raise InputError(f"{name!r} is no filter of a resize{nearest(name, FILTERS)}")
-    return FILTERS[name]
 
 
 def _size(height: int, width: int, factor: float) -> tuple[int, int]:

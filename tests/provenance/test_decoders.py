@@ -74,10 +74,12 @@ def upsampled(kind: str, signal: torch.Tensor) -> numpy.ndarray:
             torch.nn.init.zeros_(module.weight)
             # one tap: zeros are put between the samples; the first tap that padding does not cut
             module.weight.data[0, 0, 1, 1] = 1
-        if getattr(module, "bias", None) is not None:
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            assert module.bias is not None
             torch.nn.init.zeros_(module.bias)
     with torch.no_grad():
-        return layer(signal[None, None])[0, 0].numpy()
+        found: numpy.ndarray = layer(signal[None, None])[0, 0].numpy()
+    return found
 
 
 @pytest.mark.parametrize("kind", ["transposed2", "transposed3", "transposed4"])
