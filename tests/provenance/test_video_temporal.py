@@ -94,7 +94,7 @@ def test_a_raised_frame_rate_is_told(tmp_path: Path, panned: Frames) -> None:
     raised = [
         frame for i, frame in enumerate(panned[:44]) for frame in [frame] * (1 + (i % 4 == 3))
     ]
-    found = look_temporal(material(write(tmp_path, encode(raised, crf="20"))))
+    found = look_temporal(material(write(tmp_path, encode(raised, crf="16", bf="0"))))
     assert [evidence.says for evidence in found] == [Says.NOTHING]
     assert found[0].details["frame_rate_was_raised"] is True
 
