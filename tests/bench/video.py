@@ -40,6 +40,7 @@ from assaymark.provenance import face_blend, video_sound, video_sync, video_temp
 from assaymark.provenance.evidence import OperatingPoint
 from assaymark.provenance.faces import faces, oval
 from assaymark.provenance.footage import read_footage
+from assaymark.provenance.material import Samples
 from assaymark.reports.errors import InputError
 
 OUT = Path(__file__).parent.parent.parent / "provenance"
@@ -141,7 +142,7 @@ def clip_rows(pictures: dict[str, list[Path]], first: int, count: int) -> Iterat
 
 
 def clips(
-    raw: Frames, once: bytes, again: dict[str, str], rng: random.Random, seed: int
+    raw: Frames, once: bytes, again: dict[str, Any], rng: random.Random, seed: int
 ) -> Iterator[tuple[str, bytes]]:
     """A clip encoded once and twice, and edits of either."""
     first = decode(once)
@@ -260,7 +261,7 @@ def fit_faces(rows: list[Row]) -> face_blend.Weights | None:
 # Sound
 
 
-def speech(path: Path) -> video_sound.Samples:
+def speech(path: Path) -> Samples:
     """Any sound file, mixed to one channel at 16 kHz; these are our own, so no limits."""
     resampler = av.AudioResampler(format="flt", layout="mono", rate=video_sound.RATE)
     with av.open(path) as container:
@@ -296,12 +297,14 @@ def sound_rows(paths: list[Path], count: int) -> Iterator[Row]:
             yield {"source": f"{path.parent.name}/{path.stem}", "kind": kind} | scores
 
 
-def coded(samples: video_sound.Samples, rng: random.Random) -> video_sound.Samples:
+def coded(samples: Samples, rng: random.Random) -> Samples:
     """With a little room noise and another level: every recording has its own."""
     noise = numpy.random.default_rng(rng.randrange(2**32)).normal(0, 1, len(samples))
     room = gaussian_filter(noise, rng.choice([0.5, 1, 3]))
     level = 10 ** rng.uniform(-3.6, -2.8)
-    return (samples * rng.uniform(0.4, 0.9) + level * room / room.std()).astype(numpy.float32)
+    mixed = samples * rng.uniform(0.4, 0.9) + level * room / room.std()
+    heard: Samples = mixed.astype(numpy.float32)
+    return heard
 
 
 def lip_rows(portraits: dict[str, list[Path]], paths: list[Path], count: int) -> Iterator[Row]:
@@ -333,7 +336,7 @@ def lip_rows(portraits: dict[str, list[Path]], paths: list[Path], count: int) ->
 def talking(
     picture: Image.Image,
     box: tuple[int, int, int, int],
-    voice: video_sound.Samples,
+    voice: Samples,
     shift: float,
     rng: random.Random,
 ) -> bytes:

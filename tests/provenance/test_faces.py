@@ -24,14 +24,17 @@ Pixels = NDArray[numpy.float64]
 def scene() -> Pixels:
     random = numpy.random.default_rng(1)
     base = numpy.asarray(texture(4).crop((0, 0, 360, 340)), dtype=numpy.float64)
-    return gaussian_filter(base, (1, 1, 0)) + random.normal(0, 2, base.shape)
+    noisy: Pixels = gaussian_filter(base, (1, 1, 0)) + random.normal(0, 2, base.shape)
+    return noisy
 
 
 def planted(change: Callable[[Pixels], Pixels]) -> NDArray[numpy.uint8]:
     """`change` inside the face's oval, with a soft edge."""
     base = scene()
     mask = gaussian_filter((faces.oval(BOX, *base.shape[:2]) < 10).astype(float), 2)[:, :, None]
-    return numpy.clip(base * (1 - mask) + change(base) * mask, 0, 255).astype(numpy.uint8)
+    mixed = numpy.clip(base * (1 - mask) + change(base) * mask, 0, 255)
+    pixels: NDArray[numpy.uint8] = mixed.astype(numpy.uint8)
+    return pixels
 
 
 CHANGES: dict[str, tuple[Callable[[Pixels], Pixels], str]] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy
@@ -30,7 +31,9 @@ def three_shots() -> Frames:
 def test_shots_are_those_that_were_cut_together(
     tmp_path: Path, three_shots: Frames, codec: str, container: str
 ) -> None:
-    fast = {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx-vp9" else {}
+    fast: dict[str, Any] = (
+        {"deadline": "realtime", "cpu-used": "8"} if codec == "libvpx-vp9" else {}
+    )
     data = encode(three_shots, codec=codec, container=container, **fast)
     seen = read_footage(write(tmp_path, data), frames=6)
     assert numpy.allclose(

@@ -24,7 +24,9 @@ def voice(seed: int = 0, seconds: int = SECONDS) -> NDArray[numpy.float32]:
     at = numpy.cumsum(random.uniform(0.12, 0.4, 4 * seconds))
     time = numpy.arange(count) / RATE
     open_ = sum(numpy.exp(-(((time - t) / 0.06) ** 2)) for t in at)
-    return (open_ * random.normal(0, 0.1, count) + random.normal(0, 0.001, count)).astype("float32")
+    heard = open_ * random.normal(0, 0.1, count) + random.normal(0, 0.001, count)
+    samples: NDArray[numpy.float32] = heard.astype(numpy.float32)
+    return samples
 
 
 def material(path: Path, **options: object) -> Material:

@@ -163,6 +163,7 @@ def flickering(frames: Frames, seed: int, strength: float = 3.0) -> Frames:
 
     def change(frame: NDArray[numpy.float64], i: int) -> NDArray[numpy.float64]:
         error = gaussian_filter(random.normal(size=frame.shape[:2]), 6)
-        return frame + strength * (error / error.std())[:, :, None]
+        changed: NDArray[numpy.float64] = frame + strength * (error / error.std())[:, :, None]
+        return changed
 
     return each(frames, change)
