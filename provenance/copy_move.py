@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import numpy
 from jaxtyping import Bool, Float32
+from PIL import Image
 from scipy.ndimage import gaussian_filter, label, uniform_filter
 
 from assaymark.provenance.evidence import Evidence, Family, Says
 from assaymark.provenance.forensic_view import Pixels, heat_map, refusal
-from assaymark.provenance.jpeg_blocks import Plane, planes
+from assaymark.provenance.jpeg_blocks import Plane
 from assaymark.provenance.material import Material
 
 NAME = "copy-move"
@@ -61,6 +62,8 @@ def copies(luma: Plane) -> tuple[tuple[Copy, ...], Map]:
 def _shifts(fine: Plane) -> list[tuple[int, int]]:
     """Displacements of the highest peaks of the whitened autocorrelation; down is never negative."""
     height, width = fine.shape
+    if min(height, width) < 9:  # a picture far from square, once reduced
+        return []
     power = numpy.abs(numpy.fft.rfft2(fine)) ** 2
     surroundings = uniform_filter(power, 9, mode="wrap")
     whitened = numpy.fft.irfft2(power / (surroundings + 1e-6 * power.mean()), s=fine.shape)
@@ -147,10 +150,7 @@ def look_copy_move(material: Material) -> Sequence[Evidence]:
 
 
 def _reduced(pixels: Pixels) -> tuple[Plane, int]:
-    luma = planes(pixels)[0]
-    factor = -(-max(luma.shape) // _LARGEST)
-    if factor == 1:
-        return luma, 1
-    rows, columns = luma.shape[0] // factor, luma.shape[1] // factor
-    part = luma[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-    return part.mean(axis=(1, 3)), factor
+    """Luminance, of large pictures the mean over squares; and the side of a square."""
+    factor = -(-max(pixels.shape[:2]) // _LARGEST)
+    luma = Image.fromarray(pixels).convert("L").reduce(factor)
+    return numpy.asarray(luma, numpy.float32), factor

@@ -15,7 +15,7 @@ from assaymark.provenance.forensic_view import centre, refusal
 from assaymark.provenance.jpeg_blocks import planes
 from assaymark.provenance.jpeg_double import DoubleJpeg, double_jpeg
 from assaymark.provenance.jpeg_grid import PastGrid, past_grid
-from assaymark.provenance.jpeg_tables import Tables, read_tables
+from assaymark.provenance.jpeg_tables import Tables, read_tables, whole_tables
 from assaymark.provenance.material import Material, Picture
 
 NAME = "jpeg-history"
@@ -53,7 +53,7 @@ def jpeg_history(picture: Picture) -> History:
 
 
 def _earlier(luma: numpy.ndarray, tables: tuple[tuple[int, ...], ...]) -> DoubleJpeg:
-    if tables and len(tables[0]) == 64 and min(tables[0]) >= 1:
+    if whole_tables(tables):
         return double_jpeg(luma, numpy.array(tables[0]))
     return DoubleJpeg(quality=None, gain=0.0, blocks=numpy.zeros((0, 0)))
 

@@ -33,9 +33,15 @@ class Tables:
     distance: float
 
 
+def whole_tables(tables: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """The tables where each has 64 steps of 1 to 255, as eight-bit JPEG has; else none."""
+    whole = all(len(table) == 64 and 1 <= min(table) <= max(table) <= 255 for table in tables)
+    return tables if whole else ()
+
+
 def read_tables(tables: tuple[tuple[int, ...], ...]) -> Tables | None:
-    """What wrote these tables (luminance first, 64 steps row by row); None without a whole one."""
-    if not tables or any(len(table) != 64 or min(table) < 1 for table in tables):
+    """What wrote these tables (luminance first, 64 steps row by row); None where they are not whole."""
+    if not whole_tables(tables):
         return None
     for encoder, (luminance, chrominance) in _FAMILIES.items():
         wanted = (luminance, *(chrominance for _ in tables[1:]))

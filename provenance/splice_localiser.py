@@ -11,6 +11,7 @@ import numpy
 
 from assaymark.provenance.evidence import Evidence, Family, OperatingPoint, Says
 from assaymark.provenance.forensic_view import Grid, Pixels, heat_map, refusal, seconds_of, walk
+from assaymark.provenance.jpeg_tables import whole_tables
 from assaymark.provenance.material import Material
 from assaymark.provenance.splice_features import splice_features
 from assaymark.provenance.splice_network import Card, log_odds, shipped
@@ -38,7 +39,7 @@ def look_splice(material: Material) -> Sequence[Evidence]:
     picture = material.picture
     if (no := refusal(NAME, picture.pixels, SMALLEST)) is not None:
         return [no]
-    tables = picture.tables if all(len(table) == 64 for table in picture.tables) else ()
+    tables = whole_tables(picture.tables)
     walked = walk(picture.pixels, lambda part: splice_map(part, tables), seconds_of(material))
     _, card = shipped()
     score = splice_score(walked.grid)

@@ -102,7 +102,11 @@ def test_other_tables_are_named_or_called_unknown(
     assert abs(read.quality - quality) <= 2
 
 
-@pytest.mark.parametrize("tables", [(), ((1,) * 63,), ((0,) * 64,)], ids=["none", "63", "zero"])
+@pytest.mark.parametrize(
+    "tables",
+    [(), ((1,) * 63,), ((0,) * 64,), ((9,) * 64, (256,) * 64)],
+    ids=["none", "63", "zero", "16-bit"],
+)
 def test_broken_tables_say_nothing(tables: tuple[tuple[int, ...], ...]) -> None:
     assert read_tables(tables) is None
 
