@@ -38,9 +38,7 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Deliver every file again: a name, eight or sweep; repeatable."),
     ] = None,
-    rate: Annotated[
-        float, typer.Option(help="False positives that the threshold is for.")
-    ] = 0.05,
+    rate: Annotated[float, typer.Option(help="False positives that the threshold is for.")] = 0.05,
     threshold: Annotated[float | None, typer.Option(help="A fixed threshold instead.")] = None,
     scores: Annotated[
         str | None, typer.Option(metavar="FILE", help="Keep scores here, and go on from them.")

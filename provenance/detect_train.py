@@ -115,7 +115,8 @@ def rows(of: Sequence[File], cache: Path | None = None) -> tuple[Rows, list[File
 
 def _measured(of: Sequence[File]) -> dict[str, Any]:
     vectors: dict[str, list[Any]] = {name: [] for name in FEATURES}
-    twin, place = [], []
+    twin: list[int] = []
+    place: list[int] = []
     for number, file in enumerate(of):
         first = len(twin)
         for pixels in _versions(file):

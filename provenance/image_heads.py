@@ -51,7 +51,9 @@ class Head:
         return float(self.scores(vector[None])[0])
 
     def _standard(self, rows: Matrix) -> Float[numpy.ndarray, "rows features"]:
-        return numpy.clip((rows - self.mean) / self.scale, -_FARTHEST, _FARTHEST)
+        return numpy.asarray(
+            numpy.clip((rows - self.mean) / self.scale, -_FARTHEST, _FARTHEST), dtype=numpy.float64
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +68,7 @@ class Rows:
 
     @property
     def originals(self) -> Bool[numpy.ndarray, " rows"]:
-        return self.twin == numpy.arange(len(self.twin))
+        return numpy.asarray(self.twin == numpy.arange(len(self.twin)), dtype=bool)
 
 
 def features(pixels: Pixels) -> dict[str, Vector]:

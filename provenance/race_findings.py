@@ -1,7 +1,16 @@
 """An arms race as findings: the detector's AUC on every generation, and what each attack cost."""
 
 from assaymark.provenance.detect_race import Race
-from assaymark.reports.model import CheckResult, Evidence, Finding, Method, Plot, Point, Series, Table
+from assaymark.reports.model import (
+    CheckResult,
+    Evidence,
+    Finding,
+    Method,
+    Plot,
+    Point,
+    Series,
+    Table,
+)
 
 
 def result_of(check: str, target: str, found: Race) -> CheckResult:
@@ -38,7 +47,9 @@ def result_of(check: str, target: str, found: Race) -> CheckResult:
                 "Hardened weights are kept only where the AUC on clean files does not fall by more than "
                 f"{found.settings['tolerance']:g}.",
             ),
-            not_tested=("generators other than the race's own: measure the weights with detect evaluate",),
+            not_tested=(
+                "generators other than the race's own: measure the weights with detect evaluate",
+            ),
         ),
     )
 

@@ -133,17 +133,18 @@ def save_network(network: nn.Module, path: Path) -> None:
 
 def fused(network: ResidualNetwork) -> list[tuple[Tensor, Tensor, int]]:
     """Weight, bias and stride of every convolution, batch normalisation folded in (as in inference)."""
-    found = []
-    for convolution, norm, _ in network.layers:
+    found: list[tuple[Tensor, Tensor, int]] = []
+    for layer in network.layers.children():
+        convolution, norm, _ = layer.children()
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight = convolution.weight * scale[:, None, None, None]
-        found.append(
-            (
-                weight.detach(),
-                (norm.bias - norm.running_mean * scale).detach(),
-                convolution.stride[0],
-            )
-        )
+        bias = norm.bias - norm.running_mean * scale
+        found.append((weight.detach(), bias.detach(), convolution.stride[0]))
+    assert network.head.bias is not None
     return [*found, (network.head.weight.detach(), network.head.bias.detach(), 1)]
 
 

@@ -137,7 +137,7 @@ def _step(
     apart = functional.softplus(real - fake).mean()
     loss = functional.softplus(real).mean() + functional.softplus(-fake).mean() + apart
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimiser.step()
     return float(loss.detach())
 
