@@ -46,7 +46,10 @@ def show(report: Report) -> None:
         write(sys.stdout, f"{mark} {line.rstrip()}\n")
         note = finding.error or wording.consequence(finding)
         of_files = finding.measure.endswith("_files") and not note
-        if finding.measure == "generated_probability":  # its number alone is no verdict
+        if finding.measure in (
+            "generated_probability",
+            "files_looked_at",
+        ):  # its number alone is no verdict
             note = finding.error or finding.summary
         elif finding.verdict is Verdict.NOT_MEASURED:
             repeated = finding.limit is None and finding.summary in said

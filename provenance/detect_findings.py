@@ -52,10 +52,10 @@ def findings_of(
     findings = [_gate(check, found, gate, tags, root) for gate in gates]
     findings += _unreadable(check, found, tags, root)
     ordered = sorted((item for item in found if not item.problem), key=_suspicion)
+    if len(ordered) > 1:
+        findings.append(_overview(check, ordered, tags, root))
     for place, item in enumerate(ordered[:SHOWN]):
         findings.append(_of_file(check, item, tags, root, drawn=place < DRAWN))
-    if len(ordered) > SHOWN:
-        findings.append(_rest(check, ordered, tags, root))
     return tuple(findings)
 
 
@@ -186,7 +186,7 @@ def _sentence(item: Detection) -> str:
     parts += item.conflicts
     parts += item.notes
     if item.not_looked_at:
-        parts.append(f"{len(item.not_looked_at)} detectors did not look")
+        parts.append(f"{len(item.not_looked_at)} of the detectors did not look")
     return "; ".join(parts) + "."
 
 
@@ -226,23 +226,36 @@ def _sum(item: Detection) -> Table:
     )
 
 
-def _rest(check: str, ordered: Sequence[Detection], tags: tuple[str, ...], root: Path) -> Finding:
+def _overview(
+    check: str, ordered: Sequence[Detection], tags: tuple[str, ...], root: Path
+) -> Finding:
+    """All verdicts on one page, the most suspicious first."""
+    counted = [(verdict, sum(item.verdict is verdict for item in ordered)) for verdict in Verdict]
+    more = len(ordered) - SHOWN
     return Finding(
         check=check,
         target=f"{len(ordered)} files",
-        measure="files_by_verdict",
-        summary=f"The {SHOWN} most suspicious of {len(ordered)} files are shown one by one; records holds "
-        "all.",
+        measure="files_looked_at",
+        summary=", ".join(f"{count} {verdict}" for verdict, count in counted if count) + ".",
         value=float(len(ordered)),
         n=len(ordered),
         evidence=(
             Table(
-                title="Files by verdict",
-                columns=("verdict", "files"),
+                title="Verdicts",
+                columns=("file", "verdict", "probability of generated", "manipulated", "why"),
                 rows=tuple(
-                    (verdict.value, sum(item.verdict is verdict for item in ordered))
-                    for verdict in Verdict
+                    (
+                        name(item.path, root),
+                        item.verdict.value,
+                        item.probability,
+                        item.manipulated_probability,
+                        item.because,
+                    )
+                    for item in ordered[:SHOWN]
                 ),
+                note=f"The {SHOWN} most suspicious; records holds the other {more}."
+                if more > 0
+                else "",
             ),
         ),
         references=tags,
