@@ -11,6 +11,7 @@ from assaymark.provenance.detect_data import read_data
 from assaymark.provenance.detect_evaluate import measure, sample_of
 from assaymark.provenance.detect_results import Evaluation
 from assaymark.provenance.detect_scoring import Scored, score_files
+from assaymark.provenance.detector_names import FUSED, measurable
 from assaymark.provenance.detectors import DETECTORS
 from assaymark.provenance.evaluation_findings import findings_of
 from assaymark.provenance.evidence import Says
@@ -22,7 +23,6 @@ from assaymark.provenance.sound_deliveries import SOUND_DELIVERIES, SOUND_EIGHT
 from assaymark.reports.errors import InputError, nearest
 from assaymark.reports.model import CheckResult, Gate, Method
 
-FUSED = "fused"  # the verdict's own probability
 _WAYS = {"eight": (*EIGHT, *SOUND_EIGHT), "sweep": (*DELIVERIES, *SOUND_DELIVERIES)}
 
 
@@ -90,7 +90,7 @@ def _score_of(
         )
     if detector == FUSED:
         return _fused
-    own = [name for name, row in DETECTORS.items() if not row.needs[0]]
+    own = measurable()
     if detector not in own:
         raise InputError(
             f'there is no detector "{detector}"{nearest(detector, (FUSED, *own, *PUBLISHED))}'

@@ -1,0 +1,17 @@
+"""Names of detectors, without what they compute with: asked before anything runs."""
+
+from assaymark.provenance.detectors import DETECTORS
+
+FUSED = "fused"  # the verdict's own probability
+
+
+def measurable() -> tuple[str, ...]:
+    """Rows of the table that need nothing but the file."""
+    return tuple(name for name, row in DETECTORS.items() if not row.needs[0])
+
+
+def published() -> tuple[str, ...]:
+    """Detectors of others, which need a checkpoint."""
+    from assaymark.provenance.published_detectors import NAMES
+
+    return NAMES
