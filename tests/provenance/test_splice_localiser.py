@@ -177,6 +177,7 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
             load_network(tmp_path / f"{name}.safetensors")
 
 
+@pytest.mark.long
 def test_planted_regions_are_true_and_can_be_learnt() -> None:
     """Five cases of clean texture in noise: after a few steps the region has the higher odds."""
     random = numpy.random.default_rng(0)
