@@ -34,7 +34,7 @@ class Again:
     contrast: float
 
 
-def shown_again(track: Track, shortest: int = 8) -> Again | None:
+def shown_again(track: Track, shortest: int = 12) -> Again | None:
     """The run of frames that comes again with the most contrast; None where no frames can be compared.
 
     Two runs of a scene that moves never meet pixel by pixel, unless one is a copy of the other (Wang and

@@ -58,8 +58,13 @@ def pan(
     trembling = gaussian_filter(random.normal(size=(count, 2)), (1.0, 0)) * 2 * shake
     frames: Frames = []
     for i in range(count):
-        outside = (at + way < 0) | (at + way > room)
-        way = numpy.where(outside, -way, way)
+        if (
+            (at + way < 0) | (at + way > room)
+        ).any():  # on by another way: nobody pans back the same
+            angle = numpy.arctan2(*(room / 2 - at)[::-1]) + random.uniform(-0.7, 0.7)
+            way = (
+                speed * random.uniform(0.6, 1.4) * numpy.array([numpy.cos(angle), numpy.sin(angle)])
+            )
         at = at + way
         grown = 1 + 0.05 * (1 + numpy.sin(phase + 40 * zoom * i)) / 2
         left, top = numpy.clip(at + trembling[i], 0, room)
