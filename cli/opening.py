@@ -91,19 +91,23 @@ def model_of(
         preprocessing=None if described else preprocessing(check),
         sha256=sha256,
         answers=answers,
-        opened=_detector(spec, context.folder),
+        opened=_detector(spec, context.folder, answers.access),
         device=context.device,
     )
 
 
-def _detector(spec: str, folder: Path) -> "Module | None":
+def _detector(spec: str, folder: Path, access: str | None = None) -> "Module | None":
     """The network of `detector:NAME`: a detector of deepfakes is an image classifier of two classes."""
     scheme, _, name = spec.partition(":")
     if scheme != "detector":
         return None
-    from assaymark.provenance.detector_model import detector_model
+    from assaymark.provenance.detector_model import WITHOUT_GRADIENTS, detector_model
 
     kind, _, file = name.partition(":")
+    if kind in WITHOUT_GRADIENTS and access in (None, "white-box"):
+        raise InputError(
+            f'{spec} gives no gradients: attack it from outside, access = "scores" or "labels"'
+        )
     return detector_model(f"{kind}:{folder / file}" if file else kind)
 
 
@@ -185,7 +189,7 @@ def entrant_of(
         preprocessing=own,
         sha256=entry.model_sha256,
         answers=_answers(entry, data.classes, int(data.labels.max()) + 1),
-        opened=_detector(entry.model, context.folder),
+        opened=_detector(entry.model, context.folder, entry.access),
         device=context.device,
     )
     return replace(loaded, name=entry.called)

@@ -16,6 +16,7 @@ from assaymark.provenance.published_detectors import ADAPTERS, opened
 from assaymark.reports.errors import InputError, nearest
 
 OURS = ("residual",)
+WITHOUT_GRADIENTS = ("learned",)
 CLASSES = ("not generated", "generated")
 
 
@@ -35,25 +36,41 @@ class DetectorModel(nn.Module):
         return torch.stack([torch.zeros_like(score), score], 1)
 
 
+class Statistics(nn.Module):
+    """The ensemble of fitted statistics: images in [0, 1] to its score, without gradients.
+
+    It sees what a file of 8 bits would hold.
+    """
+
+    def forward(self, x: Images) -> Float[Tensor, " batch"]:
+        module = import_module("assaymark.provenance.image_learned")
+        levels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+        pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return x.new_tensor([module.ensemble_score(one) for one in pixels])
+
+
 def detector_model(
     name: str, *, calibration: Path | None = None, options: Mapping[str, Any] | None = None
 ) -> DetectorModel:
-    """`residual`, `residual:FILE`, or a published checkpoint: `npr:FILE`, `cnndetection:FILE`,
-    `univfd:FOLDER`, `trufor:FILE`, `tiny-ladeda:FILE`, `torchscript:FILE`.
+    """The model of a name: `residual`, `residual:FILE`, `learned` (which gives no gradients), or a
+    published checkpoint, `npr:FILE`, `cnndetection:FILE`, `univfd:FOLDER`, `trufor:FILE`, `tiny-ladeda:FILE`,
+    `torchscript:FILE`.
 
     calibration: the file whose threshold decides; by default the published one, or our measured one.
     options: as in `look_published`, for torchscript. Raises InputError for other names and files.
     """
     kind, _, file = name.partition(":")
     path = Path(file) if file else None
-    if kind in OURS:
+    if kind in WITHOUT_GRADIENTS:
+        model = DetectorModel(Statistics(), _threshold("ensemble"))
+    elif kind in OURS:
         model = _ours(kind, path)
     elif kind == "onnx":
         raise InputError(
             f"{name}: onnxruntime gives no gradients; attack the file itself, --model {file or 'FILE'}"
         )
     elif kind not in (*ADAPTERS, "torchscript"):
-        known = (*OURS, *ADAPTERS, "torchscript")
+        known = (*OURS, *WITHOUT_GRADIENTS, *ADAPTERS, "torchscript")
         raise InputError(f"there is no detector {kind[:80]!r}{nearest(kind, known)}")
     elif kind in ADAPTERS and ADAPTERS[kind].medium is not Medium.IMAGE:
         raise InputError(f"{kind} hears sound: attacks are on detectors of pictures")
@@ -72,5 +89,9 @@ def _ours(kind: str, path: Path | None) -> DetectorModel:
     shipped = import_module("assaymark.provenance.image_learned")
     module = import_module("assaymark.provenance.residual_network")
     network: nn.Module = shipped.load_weights() if path is None else module.load_network(path)
-    point: Mapping[str, float] = shipped.model_card()["detectors"][kind]["point"]
-    return DetectorModel(network, float(point["threshold"]))
+    return DetectorModel(network, _threshold(kind))
+
+
+def _threshold(kind: str) -> float:
+    shipped = import_module("assaymark.provenance.image_learned")
+    return float(shipped.model_card()["detectors"][kind]["point"]["threshold"])

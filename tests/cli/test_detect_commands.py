@@ -173,3 +173,17 @@ def test_a_detector_is_measured(run: Run) -> None:
     assert values["auc"] > 0.9
     assert values["coverage"] == 1.0
     assert len(Path("s.jsonl").read_text().splitlines()) >= 16
+
+
+def test_a_detector_is_attacked(run: Run) -> None:
+    """By gradients where it has them; the statistics have none, and say so."""
+    for name in ("real", "fake"):
+        for number in range(2):
+            textured(Path(f"pictures/{name}/{number}.png"), seed=number)
+    attack = ("attack", "pictures", "--classes", "real,fake", "--eps", "2/255")
+    done = run(attack[0], "detector:residual", *attack[1:], "-a", "fgsm")
+    assert done.code == 0, done.out + done.err
+    assert "robust_accuracy" in done.out
+    refused = run(attack[0], "detector:learned", *attack[1:], "-a", "fgsm")
+    assert refused.code == 3
+    assert "gives no gradients" in refused.out
