@@ -103,7 +103,10 @@ def load_network(path: Path) -> ResidualNetwork:
         raise InputError(
             f"{path} cannot be read as safetensors ({error}): give weights that detect train wrote"
         ) from error
-    return _with(tensors, path)
+    with torch.inference_mode(
+        mode=False
+    ):  # whoever loads it first may look only, the next may attack
+        return _with({name: value.clone() for name, value in tensors.items()}, path)
 
 
 def _with(tensors: dict[str, Tensor], path: Path) -> ResidualNetwork:

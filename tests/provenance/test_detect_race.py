@@ -101,6 +101,7 @@ def _run(
     return race(detector, split, generator=generator, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_both_sides_move(
     split: Split, generator: nn.Module, detector: nn.Module, tmp_path: Path
 ) -> None:

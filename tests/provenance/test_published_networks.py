@@ -98,6 +98,7 @@ def test_the_middle_is_cut_as_torchvision_cuts_it(size: tuple[int, int]) -> None
     assert torch.equal(central(as_images(levels), 224), as_images(centre_crop(levels, 224)))
 
 
+@pytest.mark.long
 def test_clip_is_that_of_transformers_under_either_name() -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -129,6 +130,7 @@ def test_clip_is_that_of_transformers_under_either_name() -> None:
     assert close(detector(as_images(levels)), answer[:, 0], 1e-4)
 
 
+@pytest.mark.long
 def test_the_encoder_of_trufor_is_segformer_b2() -> None:
     from transformers import SegformerConfig, SegformerModel
 

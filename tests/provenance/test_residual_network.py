@@ -155,3 +155,14 @@ def test_it_learns_to_tell_halved_resolution_after_any_delivery(
 ) -> None:
     done = train_network(folder, tmp_path, steps=60, widths=(8, 8, 8, 8))
     assert (done.auc["halved"] or 0) > 0.9
+
+
+def test_weights_that_were_loaded_while_looking_can_be_attacked(tmp_path: Path) -> None:
+    """A network loaded under inference mode would refuse gradients for the rest of the process."""
+    save_network(network(), tmp_path / "w.safetensors")
+    with torch.inference_mode():
+        loaded = load_network(tmp_path / "w.safetensors")
+    images = torch.rand(1, 3, 64, 64, requires_grad=True)
+    loaded(images).sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.abs().max()) > 0
