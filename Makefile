@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test long lint check bench gpu clean
+.PHONY: demo test long lint check bench detectors gpu clean
 
 demo: $(VENV)/.ready
 	@$(BIN)/assaymark demo
@@ -26,6 +26,12 @@ check: test lint
 
 bench: $(VENV)/.dev
 	$(BIN)/python tests/bench/startup.py
+
+# Detectors beside their peers, and with whole generators and sources left out; minutes.
+DETECT ?= ../shared/data/detect
+detectors: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/detectors.py $(DETECT)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/bench/held_out.py $(DETECT)/images/matched
 
 gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -m gpu
