@@ -62,7 +62,7 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
         medium=material.medium,
         kind=material.kind.name if material.kind else "unknown",
         verdict=fused.verdict,
-        because=fused.because,
+        because=fused.because if fused.contributions else _why_not(material, fused.because),
         probability=fused.probability,
         manipulated_probability=fused.manipulated_probability,
         prior=settings.prior,
@@ -75,6 +75,15 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
         sha256=digest,
         seconds=time.process_time() - begun,
     )
+
+
+def _why_not(material: Material, because: str) -> str:
+    """Why nothing counts: a file of no known medium first says so, whatever its containers lack."""
+    if material.medium is not None:
+        return because
+    if not material.path.stat().st_size:
+        return "the file is empty"
+    return "it is no picture, sound or video of a kind that is known here"
 
 
 def frame_look(picture: Picture) -> Evidence | None:
@@ -128,7 +137,9 @@ def _pieces(detector: Detector, material: Material) -> Sequence[Evidence]:
     try:
         return tuple(detector.look(material))
     except AssaymarkError as error:
-        return (abstains(detector.name, detector.family, str(error)),)
+        said = str(error).removeprefix(f"{material.path} ")  # the report names the file already
+        why = said if said == str(error) else f"it {said}"
+        return (abstains(detector.name, detector.family, why),)
     except Exception as error:  # a hostile file must cost one detector, not the run
         why = f"stopped by an internal error, {type(error).__name__}: {error}"
         return (abstains(detector.name, detector.family, why),)
