@@ -43,6 +43,7 @@ class Settings:
 
 
 DEFAULT = Settings()
+LEFT_OUT = "left out by the settings"
 
 
 def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
@@ -148,6 +149,8 @@ def _pieces(detector: Detector, material: Material) -> Sequence[Evidence]:
 def _declares(item: Evidence) -> bool:
     if item.says is not Says.GENERATED:
         return False
+    if item.detector == "binding" and "watermark" not in item.details.get("found_by", ()):
+        return False  # what a store says of a look-alike is written nowhere in this file
     stated = item.family in (Family.CREDENTIAL, Family.WATERMARK)
     return stated or bool(item.details.get("source_type"))
 
@@ -155,7 +158,11 @@ def _declares(item: Evidence) -> bool:
 def _not_looked_at(
     found: Sequence[Evidence], settings: Settings, medium: Medium | None
 ) -> tuple[str, ...]:
-    left = [name for name in DETECTORS if DETECTORS[name] not in settings.detectors]
+    left = [
+        name
+        for name, row in DETECTORS.items()
+        if row not in settings.detectors and (medium is None or medium in row.media)
+    ]
     needing = [
         f"{row.name}: needs {row.needs[1]}"
         for row in settings.detectors
@@ -164,7 +171,7 @@ def _not_looked_at(
     silent = [f"{item.detector}: {item.summary}" for item in found if item.says is Says.ABSTAINS]
     if medium is None:
         silent.append("its contents: no picture, sound or video that is known here")
-    return (*silent, *needing, *(f"{name}: left out by the settings" for name in left))
+    return (*silent, *needing, *(f"{name}: {LEFT_OUT}" for name in left))
 
 
 def _notes(material: Material) -> tuple[str, ...]:

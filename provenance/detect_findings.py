@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assaymark.provenance.check_findings import name
+from assaymark.provenance.detect import LEFT_OUT
 from assaymark.provenance.detect_drawings import drawings_of
 from assaymark.provenance.detection import Detection
 from assaymark.provenance.evidence import Evidence, Family, Says
@@ -13,7 +14,7 @@ from assaymark.reports.model import Evidence as Shown
 
 SHOWN = 40  # files with a finding of their own
 DRAWN = 8  # of them so many with pictures
-LEFT_OUT = 6  # detectors that are named in a sentence
+NAMED = 6  # detectors that are named in a sentence
 _METHOD = "bounds: a file that could not be told counted either way"
 _WORDS = {
     "generated": "generated",
@@ -185,10 +186,17 @@ def _sentence(item: Detection) -> str:
     parts += _probabilities(item)
     parts += item.conflicts
     parts += item.notes
-    if item.not_looked_at:
-        names = [line.partition(":")[0] for line in item.not_looked_at]
-        parts.append(f"did not look: {listed(list(dict.fromkeys(names)), LEFT_OUT)}")
+    parts += _did_not_look(item)
     return "; ".join(parts) + "."
+
+
+def _did_not_look(item: Detection) -> list[str]:
+    """The names of those that could have, and how many nobody asked."""
+    split = [line.partition(": ") for line in item.not_looked_at]
+    asked = list(dict.fromkeys(name for name, _, why in split if why != LEFT_OUT))
+    unasked = sum(why == LEFT_OUT for _, _, why in split)
+    told = [f"did not look: {listed(asked, NAMED)}"] if asked else []
+    return [*told, *([f"{unasked} {LEFT_OUT}"] if unasked else [])]
 
 
 def _blindness(item: Detection) -> list[str]:
@@ -208,10 +216,17 @@ def _probabilities(item: Detection) -> list[str]:
     """Both, with the prior each starts from: 0.5 is what nothing known looks like."""
     told = []
     if item.probability is not None:
-        told.append(f"generated {item.probability:.2f} from a prior of {item.prior:g}")
+        told.append(f"generated {_hundredths(item.probability)} from a prior of {item.prior:g}")
     if item.manipulated_probability is not None:
-        told.append(f"manipulated {item.manipulated_probability:.2f} from a prior of 0.5")
+        told.append(f"manipulated {_hundredths(item.manipulated_probability)} from a prior of 0.5")
     return [f"probability of {', of '.join(told)}"] if told else []
+
+
+def _hundredths(probability: float) -> str:
+    """No probability here is 0 or 1, so none is rounded to one."""
+    if probability < 0.005:
+        return "under 0.01"
+    return "over 0.99" if probability > 0.995 else f"{probability:.2f}"
 
 
 def listed(names: Sequence[str], most: int) -> str:

@@ -310,3 +310,47 @@ def test_a_reason_does_not_name_the_file_again(tmp_path: Path) -> None:
     whole = picture(tmp_path / "whole.png", 100).read_bytes()
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 4])
     assert detect(tmp_path / "half.png").because.startswith("it is no picture that can be decoded")
+
+
+def test_no_probability_is_rounded_to_certainty(folder: Path) -> None:
+    item = Detection(
+        path=folder / "a.png", medium=Medium.IMAGE, kind="PNG", verdict=Verdict.GENERATED,
+        because="signed", probability=0.9999, manipulated_probability=0.0001,
+    )  # fmt: skip
+    (finding,) = findings_of("d", [item])
+    assert "of generated over 0.99" in finding.summary
+    assert "of manipulated under 0.01" in finding.summary
+
+
+@pytest.mark.parametrize(
+    ("found_by", "declared"), [(("fingerprint",), False), (("watermark",), True)]
+)
+def test_a_credential_found_by_its_look_is_no_mark_in_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, found_by: tuple[str, ...], declared: bool
+) -> None:
+    """A fingerprint is computed from any picture; a watermark is in it."""
+    row = Found(
+        name="binding", family=Family.CREDENTIAL, media=(Medium.IMAGE,), place="", about="",
+        found_by=found_by,
+    )  # fmt: skip
+    monkeypatch.setattr(module, "DETECTORS", {"binding": row})
+    found = detect(folder / "dark.png")
+    assert (found.verdict, found.generated_unmarked) == (Verdict.GENERATED, not declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Detector):
+    """Finds a credential of something generated in a store."""
+
+    found_by: tuple[str, ...]
+
+    def look(self, material: Material) -> Sequence[Evidence]:
+        return (
+            Evidence(
+                detector=self.name,
+                family=self.family,
+                says=Says.GENERATED,
+                summary="found again",
+                details={"found_by": list(self.found_by)},
+            ),
+        )
