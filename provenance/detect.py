@@ -43,6 +43,7 @@ class Settings:
 
 
 DEFAULT = Settings()
+LEFT_OUT = "left out by the settings"
 
 
 def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
@@ -62,7 +63,7 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
         medium=material.medium,
         kind=material.kind.name if material.kind else "unknown",
         verdict=fused.verdict,
-        because=fused.because,
+        because=fused.because if fused.contributions else _why_not(material, fused.because),
         probability=fused.probability,
         manipulated_probability=fused.manipulated_probability,
         prior=settings.prior,
@@ -75,6 +76,15 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
         sha256=digest,
         seconds=time.process_time() - begun,
     )
+
+
+def _why_not(material: Material, because: str) -> str:
+    """Why nothing counts: a file of no known medium first says so, whatever its containers lack."""
+    if material.medium is not None:
+        return because
+    if not material.path.stat().st_size:
+        return "the file is empty"
+    return "it is no picture, sound or video of a kind that is known here"
 
 
 def frame_look(picture: Picture) -> Evidence | None:
@@ -128,7 +138,9 @@ def _pieces(detector: Detector, material: Material) -> Sequence[Evidence]:
     try:
         return tuple(detector.look(material))
     except AssaymarkError as error:
-        return (abstains(detector.name, detector.family, str(error)),)
+        said = str(error).removeprefix(f"{material.path} ")  # the report names the file already
+        why = said if said == str(error) else f"it {said}"
+        return (abstains(detector.name, detector.family, why),)
     except Exception as error:  # a hostile file must cost one detector, not the run
         why = f"stopped by an internal error, {type(error).__name__}: {error}"
         return (abstains(detector.name, detector.family, why),)
@@ -137,6 +149,8 @@ def _pieces(detector: Detector, material: Material) -> Sequence[Evidence]:
 def _declares(item: Evidence) -> bool:
     if item.says is not Says.GENERATED:
         return False
+    if item.detector == "binding" and "watermark" not in item.details.get("found_by", ()):
+        return False  # what a store says of a look-alike is written nowhere in this file
     stated = item.family in (Family.CREDENTIAL, Family.WATERMARK)
     return stated or bool(item.details.get("source_type"))
 
@@ -144,7 +158,11 @@ def _declares(item: Evidence) -> bool:
 def _not_looked_at(
     found: Sequence[Evidence], settings: Settings, medium: Medium | None
 ) -> tuple[str, ...]:
-    left = [name for name in DETECTORS if DETECTORS[name] not in settings.detectors]
+    left = [
+        name
+        for name, row in DETECTORS.items()
+        if row not in settings.detectors and (medium is None or medium in row.media)
+    ]
     needing = [
         f"{row.name}: needs {row.needs[1]}"
         for row in settings.detectors
@@ -153,7 +171,7 @@ def _not_looked_at(
     silent = [f"{item.detector}: {item.summary}" for item in found if item.says is Says.ABSTAINS]
     if medium is None:
         silent.append("its contents: no picture, sound or video that is known here")
-    return (*silent, *needing, *(f"{name}: left out by the settings" for name in left))
+    return (*silent, *needing, *(f"{name}: {LEFT_OUT}" for name in left))
 
 
 def _notes(material: Material) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def check_detection(
     None takes what the cores allow. keep: a run that was interrupted goes on there. records: a file for
     one line of JSON about every file.
     """
+    _usable(settings)
     files = find_files(patterns, folder)
     found = _all(files, settings, workers or min(cores(), len(files)), keep, progress)
     if records is not None:
@@ -57,6 +58,19 @@ def check_detection(
 
 
 _DIGESTS = 40
+
+
+def _usable(settings: Settings) -> None:
+    """Open what the settings name before the first file: a mistake must not look like "did not look"."""
+    from assaymark.provenance.binding_store import BindingStore
+    from assaymark.provenance.published_detectors import check_published
+
+    if settings.options.get("checkpoints"):
+        check_published(settings.options)
+    store = settings.options.get("binding_store")
+    if isinstance(store, str | Path):
+        with BindingStore(store):
+            pass
 
 
 def _all(

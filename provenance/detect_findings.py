@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assaymark.provenance.check_findings import name
+from assaymark.provenance.detect import LEFT_OUT
 from assaymark.provenance.detect_drawings import drawings_of
 from assaymark.provenance.detection import Detection
-from assaymark.provenance.evidence import Evidence, Says
+from assaymark.provenance.evidence import Evidence, Family, Says
 from assaymark.provenance.fuse import Verdict
 from assaymark.reports.model import Cell, Finding, Gate, Interval, Table
 from assaymark.reports.model import Evidence as Shown
 
 SHOWN = 40  # files with a finding of their own
 DRAWN = 8  # of them so many with pictures
+NAMED = 6  # detectors that are named in a sentence
 _METHOD = "bounds: a file that could not be told counted either way"
 _WORDS = {
     "generated": "generated",
@@ -84,9 +86,9 @@ def _gate(
     unknown = [item for item in found if is_so(item, word) is None]
     return Finding(
         check=check,
-        target=_targets(so or unknown, root) or f"{len(found)} files",
+        target=_targets(so or unknown, root) or files_of(len(found)),
         measure=gate.metric,
-        summary=f"{len(so)} of {len(found)} files are {_WORDS[word]}"
+        summary=f"{len(so)} of {files_of(len(found))} {'is' if len(so) == 1 else 'are'} {_WORDS[word]}"
         + (f": {_first(so, root)}" if so else "")
         + (f"; of {len(unknown)} it cannot be told: {_first(unknown, root)}" if unknown else "")
         + ".",
@@ -121,10 +123,13 @@ def _highest(
         else f"the highest probability is {value:.2f}, of {name(top.path, root)}"
     )
     if without:
-        summary += f"; {len(without)} of {len(found)} files have none: {_first(without, root)}"
+        have = "has" if len(without) == 1 else "have"
+        summary += (
+            f"; {len(without)} of {files_of(len(found))} {have} none: {_first(without, root)}"
+        )
     return Finding(
         check=check,
-        target=name(top.path, root) if top else f"{len(found)} files",
+        target=name(top.path, root) if top else files_of(len(found)),
         measure="max_probability",
         summary=f"{summary}.",
         value=value,
@@ -147,7 +152,7 @@ def _unreadable(
             check=check,
             target=_targets(problems, root),
             measure="unreadable_files",
-            summary=f"{len(problems)} of {len(found)} files cannot be looked at.",
+            summary=f"{len(problems)} of {files_of(len(found))} cannot be looked at.",
             error=f"{name(problems[0].path, root)}: {problems[0].problem}",
             n=len(found),
             severity="critical",
@@ -159,14 +164,15 @@ def _unreadable(
 def _of_file(
     check: str, item: Detection, tags: tuple[str, ...], root: Path, *, drawn: bool
 ) -> Finding:
-    """What was found of one file; its number is the probability of "generated"."""
-    shown: tuple[Shown, ...] = (_table(item), _sum(item))
+    """What was found of one file; its number is the probability of what the verdict names."""
+    shown: tuple[Shown, ...] = (_table(item), *_left_out(item), *_sum(item))
+    manipulated = item.verdict is Verdict.MANIPULATED
     return Finding(
         check=check,
         target=name(item.path, root),
-        measure="generated_probability",
+        measure="manipulated_probability" if manipulated else "generated_probability",
         summary=_sentence(item),
-        value=item.probability,
+        value=item.manipulated_probability if manipulated else item.probability,
         n=1,
         evidence=(*shown, *(drawings_of(item) if drawn else ())),
         references=tags,
@@ -175,19 +181,57 @@ def _of_file(
 
 def _sentence(item: Detection) -> str:
     parts = [f"{item.verdict}: {item.because}"]
-    points = [piece.point for piece in item.evidence if piece.point is not None]
-    if item.verdict is Verdict.NO_SIGN and points:
-        parts.append(
-            f"such a detector finds {points[0].true_positive_rate:.0%} of generated files on "
-            f"{points[0].measured_on}"
-        )
-    if item.manipulated_probability is not None:
-        parts.append(f"manipulated with probability {item.manipulated_probability:.2f}")
+    if item.verdict is Verdict.NO_SIGN:
+        parts += _blindness(item)
+    parts += _probabilities(item)
     parts += item.conflicts
     parts += item.notes
-    if item.not_looked_at:
-        parts.append(f"{len(item.not_looked_at)} of the detectors did not look")
+    parts += _did_not_look(item)
     return "; ".join(parts) + "."
+
+
+def _did_not_look(item: Detection) -> list[str]:
+    """The names of those that could have, and how many nobody asked."""
+    split = [line.partition(": ") for line in item.not_looked_at]
+    asked = list(dict.fromkeys(name for name, _, why in split if why != LEFT_OUT))
+    unasked = sum(why == LEFT_OUT for _, _, why in split)
+    told = [f"did not look: {listed(asked, NAMED)}"] if asked else []
+    return [*told, *([f"{unasked} {LEFT_OUT}"] if unasked else [])]
+
+
+def _blindness(item: Detection) -> list[str]:
+    """What the statistics that found nothing miss: no sign is no proof."""
+    points = {
+        piece.point.measured_on: (piece.detector, piece.point.true_positive_rate)
+        for piece in reversed(item.evidence)
+        if piece.point is not None and piece.family is Family.LEARNED
+    }
+    return [
+        f"{detector} misses {1 - rate:.0%} of the generated files it was measured on ({data})"
+        for data, (detector, rate) in reversed(points.items())
+    ]
+
+
+def _probabilities(item: Detection) -> list[str]:
+    """Both, with the prior each starts from: 0.5 is what nothing known looks like."""
+    told = []
+    if item.probability is not None:
+        told.append(f"generated {_hundredths(item.probability)} from a prior of {item.prior:g}")
+    if item.manipulated_probability is not None:
+        told.append(f"manipulated {_hundredths(item.manipulated_probability)} from a prior of 0.5")
+    return [f"probability of {', of '.join(told)}"] if told else []
+
+
+def _hundredths(probability: float) -> str:
+    """No probability here is 0 or 1, so none is rounded to one."""
+    if probability < 0.005:
+        return "under 0.01"
+    return "over 0.99" if probability > 0.995 else f"{probability:.2f}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _table(item: Detection) -> Table:
@@ -213,17 +257,30 @@ def _row(piece: Evidence) -> tuple[Cell, ...]:
     )
 
 
-def _sum(item: Detection) -> Table:
-    return Table(
+def _left_out(item: Detection) -> tuple[Table, ...]:
+    """What was not looked at, and why: the reader of a report must not take it for looked at."""
+    if not item.not_looked_at:
+        return ()
+    split = [line.partition(": ") for line in item.not_looked_at]
+    rows = tuple((detector, why) for detector, _, why in split)
+    return (Table(title="What was not looked at", columns=("detector", "why"), rows=rows),)
+
+
+def _sum(item: Detection) -> tuple[Table, ...]:
+    if not item.contributions:
+        return ()
+    table = Table(
         title="How the verdict adds up",
         columns=("detector", "toward", "nats", "counts"),
         rows=tuple(
             (part.detector, part.toward.value, round(part.points, 3), part.counts)
             for part in item.contributions
         ),
-        note=f"Prior probability {item.prior:g}. Of one family only the strongest on either side counts; "
-        "of k statistics the largest, less ln k.",
+        note=f'Prior probability of "generated": {item.prior:g}; of "manipulated": 0.5. Nats are natural '
+        "logarithms of odds. Of one family only the strongest on either side counts; of k statistics the "
+        "largest, less ln k.",
     )
+    return (table,)
 
 
 def _overview(
@@ -253,7 +310,7 @@ def _overview(
                     )
                     for item in ordered[:SHOWN]
                 ),
-                note=f"The {SHOWN} most suspicious; records holds the other {more}."
+                note=f"The {SHOWN} most suspicious; a file given as records holds the other {more} too."
                 if more > 0
                 else "",
             ),
@@ -265,6 +322,10 @@ def _overview(
 def _targets(items: Sequence[Detection], root: Path) -> str:
     more = f" and {len(items) - 3} more" if len(items) > 3 else ""
     return ", ".join(name(item.path, root) for item in items[:3]) + more
+
+
+def files_of(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _first(items: Sequence[Detection], root: Path) -> str:

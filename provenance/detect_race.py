@@ -173,7 +173,7 @@ def race(
     store = Store(folder, settings)
     done = list(store.rounds())
     like = copy.deepcopy(generator) if generator is not None else Reconstructor()
-    first = first_or_stored(store, done, lambda: _first(generator, photos, fit_steps, seed), like)
+    first = first_or_stored(store, lambda: _first(generator, photos, fit_steps, seed), like)
     made = _Generations(photos, first)
     for each in done:
         made.add(store.recall(f"generator-{each.number}", copy.deepcopy(first)))

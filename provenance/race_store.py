@@ -47,9 +47,13 @@ class Store:
     def __init__(self, folder: Path | None, settings: Mapping[str, Any]) -> None:
         self._folder, self._settings = folder, dict(settings)
 
+    @property
+    def begun(self) -> bool:
+        return self._folder is not None and (self._folder / "race.json").exists()
+
     def rounds(self) -> tuple[Round, ...]:
         """Those that are stored; raises InputError for a folder of other settings."""
-        if self._folder is None or not (self._folder / "race.json").exists():
+        if self._folder is None or not self.begun:
             return ()
         path = self._folder / "race.json"
         try:
@@ -86,14 +90,16 @@ class Store:
             write_atomically(self._folder / "race.json", json.dumps(fields, indent=1))
 
 
-def first_or_stored(
-    store: Store, rounds: Sequence[Round], make: Callable[[], nn.Module], like: nn.Module
-) -> nn.Module:
-    """The generator that a race begins with: from the folder where a round is done, else a new one."""
-    if rounds:
+def first_or_stored(store: Store, make: Callable[[], nn.Module], like: nn.Module) -> nn.Module:
+    """The generator that a race begins with: from the folder of this race, else a new one.
+
+    It takes longer to make than a round, so it is kept before the first.
+    """
+    if store.begun:
         return store.recall("generator-0", like)
     made = make()
     store.keep("generator-0", made)
+    store.add(())
     return made
 
 

@@ -8,6 +8,7 @@ never stopped.
 """
 
 import io
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def train_network(
         if seconds is not None and time.monotonic() - begun > seconds:
             break
         for group in optimiser.param_groups:
-            group["lr"] = RATE * 0.5 * (1 + numpy.cos(numpy.pi * step / steps))
+            group["lr"] = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
         reals, fakes = batch(learnt, numpy.random.default_rng((seed, step)))
         loss = _step(network, optimiser, reals.to(device), fakes.to(device))
         done = step + 1

@@ -358,7 +358,8 @@ def _by_av(path: Path, stream: BinaryIO, stored: _Stored) -> Iterator[Samples]:
         raise
     except (av.FFmpegError, ValueError, OverflowError, MemoryError, EOFError) as error:
         if stored.count == 0:
-            raise InputError(f"{path} is no sound that can be decoded: {error}") from error
+            said = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path} is no sound that can be decoded: {said}") from error
         stored.notes.append(
             f"the file breaks off after {stored.count / stored.rate:.2f} s: {error}"
         )

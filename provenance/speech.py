@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy
 
-from assaymark.provenance.evidence import Curve, Evidence, Family, Says, abstains
+from assaymark.provenance.evidence import Curve, Evidence, Family, OperatingPoint, Says, abstains
 from assaymark.provenance.material import Material
 from assaymark.provenance.sound import RATE, Samples, Sound, loud_frames, sound_track
 from assaymark.provenance.speech_features import likeness, trait_names
@@ -73,7 +73,7 @@ def look_speech(material: Material) -> Sequence[Evidence]:
             detector=_SPEECH,
             family=Family.LEARNED,
             says=says,
-            summary=_summary(heard, llr, says, spans),
+            summary=_summary(heard, llr, says, spans, point),
             score=llr,
             llr=llr,
             point=point,
@@ -205,14 +205,29 @@ def _spans(
     return tuple(joined)
 
 
-def _summary(heard: Heard, llr: float, says: Says, spans: Sequence[tuple[float, float]]) -> str:
-    looked = f"{len(heard.windows)} windows of {heard.bandwidth}-band speech"
+def _summary(
+    heard: Heard,
+    llr: float,
+    says: Says,
+    spans: Sequence[tuple[float, float]],
+    point: OperatingPoint,
+) -> str:
+    """`point` says how often recordings of unseen corpora reach the threshold."""
+    one = len(heard.windows) == 1
+    looked = f"{len(heard.windows)} window{'' if one else 's'} of {heard.bandwidth}-band speech"
+    reached = (
+        f"the threshold of {point.threshold:+.1f}, which {point.false_positive_rate:.0%} of "
+        f"recordings of unseen corpora reached (at most {point.false_positive_rate_high:.0%}) and "
+        f"{point.true_positive_rate:.0%} of synthetic speech of unseen makers"
+    )
     if says is Says.GENERATED:
-        return f"{looked} sound synthetic (log-likelihood ratio {llr:+.1f})"
-    if spans and len(heard.windows) > 1:
+        verb = "sounds" if one else "sound"
+        return f"{looked} {verb} synthetic: a log-likelihood ratio of {llr:+.1f} reaches {reached}"
+    stand_out = ""
+    if spans and not one:
         named = ", ".join(f"{start:.0f}-{end:.0f} s" for start, end in spans[:4])
-        return f"{looked} show no sign of synthesis taken together ({llr:+.1f}), but these stand out: {named}"
-    return f"{looked} show no sign of synthesis (log-likelihood ratio {llr:+.1f})"
+        stand_out = f", but these stretches stand out: {named}"
+    return f"{looked}: a log-likelihood ratio of {llr:+.1f} stays below {reached}{stand_out}"
 
 
 def _over_time(

@@ -66,8 +66,8 @@ def fused(footage: Footage, said: Sequence[Evidence | None], seconds: float) -> 
         detector=NAME,
         family=first.family,
         says=says,
-        summary=f"{votes[says]} of {len(looked)} frames: {says.value} ({first.detector}, whose error "
-        "rates were measured on still pictures)",
+        summary=f"{_said(says, votes[says], len(looked))} ({first.detector}, whose error rates were "
+        "measured on still pictures)",
         score=median(scores) if scores else None,
         llr=median(ratios) if ratios else None,
         point=first.point,
@@ -81,6 +81,13 @@ def fused(footage: Footage, said: Sequence[Evidence | None], seconds: float) -> 
         },
         seconds=seconds,
     )
+
+
+def _said(says: Says, count: int, looked: int) -> str:
+    of = f"{count} of {looked} frame{'' if looked == 1 else 's'}"
+    if says is Says.NOTHING:
+        return f"{of} {'shows' if count == 1 else 'show'} no sign"
+    return f"{of} {'looks' if count == 1 else 'look'} {says.value}"
 
 
 def _curve(looked: Sequence[tuple[float, Evidence]]) -> tuple[Curve, ...]:

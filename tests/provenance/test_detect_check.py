@@ -12,7 +12,8 @@ from PIL import Image
 from assaymark.provenance import detect as module
 from assaymark.provenance.detect import Settings, detect
 from assaymark.provenance.detect_check import check_detection
-from assaymark.provenance.detection import from_plain
+from assaymark.provenance.detect_findings import findings_of
+from assaymark.provenance.detection import Detection, from_plain
 from assaymark.provenance.detectors import DETECTORS, Detector
 from assaymark.provenance.evidence import (
     Curve,
@@ -27,7 +28,7 @@ from assaymark.provenance.evidence import (
 from assaymark.provenance.fuse import Verdict
 from assaymark.provenance.material import Material
 from assaymark.reports.errors import InputError
-from assaymark.reports.model import Gate, Limit, Pictures, Plot
+from assaymark.reports.model import Gate, Limit, Pictures, Plot, Table
 from assaymark.reports.model import Verdict as Judged
 
 POINT = OperatingPoint(
@@ -144,7 +145,7 @@ def test_a_file_of_each_verdict_is_shown_with_its_drawings(folder: Path) -> None
     kinds = [type(item) for item in files[0].evidence]
     assert Pictures in kinds
     assert Plot in kinds
-    assert "30% of generated files" in files[2].summary
+    assert "misses 70% of the generated files" in files[2].summary
     assert "the picture has one colour" in files[1].summary
 
 
@@ -251,3 +252,105 @@ def test_a_detector_that_fails_costs_itself(folder: Path, monkeypatch: pytest.Mo
     assert found.verdict is Verdict.CANNOT_TELL
     assert found.probability is None
     assert "ZeroDivisionError" in found.not_looked_at[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"binding_store": "nowhere.db"}, "no store at nowhere.db"),
+        ({"checkpoints": {"aasisst": Path("a.pth")}}, "no detector 'aasisst'"),
+        ({"checkpoints": {"aasist": Path("nowhere.pth")}}, "nowhere.pth"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_before_the_first_file(
+    folder: Path, options: dict[str, object], sentence: str
+) -> None:
+    """A store or a network that was asked for and is not there must not read like "did not look"."""
+    with pytest.raises(InputError, match=sentence):
+        check_detection("d", ("*.png",), Settings(options=options), folder=folder)
+
+
+def test_the_number_of_a_manipulated_file_is_of_manipulated(folder: Path) -> None:
+    item = Detection(
+        path=folder / "a.png", medium=Medium.IMAGE, kind="PNG", verdict=Verdict.MANIPULATED,
+        because="it was altered", manipulated_probability=0.98, probability=0.2,
+    )  # fmt: skip
+    (finding,) = findings_of("d", [item])
+    assert (finding.measure, finding.value) == ("manipulated_probability", 0.98)
+    assert "0.20 from a prior of 0.5, of manipulated 0.98" in finding.summary
+
+
+def test_a_report_names_what_did_not_look_and_why(folder: Path) -> None:
+    item = Detection(
+        path=folder / "a.png", medium=Medium.IMAGE, kind="PNG", verdict=Verdict.CANNOT_TELL,
+        because="it is plain", not_looked_at=("splice: too small", "binding: needs --store"),
+    )  # fmt: skip
+    (finding,) = findings_of("d", [item])
+    assert "did not look: splice, binding" in finding.summary
+    left = next(shown for shown in finding.evidence if shown.title.startswith("What was not"))
+    assert isinstance(left, Table)
+    assert left.rows == (("splice", "too small"), ("binding", "needs --store"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "because"),
+    [
+        ("empty.png", b"", "the file is empty"),
+        ("notes.txt", b"hello", "it is no picture, sound or video of a kind that is known here"),
+    ],
+)
+def test_a_file_that_is_no_medium_says_so(
+    tmp_path: Path, name: str, content: bytes, because: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert detect(tmp_path / name).because == because
+
+
+def test_a_reason_does_not_name_the_file_again(tmp_path: Path) -> None:
+    whole = picture(tmp_path / "whole.png", 100).read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 4])
+    assert detect(tmp_path / "half.png").because.startswith("it is no picture that can be decoded")
+
+
+def test_no_probability_is_rounded_to_certainty(folder: Path) -> None:
+    item = Detection(
+        path=folder / "a.png", medium=Medium.IMAGE, kind="PNG", verdict=Verdict.GENERATED,
+        because="signed", probability=0.9999, manipulated_probability=0.0001,
+    )  # fmt: skip
+    (finding,) = findings_of("d", [item])
+    assert "of generated over 0.99" in finding.summary
+    assert "of manipulated under 0.01" in finding.summary
+
+
+@pytest.mark.parametrize(
+    ("found_by", "declared"), [(("fingerprint",), False), (("watermark",), True)]
+)
+def test_a_credential_found_by_its_look_is_no_mark_in_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, found_by: tuple[str, ...], declared: bool
+) -> None:
+    """A fingerprint is computed from any picture; a watermark is in it."""
+    row = Found(
+        name="binding", family=Family.CREDENTIAL, media=(Medium.IMAGE,), place="", about="",
+        found_by=found_by,
+    )  # fmt: skip
+    monkeypatch.setattr(module, "DETECTORS", {"binding": row})
+    found = detect(folder / "dark.png")
+    assert (found.verdict, found.generated_unmarked) == (Verdict.GENERATED, not declared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Detector):
+    """Finds a credential of something generated in a store."""
+
+    found_by: tuple[str, ...]
+
+    def look(self, material: Material) -> Sequence[Evidence]:
+        return (
+            Evidence(
+                detector=self.name,
+                family=self.family,
+                says=Says.GENERATED,
+                summary="found again",
+                details={"found_by": list(self.found_by)},
+            ),
+        )

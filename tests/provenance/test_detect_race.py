@@ -26,6 +26,7 @@ from assaymark.provenance.race_attacks import (
     tune_against,
 )
 from assaymark.provenance.race_hardening import Hardening, harden
+from assaymark.provenance.race_store import Store, first_or_stored
 from assaymark.reports.errors import InputError
 
 
@@ -164,6 +165,22 @@ def test_a_race_goes_on_where_it_ended(
     (tmp_path / "race.json").write_text('{"settings": {}, "rounds": 3}')
     with pytest.raises(InputError, match="no race that was stored"):
         _run(detector, split, generator, rounds=2, folder=tmp_path, **short)
+
+
+def test_the_first_generator_is_made_once(tmp_path: Path) -> None:
+    """It takes longest, so a race that ended in its first round has it already."""
+
+    def never() -> nn.Module:
+        raise AssertionError("made again")
+
+    made = first_or_stored(Store(tmp_path, {"seed": 1}), _Network, _Network())
+    kept = first_or_stored(Store(tmp_path, {"seed": 1}), never, _Network())
+    assert all(
+        torch.equal(value, made.state_dict()[key]) for key, value in kept.state_dict().items()
+    )
+    assert Store(tmp_path, {"seed": 1}).rounds() == ()
+    with pytest.raises(InputError, match="race with other settings"):
+        Store(tmp_path, {"seed": 2}).rounds()
 
 
 def test_a_linear_detector_moves_by_its_closed_form() -> None:
