@@ -69,7 +69,17 @@ class Material:
     @cached_property
     def picture(self) -> Picture:
         """Raises InputError for what cannot be decoded, or only at over 100 million pixels."""
-        return read_picture(self.path)
+        if isinstance(self._tried, str):
+            raise InputError(self._tried)
+        return self._tried
+
+    @cached_property
+    def _tried(self) -> Picture | str:
+        """The picture, or why there is none: a large broken one is not decoded for every detector anew."""
+        try:
+            return read_picture(self.path)
+        except (InputError, OSError) as error:
+            return str(error)
 
 
 def open_material(path: Path, options: Mapping[str, object] | None = None) -> Material:

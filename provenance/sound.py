@@ -349,6 +349,13 @@ def _by_av(path: Path, stream: BinaryIO, stored: _Stored) -> Iterator[Samples]:
                 return
             track = container.streams.audio[0]
             codec = track.codec_context
+            if codec is None:
+                raise InputError(f"{path} has sound of a codec that is not known here")
+            others = len(container.streams.audio) - 1
+            if others:
+                stored.notes.append(
+                    f"only the first of {others + 1} sound tracks was looked at: a player may choose another"
+                )
             stored.begins(path, int(codec.sample_rate or 0), int(codec.channels or 0))
             stored.codec = codec.name
             if codec.name.startswith(_LOSSLESS) and codec.format is not None:

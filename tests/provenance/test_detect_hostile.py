@@ -1,0 +1,139 @@
+"""Files that lie, break, or change while they are looked at: what is not known is never good news."""
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assaymark.provenance import detect as module
+from assaymark.provenance.detect import Settings, detect
+from assaymark.provenance.detect_check import check_detection
+from assaymark.provenance.detectors import DETECTORS, Detector
+from assaymark.provenance.evidence import Evidence, Family, Medium, Says
+from assaymark.provenance.fuse import Verdict
+from assaymark.provenance.material import Material
+from assaymark.provenance.sound import read_sound
+from assaymark.reports.errors import InputError
+
+
+class Folder:
+    """Keeps in memory what a run would keep on disk."""
+
+    def __init__(self) -> None:
+        self.content: dict[int, bytes] = {}
+
+    def load(self, number: int) -> bytes | None:
+        return self.content.get(number)
+
+    def save(self, number: int, content: bytes) -> None:
+        self.content[number] = content
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def looking(monkeypatch: pytest.MonkeyPatch, does: object, **details: object) -> None:
+    """One detector, which does something to the file and then finds nothing."""
+
+    class Planted(Detector):
+        def look(self, material: Material) -> Sequence[Evidence]:
+            if callable(does):
+                does(material.path)
+            return (
+                Evidence(detector="planted", family=self.family, says=Says.NOTHING,
+                         summary="looked", llr=-1.0, details=details),
+            )  # fmt: skip
+
+    row = Planted(name="planted", family=Family.LEARNED, media=tuple(Medium), place="", about="it")
+    monkeypatch.setattr(module, "DETECTORS", {"planted": row})
+    monkeypatch.setitem(DETECTORS, "planted", row)
+
+
+@pytest.mark.parametrize("does", [lambda path: path.write_bytes(b"other"), Path.unlink])
+def test_a_file_that_changes_while_it_is_looked_at(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, does: object
+) -> None:
+    looking(monkeypatch, does)
+    found = detect(photo)
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert found.probability is None
+    assert "changed while" in found.problem
+
+
+def test_what_is_kept_is_of_these_bytes(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Size and time can be set back; a verdict on other bytes must not be taken up."""
+    looking(monkeypatch, None)
+    keep = Folder()
+    check_detection("d", (photo.name,), Settings(), folder=photo.parent, keep=keep)
+    before, content = photo.stat(), photo.read_bytes()
+    photo.write_bytes(content[:-20] + bytes(20))
+    os.utime(photo, ns=(before.st_atime_ns, before.st_mtime_ns))
+    looked: list[Path] = []
+    looking(monkeypatch, looked.append)
+    check_detection("d", (photo.name,), Settings(), folder=photo.parent, keep=keep)
+    assert looked
+
+
+def test_a_link_to_itself_is_an_error_of_its_own(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking(monkeypatch, None)
+    (photo.parent / "loop.png").symlink_to("loop.png")
+    found = check_detection("d", ("*.png",), Settings(), folder=photo.parent, keep=Folder())
+    assert any("loop.png" in (finding.error or "") for finding in found.findings)
+
+
+def test_what_was_left_out_of_sound_stands_in_the_result(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking(monkeypatch, None, notes=["only the first 600 s were looked at"])
+    assert "planted: only the first 600 s were looked at" in detect(photo).notes
+
+
+def test_a_credential_found_in_a_store_is_no_mark_in_the_file(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Evidence(
+        detector="binding", family=Family.CREDENTIAL, says=Says.GENERATED, summary="found again"
+    )
+    looking(monkeypatch, None)
+    monkeypatch.setattr(module, "_pieces", lambda detector, material: (found,))
+    assert detect(photo).generated_unmarked
+    own = replace(found, detector="credential")
+    monkeypatch.setattr(module, "_pieces", lambda detector, material: (own,))
+    assert not detect(photo).generated_unmarked
+
+
+def test_a_picture_that_cannot_be_decoded_is_tried_once(photo: Path) -> None:
+    photo.write_bytes(photo.read_bytes()[:200])
+    material = Material(path=photo, kind=None, medium=Medium.IMAGE)
+    with pytest.raises(InputError):
+        _ = material.picture
+    photo.unlink()
+    with pytest.raises(InputError, match="no picture"):
+        _ = material.picture
+
+
+def riff(bits: int, samples: bytes) -> bytes:
+    head = struct.pack("<HHIIHH", 1, 1, 16000, 16000 * bits // 8, bits // 8, bits)
+    body = b"WAVEfmt " + struct.pack("<I", 16) + head + b"data"
+    body += struct.pack("<I", len(samples)) + samples
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_sound_without_a_decoder_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / "bits.wav"
+    path.write_bytes(riff(0, bytes(4000)))
+    with pytest.raises(InputError, match=r"bits\.wav"):
+        read_sound(path)
