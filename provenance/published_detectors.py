@@ -5,6 +5,7 @@ score is shown and the detector abstains, until the user has measured it on data
 (assaymark.provenance.published_calibration).
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -192,6 +193,9 @@ def _evidence(
 ) -> Evidence:
     adapter = ADAPTERS.get(name)
     said = Says.GENERATED if adapter is None else adapter.says
+    if not math.isfinite(score):
+        why = f"{name} gives {score}, which is no score: the file or the weights are not what it takes"
+        return abstains(f"published:{name}", Family.LEARNED, why)
     shown = f"{name} gives {score:.2f} (log-odds of its own training)"
     if calibration is None:
         says = Says.ABSTAINS

@@ -1,5 +1,7 @@
 """Files that lie, break, or change while they are looked at: what is not known is never good news."""
 
+import json
+import math
 import os
 import struct
 from collections.abc import Sequence
@@ -16,8 +18,12 @@ from assaymark.provenance.detect_check import check_detection
 from assaymark.provenance.detectors import DETECTORS, Detector
 from assaymark.provenance.evidence import Evidence, Family, Medium, Says
 from assaymark.provenance.fuse import Verdict
-from assaymark.provenance.material import Material
+from assaymark.provenance.material import Material, read_picture
+from assaymark.provenance.published_calibration import read_calibrated
+from assaymark.provenance.published_detectors import _evidence
 from assaymark.provenance.sound import read_sound
+from assaymark.provenance.statements import Collector, guarded, within
+from assaymark.provenance.statements_picture import read_jpeg
 from assaymark.reports.errors import InputError
 
 
@@ -137,3 +143,79 @@ def test_sound_without_a_decoder_is_told(tmp_path: Path) -> None:
     path.write_bytes(riff(0, bytes(4000)))
     with pytest.raises(InputError, match=r"bits\.wav"):
         read_sound(path)
+
+
+CALIBRATION = {
+    "detector": "published:npr",
+    "calibration": {"curve": {"kind": "platt", "parameters": [1.0, 0.0]}, "lowest": -2, "highest": 2},
+    "point": {
+        "threshold": 0.5, "false_positive_rate": 0.05, "false_positive_rate_high": 0.1,
+        "true_positive_rate": 0.3, "true_positive_rate_low": 0.2, "reals": 100, "fakes": 100,
+        "sources": 10, "generators": 8, "measured_on": "planted",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("reals", "1e999"),
+        ("reals", "true"),
+        ("reals", "-1"),
+        ("threshold", "NaN"),
+        ("threshold", "1" + 400 * "0"),
+        ("threshold", '"0.5"'),
+        ("false_positive_rate", "2"),
+        ("point", "[]"),
+    ],
+)
+def test_a_calibration_of_wrong_numbers_is_refused(tmp_path: Path, place: str, text: str) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(CALIBRATION))
+    assert read_calibrated(path, "published:npr").llr(9.0) == 2.0
+    whole = json.loads(path.read_text())
+    (whole if place == "point" else whole["point"])[place] = "HERE"
+    path.write_text(json.dumps(whole).replace('"HERE"', text))
+    with pytest.raises(InputError, match="no calibration of a detector"):
+        read_calibrated(path, "published:npr")
+
+
+def test_a_score_that_is_no_number_says_nothing() -> None:
+    for score in (math.nan, math.inf):
+        assert _evidence("npr", score, None, (), 0.0).says is Says.ABSTAINS
+
+
+def test_transparency_and_16_bits_tile_by_tile(tmp_path: Path) -> None:
+    """Against the definitions: over white, c' = a c + (1 - a) 255; the upper byte of 16 bits."""
+    rng = np.random.default_rng(1)
+    rgba = rng.integers(0, 256, (1030, 1041, 4), dtype=np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "alpha.png", compress_level=0)
+    found = read_picture(tmp_path / "alpha.png").pixels.astype(float)
+    alpha = rgba[:, :, 3:] / 255
+    assert np.abs(found - (alpha * rgba[:, :, :3] + (1 - alpha) * 255)).max() <= 1
+    deep = rng.integers(0, 65536, (1030, 70), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    grey = read_picture(tmp_path / "deep.png").pixels[:, :, 0].astype(float)
+    assert np.abs(grey - deep / 257).max() <= 1
+
+
+def test_fill_bytes_of_a_jpeg_are_passed_over_one_by_one(tmp_path: Path) -> None:
+    """65,536 of them, before as many bytes to read each time, cost 20 s."""
+    asked: list[int] = []
+
+    def at(offset: int, size: int) -> bytes:
+        asked.append(size)
+        return (b"\xff\xd8" + 5000 * b"\xff")[offset : offset + size].ljust(size, b"\xff")
+
+    guarded(read_jpeg, at, 8_000_000, Collector(), "the file")
+    assert sum(asked) < 300_000_000
+
+
+def test_pieces_of_extended_xmp_are_held_up_to_a_limit() -> None:
+    name = b"http://ns.adobe.com/xmp/extension/\0"
+    piece = name + b"A" * 32 + (4 << 20).to_bytes(4) + bytes(4) + 65_000 * b"x"
+    segment = b"\xff\xe1" + (len(piece) + 2).to_bytes(2) + piece
+    many = b"\xff\xd8" + 700 * segment + b"\xff\xd9"
+    out = Collector()
+    guarded(read_jpeg, within(many), len(many), out, "the file")
+    assert any("more text than is read" in trouble for trouble in out.troubles)
