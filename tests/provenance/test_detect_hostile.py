@@ -17,13 +17,16 @@ from assaymark.provenance.detect import Settings, detect
 from assaymark.provenance.detect_check import check_detection
 from assaymark.provenance.detectors import DETECTORS, Detector
 from assaymark.provenance.evidence import Evidence, Family, Medium, Says
+from assaymark.provenance.footage import Footage, Track
 from assaymark.provenance.fuse import Verdict
 from assaymark.provenance.material import Material, read_picture
 from assaymark.provenance.published_calibration import read_calibrated
 from assaymark.provenance.published_detectors import _evidence
 from assaymark.provenance.sound import read_sound
+from assaymark.provenance.speech import _not_all
 from assaymark.provenance.statements import Collector, guarded, within
 from assaymark.provenance.statements_picture import read_jpeg
+from assaymark.provenance.video_frames import fused
 from assaymark.reports.errors import InputError
 
 
@@ -219,3 +222,56 @@ def test_pieces_of_extended_xmp_are_held_up_to_a_limit() -> None:
     out = Collector()
     guarded(read_jpeg, within(many), len(many), out, "the file")
     assert any("more text than is read" in trouble for trouble in out.troubles)
+
+
+def footage(streams: int) -> Footage:
+    track = Track(
+        times=np.arange(8.0), kinds="I" * 8, coded=np.zeros(8, np.int64),
+        small=np.zeros((8, 8, 8), np.uint8), noise=np.zeros(8), blocks=np.zeros(8), change=np.zeros(8),
+    )  # fmt: skip
+    return Footage(
+        frames=(), times=tuple(range(8)), shots=((0, 7),), size=(8, 8), rate=1.0, seconds=8.0,
+        codec="x", pixel_format="rgb24", turn=0, watched=7.0, track=track, streams=streams,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("streams", "generated", "says"),
+    [
+        (1, 0, Says.NOTHING),
+        (1, 1, Says.NOTHING),
+        (1, 2, Says.ABSTAINS),  # a quarter: a shot of another making
+        (1, 5, Says.GENERATED),
+        (2, 0, Says.ABSTAINS),  # the one that nobody watched may be the one that is played
+        (2, 5, Says.GENERATED),
+    ],
+)
+def test_frames_speak_for_a_video_only_where_they_agree(
+    streams: int, generated: int, says: Says
+) -> None:
+    frame = Evidence(
+        detector="learned", family=Family.LEARNED, says=Says.NOTHING, summary="-", llr=-1.0
+    )
+    high = replace(frame, says=Says.GENERATED, llr=2.0)
+    said = [high] * generated + [frame] * (8 - generated)
+    assert fused(footage(streams), said, 0.0).says is says
+
+
+def test_what_nobody_listened_to_is_not_found_good(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as container:
+        tracks = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
+        for track in tracks:
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 16000), np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(track.encode(frame))
+    sound = read_sound(path)
+    assert "first of 2" in sound.unheard[0]
+    material = Material(path=path, kind=None, medium=Medium.AUDIO)
+    assert _not_all(material, sound, [-2.0], 1.0) == sound.unheard[0]
+    whole = replace(sound, unheard=(), films=1)
+    assert "moving picture" in (_not_all(material, whole, [-2.0], 1.0) or "")
+    assert _not_all(replace(material, medium=Medium.VIDEO), whole, [-2.0] * 3, 1.0) is None
+    spliced = _not_all(material, replace(whole, films=0), [-2.0] * 6 + [2.0] * 2, 1.0)
+    assert "2 of 8 windows" in (spliced or "")
