@@ -47,6 +47,12 @@ def check_detection(
     one line of JSON about every file.
     """
     files = find_files(patterns, folder)
+    if settings.options.get(
+        "checkpoints"
+    ):  # else a misspelt one would be an abstention of every file
+        from assaymark.provenance.published_detectors import check_named
+
+        check_named(settings.options)
     found = _all(files, settings, workers or min(cores(), len(files)), keep, progress)
     if records is not None:
         write_atomically(records, "".join(json.dumps(item.plain()) + "\n" for item in found))

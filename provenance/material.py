@@ -125,7 +125,8 @@ def picture_of(data: bytes) -> Picture:
         except InputError:
             raise
         except (OSError, SyntaxError, ValueError, EOFError, MemoryError, ArithmeticError) as error:
-            raise InputError(f"is no picture that can be decoded: {error}") from error
+            said = str(error) or type(error).__name__  # a MemoryError has no words
+            raise InputError(f"is no picture that can be decoded: {said}") from error
         except Exception as error:  # PIL's plugins raise struct.error, KeyError and their like
             raise InputError(
                 f"is no picture that can be decoded: {type(error).__name__}"

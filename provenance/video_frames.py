@@ -60,9 +60,9 @@ def fused(footage: Footage, said: Sequence[Evidence | None], seconds: float) -> 
     says = next(
         (way for way, votes_ in votes.most_common() if 2 * votes_ > len(looked)), Says.NOTHING
     )
-    why = _not_all(footage, votes)
-    if says is Says.NOTHING and why:
-        return abstains(NAME, Family.LEARNED, why, notes=list(footage.notes))
+    apart = _not_all(footage, votes)
+    if says is Says.NOTHING and apart:
+        return abstains(NAME, Family.LEARNED, apart, notes=list(footage.notes))
     scores = [one.score for _, one in looked if one.score is not None]
     ratios = [one.llr for _, one in looked if one.llr is not None]
     first = looked[0][1]

@@ -275,3 +275,18 @@ def test_what_nobody_listened_to_is_not_found_good(tmp_path: Path) -> None:
     assert _not_all(replace(material, medium=Medium.VIDEO), whole, [-2.0] * 3, 1.0) is None
     spliced = _not_all(material, replace(whole, films=0), [-2.0] * 6 + [2.0] * 2, 1.0)
     assert "2 of 8 windows" in (spliced or "")
+
+
+@pytest.mark.parametrize("lacking", ["weights", "calibration"])
+def test_a_detector_that_was_asked_for_and_cannot_work_ends_the_run(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Else every file would be judged by the other detectors, and pass."""
+    looking(monkeypatch, None)
+    weights, calibration = photo.parent / "npr.pth", photo.parent / "calibration.json"
+    if lacking != "weights":
+        weights.write_bytes(b"x")
+    calibration.write_text("{}")
+    options = {"checkpoints": {"npr": weights}, "calibrations": {"npr": calibration}}
+    with pytest.raises(InputError, match=f"no {lacking}"):
+        check_detection("d", (photo.name,), Settings(options=options), folder=photo.parent)
