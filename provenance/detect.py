@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,11 +53,17 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
     try:
         if not is_regular(path):
             raise InputError(f"{path} is no regular file: name files that can be read to their end")
+        state = _state(path)
         material = open_material(path, {"frame_look": frame_look, **settings.options})
-        digest = _sha256(path)
+        digest = sha256_of(path)
     except (InputError, OSError) as error:
         return _unreadable(path, str(error))
     found = _looked_at(material, settings)
+    notes = _notes(material, found)
+    if _state(path) != state:
+        return _unreadable(
+            path, f"{path} changed while it was looked at: look again when it is done"
+        )
     fused = fuse(found, prior=settings.prior)
     return Detection(
         path=path,
@@ -72,7 +79,7 @@ def detect(path: Path, settings: Settings = DEFAULT) -> Detection:
         contributions=fused.contributions,
         conflicts=fused.conflicts,
         not_looked_at=_not_looked_at(found, settings, material.medium),
-        notes=_notes(material),
+        notes=notes,
         sha256=digest,
         seconds=time.process_time() - begun,
     )
@@ -174,15 +181,28 @@ def _not_looked_at(
     return (*silent, *needing, *(f"{name}: {LEFT_OUT}" for name in left))
 
 
-def _notes(material: Material) -> tuple[str, ...]:
-    if material.medium is not Medium.IMAGE:
-        return ()
+def _notes(material: Material, found: Sequence[Evidence]) -> tuple[str, ...]:
+    """What decoding lost, of a picture, and of sound and frames as their detectors tell it."""
+    notes: list[str] = []
+    if material.medium is Medium.IMAGE:
+        with suppress(InputError):
+            notes += material.picture.notes
+    for item in found:
+        told = item.details.get("notes")
+        notes += [f"{item.detector}: {note}" for note in told] if isinstance(told, list) else []
+    return tuple(dict.fromkeys(notes))
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What tells whether somebody wrote to a file; None where it is gone."""
     try:
-        return material.picture.notes
-    except InputError:
-        return ()
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The digest of a file's bytes; raises OSError."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

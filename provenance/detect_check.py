@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from assaymark.provenance.detect import Settings, crashed, detect
+from assaymark.provenance.detect import Settings, crashed, detect, sha256_of
 from assaymark.provenance.detect_findings import findings_of
 from assaymark.provenance.detection import Detection, from_plain
 from assaymark.provenance.detectors import DETECTORS
@@ -47,6 +48,12 @@ def check_detection(
     """
     _usable(settings)
     files = find_files(patterns, folder)
+    if settings.options.get(
+        "checkpoints"
+    ):  # else a misspelt one would be an abstention of every file
+        from assaymark.provenance.published_detectors import check_named
+
+        check_named(settings.options)
     found = _all(files, settings, workers or min(cores(), len(files)), keep, progress)
     if records is not None:
         write_atomically(records, "".join(json.dumps(item.plain()) + "\n" for item in found))
@@ -102,7 +109,8 @@ def _detect(settings: Settings, path: Path) -> Detection:
 def _number(path: Path) -> int:
     import zlib
 
-    return zlib.crc32(str(path.resolve()).encode("utf-8", "surrogateescape"))
+    # pathlib's resolve raises RuntimeError for a link to itself
+    return zlib.crc32(os.path.realpath(path).encode("utf-8", "surrogateescape"))
 
 
 def _stamp(path: Path, settings: Settings) -> list[object]:
@@ -129,7 +137,11 @@ def _kept(keep: Keep | None, path: Path, settings: Settings) -> Detection | None
         return None
     try:
         stamp, fields = json.loads(content)
-        return from_plain(fields) if stamp == _stamp(path, settings) else None
+        if stamp != _stamp(path, settings):
+            return None
+        found = from_plain(fields)
+        # size and time can be set back, and a file written while it was looked at has the later ones
+        return found if found.sha256 == sha256_of(path) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -38,6 +38,9 @@ def is_so(item: Detection, word: str) -> bool | None:
         return False
     if item.verdict is Verdict.CANNOT_TELL:
         return None
+    if word == "manipulated" and item.verdict is Verdict.NO_SIGN:
+        # a file can show no sign of generation while nothing looked for what was changed in it
+        return None if item.manipulated_probability is None else False
     wanted = Verdict.MANIPULATED if word == "manipulated" else Verdict.GENERATED
     return item.verdict is wanted
 

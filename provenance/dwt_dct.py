@@ -26,6 +26,7 @@ SMALLEST = 256 * 256  # pixels; the package marks no smaller picture
 LARGEST_P = 1e-6  # of a picture without a mark, over all marks that are tried
 _SCALE = 36.0
 _BLOCK = 4
+_STRIP = 32 * 2 * _BLOCK  # rows, whole blocks
 _HAAR = 0.7071067811865476
 
 Pixels = UInt8[numpy.ndarray, "height width 3"]
@@ -141,15 +142,19 @@ def find(pixels: Pixels, marks: Sequence[KnownMark] = MARKS) -> Found:
 
 
 def _tried(pixels: Pixels, marks: Sequence[KnownMark]) -> Iterator[Found]:
-    blocks = blocks_of(pixels)
-    for method, values in (
-        ("dwtDct", largest_coefficients(blocks)),
-        ("dwtDctSvd", singular(blocks)),
-    ):
+    for method, values in zip(("dwtDct", "dwtDctSvd"), values_of(pixels), strict=True):
         for mark in marks:
             votes, wanted = decode(values, len(mark.bits)), numpy.array(mark.bits)
             agreeing, p_value = int(((votes * 255 > 127) == wanted).sum()), chance(votes, wanted)
             yield Found(mark=mark, method=method, agreeing=agreeing, p_value=p_value)
+
+
+def values_of(pixels: Pixels) -> tuple[Values, Values]:
+    """What dwtDct and dwtDctSvd read in every block; strip by strip, as all at once take 50 bytes a pixel."""
+    strips = (blocks_of(pixels[top : top + _STRIP]) for top in range(0, len(pixels), _STRIP))
+    found = [(largest_coefficients(blocks), singular(blocks)) for blocks in strips]
+    largest, strongest = zip(*found, strict=True)
+    return numpy.concatenate(largest), numpy.concatenate(strongest)
 
 
 def chance(votes: Votes, wanted: Bits) -> float:

@@ -68,7 +68,7 @@ class Footage:
     (from, to) of seconds in the part that was watched. size: width and height. rate: frames a second,
     None where no two frames have different times. seconds: length, as decoded or else as stated.
     turn: degrees clockwise a player turns it by. watched: seconds of the part that was watched.
-    notes: what was lost or odd.
+    notes: what was lost or odd. streams: how many moving pictures the file holds; only the first was watched.
     """
 
     frames: tuple[Pixels, ...]
@@ -83,6 +83,7 @@ class Footage:
     watched: float
     track: Track
     notes: tuple[str, ...] = ()
+    streams: int = 1
 
 
 def read_footage(path: Path, frames: int = FRAMES, watched: int = WATCHED) -> Footage:
@@ -170,6 +171,7 @@ class _Reader:
             watched=span,
             track=track,
             notes=tuple(self._notes(stream, times, ended)),
+            streams=self.films,
         )
 
     def _stream(self) -> Any:
@@ -181,6 +183,7 @@ class _Reader:
         if not films:
             only = "only a cover picture" if self.container.streams.video else "no video stream"
             raise InputError(f"{self.path} has {only}: nothing to watch")
+        self.films = len(films)
         if len(films) > 1:
             self.notes.append(f"only the first of {len(films)} video streams was watched")
         return films[0]

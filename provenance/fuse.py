@@ -7,9 +7,10 @@ The rule (docs/detection.md shows the same table):
 2. Of the pieces of one family the strongest for and the strongest against count: two statements that come
    from one hand are no two witnesses. Of k statistics that looked, the largest counts, less ln k.
 3. The sum and the prior log-odds give the probability of "generated".
-4. generated: the sum is at least DECIDES and some evidence says so. No sign found: the sum is at most 0,
-   nothing that counts says otherwise, and either a statistic looked or a trusted credential says that a
-   camera took it. Everything else is: cannot tell.
+4. generated: the sum is at least DECIDES and some evidence that counts says so; a prior alone decides
+   nothing. No sign found: the sum is at most 0, nothing that counts says generated or manipulated, however
+   little it adds, and either a statistic looked or a trusted credential says that a camera took it.
+   Everything else is: cannot tell.
 5. A trusted credential of a capture outweighs every statistic. Where marks and statements together outweigh
    it, the evidence contradicts itself, which is: cannot tell.
 6. manipulated is decided the same way on evidence of manipulation, and named where "generated" is not.
@@ -166,17 +167,30 @@ def _strongest(pairs: list[tuple[Evidence, float]]) -> list[tuple[Evidence, floa
 def _verdict(
     evidence: Sequence[Evidence], generated: _Sum, total: float, manipulated: _Sum
 ) -> Verdict:
-    says = {item.says for item in evidence}
-    if total >= DECIDES and Says.GENERATED in says:
+    if total >= DECIDES and _said(evidence, Says.GENERATED):
         return Verdict.CANNOT_TELL if _captured(evidence) else Verdict.GENERATED
-    if manipulated.points >= DECIDES and Says.MANIPULATED in says:
+    if manipulated.points >= DECIDES and _said(evidence, Says.MANIPULATED):
         return Verdict.CANNOT_TELL if _captured(evidence) else Verdict.MANIPULATED
-    stated = any(
-        item.says in (Says.GENERATED, Says.MANIPULATED) and not _is_statistic(item)
-        for item in evidence
-    )
+    otherwise = [
+        item
+        for says in (Says.GENERATED, Says.MANIPULATED)
+        for item in _said(evidence, says)
+        if not (_is_statistic(item) and _captured(evidence))
+    ]
     looked = generated.statistic_looked or _captured(evidence)
-    return Verdict.NO_SIGN if looked and total <= 0 and not stated else Verdict.CANNOT_TELL
+    return Verdict.NO_SIGN if looked and total <= 0 and not otherwise else Verdict.CANNOT_TELL
+
+
+def _said(evidence: Sequence[Evidence], says: Says) -> list[Evidence]:
+    """Pieces that say so and count: a statistic that was never measured is only shown.
+
+    One whose ratio is no finite number adds nothing, and still keeps a file from passing.
+    """
+    return [
+        item
+        for item in evidence
+        if item.says is says and not (_is_statistic(item) and item.llr is None)
+    ]
 
 
 def _probability(log_odds: float) -> float:

@@ -6,7 +6,7 @@ InputError whose sentence the result repeats. A name's ending is never believed.
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from assaymark.reports.errors import InputError
 
 MAX_FILE = 512 * 2**20  # bytes of a picture
 MAX_PIXELS = 100_000_000
+_TILE = 1024  # pixels a side
 _MEDIA = {"image": Medium.IMAGE, "audio": Medium.AUDIO, "video": Medium.VIDEO}
 _NOT_PICTURES = ("SVG", "NEF", "ARW", "DNG")
 _AUDIO_OR_VIDEO = {"Ogg": Medium.AUDIO, "Matroska": Medium.VIDEO}
@@ -69,7 +70,17 @@ class Material:
     @cached_property
     def picture(self) -> Picture:
         """Raises InputError for what cannot be decoded, or only at over 100 million pixels."""
-        return read_picture(self.path)
+        if isinstance(self._tried, str):
+            raise InputError(self._tried)
+        return self._tried
+
+    @cached_property
+    def _tried(self) -> Picture | str:
+        """The picture, or why there is none: a large broken one is not decoded for every detector anew."""
+        try:
+            return read_picture(self.path)
+        except (InputError, OSError) as error:
+            return str(error)
 
 
 def open_material(path: Path, options: Mapping[str, object] | None = None) -> Material:
@@ -114,7 +125,8 @@ def picture_of(data: bytes) -> Picture:
         except InputError:
             raise
         except (OSError, SyntaxError, ValueError, EOFError, MemoryError, ArithmeticError) as error:
-            raise InputError(f"is no picture that can be decoded: {error}") from error
+            said = str(error) or type(error).__name__  # a MemoryError has no words
+            raise InputError(f"is no picture that can be decoded: {said}") from error
         except Exception as error:  # PIL's plugins raise struct.error, KeyError and their like
             raise InputError(
                 f"is no picture that can be decoded: {type(error).__name__}"
@@ -149,17 +161,43 @@ def _rgb(opened: Image.Image, notes: list[str]) -> tuple[Pixels, int]:
     opened.load()
     if opened.mode.startswith("I") or opened.mode == "F":
         notes.append(f"mode {opened.mode}: reduced to 8 bits of grey")
-        levels = numpy.asarray(opened, dtype=numpy.float64)
-        top = 65535.0 if opened.mode.startswith("I") else max(float(numpy.nanmax(levels)), 1.0)
-        grey = numpy.clip(numpy.nan_to_num(levels) / top * 255.0, 0, 255).astype(numpy.uint8)
-        return numpy.repeat(grey[:, :, None], 3, axis=2), 16
+        return _grey(opened), 16
     if opened.has_transparency_data:
         notes.append("transparency was put on white")
-        white = Image.new("RGBA", opened.size, "white")
-        return numpy.asarray(Image.alpha_composite(white, opened.convert("RGBA")).convert("RGB")), 8
+        return _tiled(opened, _on_white), 8
     if opened.mode not in ("RGB", "L"):
         notes.append(f"mode {opened.mode} was converted to RGB")
     return numpy.asarray(opened.convert("RGB")), 8
+
+
+def _grey(opened: Image.Image) -> Pixels:
+    if opened.mode.startswith("I"):
+        top = 65535.0
+    else:
+        finite = numpy.nan_to_num(numpy.asarray(opened), posinf=numpy.inf)
+        top = max(float(finite.max()), 1.0)
+
+    def grey(part: Image.Image) -> Pixels:
+        levels = numpy.nan_to_num(numpy.asarray(part, dtype=numpy.float64)) / top * 255.0
+        eight = numpy.clip(levels, 0, 255).astype(numpy.uint8)
+        return numpy.repeat(eight[:, :, None], 3, axis=2)
+
+    return _tiled(opened, grey)
+
+
+def _on_white(part: Image.Image) -> Pixels:
+    white = Image.new("RGBA", part.size, "white")
+    return numpy.asarray(Image.alpha_composite(white, part.convert("RGBA")).convert("RGB"))
+
+
+def _tiled(opened: Image.Image, convert: Callable[[Image.Image], Pixels]) -> Pixels:
+    """A conversion tile by tile: of a large picture the steps between would take gigabytes."""
+    pixels = numpy.empty((opened.height, opened.width, 3), numpy.uint8)
+    for top in range(0, opened.height, _TILE):
+        for left in range(0, opened.width, _TILE):
+            low, right = min(top + _TILE, opened.height), min(left + _TILE, opened.width)
+            pixels[top:low, left:right] = convert(opened.crop((left, top, right, low)))
+    return pixels
 
 
 def upright(picture: Picture) -> Pixels:

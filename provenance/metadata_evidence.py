@@ -42,7 +42,7 @@ def look_metadata(material: Material) -> Sequence[Evidence]:
 def metadata_evidence(written: Written) -> list[Evidence]:
     """The same for statements that were read; never empty."""
     found = [*_of_generators(marks_in(written)), *_of_source_types(written), *_of_programs(written)]
-    found = found[:_AT_MOST] or [_evidence(Says.NOTHING, "its metadata names no generator")]
+    found = found[:_AT_MOST] or [_evidence(Says.NOTHING, _none(written))]
     shared = {
         key: value
         for key, value in (
@@ -52,6 +52,12 @@ def metadata_evidence(written: Written) -> list[Evidence]:
         if value
     }
     return [replace(one, details={**one.details, **shared}) for one in found]
+
+
+def _none(written: Written) -> str:
+    """That no generator is named, as far as was read."""
+    left = f", as far as it was read: {written.troubles[0]}" if written.troubles else ""
+    return f"its metadata names no generator{left}"
 
 
 def shown(text: str) -> str:

@@ -58,7 +58,15 @@ def read_calibrated(path: Path, detector: str) -> Calibrated:
             raise ValueError(f"it has more than {_LARGEST:,} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
         found = _calibrated(document)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path} is no calibration of a detector ({error!r:.120}): make one with "
             "assaymark detect evaluate --calibrate"
@@ -95,7 +103,9 @@ def _point(values: Mapping[str, Any]) -> OperatingPoint:
         if item.name in _WORDS:
             found[item.name] = str(value)
         elif item.name in _COUNTS:
-            found[item.name] = int(value)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{item.name} is {str(value)[:80]!r}, expected a count")
+            found[item.name] = value
         else:
             found[item.name] = _finite(value)
     rates = [value for name, value in found.items() if "rate" in name]
@@ -105,6 +115,8 @@ def _point(values: Mapping[str, Any]) -> OperatingPoint:
 
 
 def _finite(value: Any) -> float:
+    if isinstance(value, bool | str):
+        raise ValueError(f"{str(value)[:80]!r} is no number")
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is no finite number")

@@ -5,6 +5,7 @@ score is shown and the detector abstains, until the user has measured it on data
 (assaymark.provenance.published_calibration).
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,6 +138,14 @@ def check_published(options: Mapping[str, object]) -> None:
         _calibration(options, name)
 
 
+def check_named(options: Mapping[str, object]) -> None:
+    """The same for names, places and calibrations alone, which costs no memory."""
+    for name, path in checkpoints(options).items():
+        if not path.is_file():
+            raise InputError(f"no weights at {path}: name the downloaded checkpoint")
+        _calibration(options, name)
+
+
 def checkpoints(options: Mapping[str, object]) -> dict[str, Path]:
     """Names and files; raises InputError for a name that is no detector."""
     return _paths(options, "checkpoints")
@@ -192,6 +201,9 @@ def _evidence(
 ) -> Evidence:
     adapter = ADAPTERS.get(name)
     said = Says.GENERATED if adapter is None else adapter.says
+    if not math.isfinite(score):
+        why = f"{name} gives {score}, which is no score: the file or the weights are not what it takes"
+        return abstains(f"published:{name}", Family.LEARNED, why)
     shown = f"{name} gives {score:.2f} (log-odds of its own training)"
     if calibration is None:
         says = Says.ABSTAINS

@@ -102,7 +102,14 @@ class Calibration:
         """Raises InputError for anything that `to_json` did not write."""
         try:
             return _read(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             raise InputError(
                 f"this is no calibration of scores ({error}): expected the JSON that evaluation wrote"
             ) from error
@@ -220,10 +227,10 @@ def _read(data: Mapping[str, Any]) -> Calibration:
         curve=curve,
         lowest=lowest,
         highest=highest,
-        reals=int(data["reals"]),
-        fakes=int(data["fakes"]),
-        sources=int(data["sources"]),
-        generators=int(data["generators"]),
+        reals=int(finite_number(data["reals"])),
+        fakes=int(finite_number(data["fakes"])),
+        sources=int(finite_number(data["sources"])),
+        generators=int(finite_number(data["generators"])),
         measured_on=str(data.get("measured_on", "")),
     )
 
@@ -241,6 +248,8 @@ def _check_rising(curve: Curve) -> None:
 
 def finite_number(value: Any) -> float:
     """The value as a float; raises ValueError where it is none or not finite."""
+    if isinstance(value, bool | str):
+        raise ValueError(f"{str(value)[:80]!r} is no number")
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is no finite number")

@@ -29,6 +29,7 @@ _FRAMES = 65536  # stored samples of a channel that are read at a time
 _CONTAINERS = (
     "wav,w64,mp3,flac,ogg,mov,mp4,m4a,matroska,webm,avi,aac,aiff,au,caf,amr,flv,asf,mpeg,mpegts"
 )
+_ATTACHED_PICTURE = 0x400  # of FFmpeg's dispositions: a cover
 _LOSSLESS = ("pcm_", "flac", "alac", "wavpack", "tta", "ape")
 
 Samples = Float32[numpy.ndarray, " samples"]
@@ -42,7 +43,8 @@ class Sound:
     file holds, None where that is unknown because it was cut. bandwidth: Hz up to which there is sound
     (see `bandwidth_of`), 0 for silence. level: root mean square of the loud frames in decibels below full
     scale, None for silence. clipping: share of the stored samples at full scale, in [0, 1]. notes: what was
-    lost or looked odd, in words.
+    lost or looked odd, in words. unheard: parts that a player plays and that are not in `samples`, in words;
+    films: how many moving pictures the file holds beside it.
     """
 
     samples: Samples
@@ -56,6 +58,8 @@ class Sound:
     level: float | None
     clipping: float
     notes: tuple[str, ...] = ()
+    unheard: tuple[str, ...] = ()
+    films: int = 0
 
     @property
     def read_seconds(self) -> float:
@@ -100,7 +104,9 @@ def sound_track(path: Path, *, rate: int = RATE, seconds: float = MAX_SECONDS) -
         bandwidth=bandwidth_of(samples, rate),
         level=level_of(samples, rate),
         clipping=stored.clipped / max(stored.count, 1),
-        notes=tuple(stored.notes),
+        notes=(*stored.notes, *stored.unheard),
+        unheard=tuple(stored.unheard),
+        films=stored.films,
     )
 
 
@@ -186,6 +192,8 @@ class _Stored:
     power: float = 0.0  # of the channels, to notice that they cancel
     mixed: float = 0.0  # of their mean
     notes: list[str] = field(default_factory=list)
+    unheard: list[str] = field(default_factory=list)
+    films: int = 0
 
     def begins(self, path: Path, rate: int, channels: int) -> None:
         if not RATES[0] <= rate <= RATES[1]:
@@ -349,8 +357,18 @@ def _by_av(path: Path, stream: BinaryIO, stored: _Stored) -> Iterator[Samples]:
                 return
             track = container.streams.audio[0]
             codec = track.codec_context
+            if codec is None:
+                raise InputError(f"{path} has sound of a codec that is not known here")
+            others = len(container.streams.audio) - 1
+            if others:
+                stored.unheard.append(
+                    f"only the first of {others + 1} sound tracks was looked at: a player may choose another"
+                )
             stored.begins(path, int(codec.sample_rate or 0), int(codec.channels or 0))
             stored.codec = codec.name
+            stored.films = sum(
+                not film.disposition.value & _ATTACHED_PICTURE for film in container.streams.video
+            )
             if codec.name.startswith(_LOSSLESS) and codec.format is not None:
                 stored.bits = int(codec.format.bits)
             yield from _frames(container, track, stored)
@@ -378,7 +396,7 @@ def _frames(container: Any, track: Any, stored: _Stored) -> Iterator[Samples]:
             continue
         for frame in frames:
             if frame.sample_rate != stored.rate:
-                stored.notes.append(
+                stored.unheard.append(
                     f"the rate changes to {frame.sample_rate:,} Hz after {stored.count / stored.rate:.2f} s: "
                     "what follows was not looked at"
                 )

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy
 
-from assaymark.provenance.evidence import Curve, Evidence, Family, OperatingPoint, Says, abstains
+from assaymark.provenance.evidence import (
+    Curve,
+    Evidence,
+    Family,
+    Medium,
+    OperatingPoint,
+    Says,
+    abstains,
+)
 from assaymark.provenance.material import Material
 from assaymark.provenance.sound import RATE, Samples, Sound, loud_frames, sound_track
 from assaymark.provenance.speech_features import likeness, trait_names
@@ -21,6 +29,7 @@ SECONDS = 600.0
 NARROWEST = 2800.0  # Hz
 QUIETEST = -50.0  # dB below full scale
 MOST_CLIPPED = 0.01
+MOST_HIGH = 0.25  # of the windows: more than recorded speech has by chance at the measured rates
 _SPEECH, _VOCODER = "speech", "vocoder"
 
 
@@ -68,6 +77,9 @@ def look_speech(material: Material) -> Sequence[Evidence]:
     point = calibration.point
     says = Says.GENERATED if llr >= point.threshold else Says.NOTHING
     spans = _spans(heard.windows, llrs, point.threshold)
+    why = _not_all(material, heard.sound, llrs, point.threshold)
+    if says is Says.NOTHING and why:
+        return [abstains(_SPEECH, Family.LEARNED, why, **_details(heard, heard.sound))]
     return [
         Evidence(
             detector=_SPEECH,
@@ -82,6 +94,23 @@ def look_speech(material: Material) -> Sequence[Evidence]:
             seconds=heard.seconds,
         )
     ]
+
+
+def _not_all(
+    material: Material, sound: Sound, llrs: Sequence[float], threshold: float
+) -> str | None:
+    """Why finding nothing says nothing of the whole file, as a clause."""
+    if sound.unheard:
+        return sound.unheard[0]
+    if sound.films and material.medium is Medium.AUDIO:
+        return "it calls itself sound and holds a moving picture, which was not watched"
+    high = sum(llr >= threshold for llr in llrs)
+    if high > 1 and high >= MOST_HIGH * len(llrs):
+        return (
+            f"{high} of {len(llrs)} windows sound synthetic and the others do not, as where speech was "
+            "put together"
+        )
+    return None
 
 
 def look_vocoder(material: Material) -> Sequence[Evidence]:

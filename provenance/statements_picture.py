@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from assaymark.provenance.layout import At, Malformed
 from assaymark.provenance.statements import (
+    MAX_ALL,
     MAX_PARTS,
     MAX_TEXT,
     Collector,
@@ -111,7 +112,7 @@ def read_jpeg(at: At, size: int, out: Collector) -> None:
     if at(0, 2) != b"\xff\xd8":
         raise Malformed("a JPEG begins with FF D8")
     extended: dict[bytes, dict[int, bytes]] = {}
-    offset, exifs = 2, 0
+    offset, exifs, held = 2, 0, 0
     for _ in range(MAX_PARTS):
         head = at(offset, 4)
         if len(head) < 4:
@@ -133,7 +134,11 @@ def read_jpeg(at: At, size: int, out: Collector) -> None:
             if exifs == 1:
                 read_exif(data, out)
         elif head[1] == 0xE1 and data.startswith(_EXTENSION):
-            _extension(data[len(_EXTENSION) :], extended)
+            held += len(data)
+            if held <= MAX_ALL:
+                _extension(data[len(_EXTENSION) :], extended)
+            else:
+                out.trouble("it holds more text than is read, and the rest was left out")
         else:
             _segment(head[1], data, out)
         offset = end
@@ -175,7 +180,7 @@ def _extended(extended: dict[bytes, dict[int, bytes]], out: Collector) -> None:
 def _find(at: At, start: int, size: int, wanted: bytes) -> int:
     """Where bytes first stand at or behind `start`, -1 for nowhere; in pieces."""
     while start < size:
-        found = at(start, _PIECE + len(wanted) - 1).find(wanted)
+        found = at(start, min(_PIECE, size - start) + len(wanted) - 1).find(wanted)
         if found >= 0:
             return start + found
         start += _PIECE

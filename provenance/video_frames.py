@@ -15,6 +15,7 @@ from assaymark.provenance.material import Material, Picture, Pixels
 from assaymark.reports.errors import InputError
 
 NAME = "video-frames"
+MOST_HIGH = 0.25  # of the frames: more than photographs have by chance at the measured rates
 FrameLook = Callable[[Picture], Evidence | None]
 
 
@@ -59,6 +60,9 @@ def fused(footage: Footage, said: Sequence[Evidence | None], seconds: float) -> 
     says = next(
         (way for way, votes_ in votes.most_common() if 2 * votes_ > len(looked)), Says.NOTHING
     )
+    apart = _not_all(footage, votes)
+    if says is Says.NOTHING and apart:
+        return abstains(NAME, Family.LEARNED, apart, notes=list(footage.notes))
     scores = [one.score for _, one in looked if one.score is not None]
     ratios = [one.llr for _, one in looked if one.llr is not None]
     first = looked[0][1]
@@ -88,6 +92,16 @@ def _said(says: Says, count: int, looked: int) -> str:
     if says is Says.NOTHING:
         return f"{of} {'shows' if count == 1 else 'show'} no sign"
     return f"{of} {'looks' if count == 1 else 'look'} {says.value}"
+
+
+def _not_all(footage: Footage, votes: Counter[Says]) -> str | None:
+    """Why finding nothing says nothing of the whole video, as a clause."""
+    if footage.streams > 1:
+        return f"only the first of {footage.streams} video streams was watched: a player may choose another"
+    high, looked = votes[Says.GENERATED], sum(votes.values())
+    if high > 1 and high >= MOST_HIGH * looked:
+        return f"{high} of {looked} frames look generated and the others do not, as where shots were mixed"
+    return None
 
 
 def _curve(looked: Sequence[tuple[float, Evidence]]) -> tuple[Curve, ...]:

@@ -1,6 +1,7 @@
 """The open watermark, read as its package reads it: against the package's loops, written out slowly."""
 
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from assaymark.provenance.dwt_dct import (
     largest_coefficients,
     look_stable_diffusion_mark,
     singular,
+    values_of,
 )
 from assaymark.provenance.evidence import Says
 from assaymark.provenance.material import open_material
@@ -193,3 +195,17 @@ def test_real_pictures_of_the_given_data_have_no_mark(shared: Path) -> None:
         pytest.skip("no pictures in ../shared")
     least = min(find(numpy.asarray(Image.open(path).convert("RGB"))).p_value for path in files)
     assert least > LARGEST_P
+
+
+def test_a_large_picture_needs_little_memory_and_gives_the_same() -> None:
+    """The blocks of all rows at once are what the method is; strips of them are only how it is done."""
+    pixels = numpy.random.default_rng(3).integers(0, 256, (1300, 52, 3), dtype=numpy.uint8)
+    blocks = blocks_of(pixels)
+    largest, strongest = values_of(pixels)
+    assert (largest == largest_coefficients(blocks)).all()
+    assert (strongest == singular(blocks)).all()
+    tracemalloc.start()
+    values_of(numpy.zeros((6000, 800, 3), numpy.uint8))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * 6000 * 800

@@ -29,6 +29,10 @@ LOW = piece(Family.LEARNED, Says.NOTHING, -0.4, name="learned")
 BETWEEN = piece(Family.LEARNED, Says.NOTHING, 0.5, name="learned")
 SILENT = piece(Family.LEARNED, Says.ABSTAINS, name="learned")
 SPLICED = piece(Family.FORENSIC, Says.MANIPULATED, 2.0, name="splice")
+FAINT = piece(Family.LEARNED, Says.GENERATED, 0.2, name="speech")
+HINT = piece(Family.FORENSIC, Says.MANIPULATED, 0.6, name="splice")
+SHOWN_ONLY = piece(Family.FORENSIC, Says.MANIPULATED, name="noise")
+BROKEN = piece(Family.LEARNED, Says.GENERATED, math.inf, name="own")
 WHOLE = piece(Family.FORENSIC, Says.NOTHING, -0.5, name="splice")
 
 
@@ -53,6 +57,11 @@ WHOLE = piece(Family.FORENSIC, Says.NOTHING, -0.5, name="splice")
         ((SPLICED, HIGH), Verdict.GENERATED),
         ((WHOLE, LOW), Verdict.NO_SIGN),
         ((WHOLE,), Verdict.CANNOT_TELL),
+        ((FAINT, LOW), Verdict.CANNOT_TELL),  # each speaks, and together they do not reach the limit
+        ((HINT, LOW), Verdict.CANNOT_TELL),
+        ((SHOWN_ONLY, LOW), Verdict.NO_SIGN),  # it was not measured, so it does not count
+        ((CAMERA, HINT, SPLICED), Verdict.NO_SIGN),
+        ((BROKEN, LOW), Verdict.CANNOT_TELL),
     ],
     ids=lambda value: value.value if isinstance(value, Verdict) else "+".join(
         f"{item.detector}-{item.says}" for item in value) or "nothing",
@@ -88,6 +97,13 @@ def test_two_looks_pay_for_the_second_chance() -> None:
 
 def test_statements_of_one_hand_are_one() -> None:
     assert fuse((TOLD, TOLD)).probability == fuse((TOLD,)).probability
+
+
+def test_a_prior_is_not_evidence() -> None:
+    """However likely such files are generated, or not, a look that says nothing decides nothing."""
+    uncounted = piece(Family.LEARNED, Says.GENERATED, name="spectrum")
+    assert fuse((uncounted, LOW), prior=0.99).verdict is Verdict.CANNOT_TELL
+    assert fuse((HIGH,), prior=0.01).verdict is Verdict.CANNOT_TELL
 
 
 def test_what_was_overruled_is_told() -> None:
