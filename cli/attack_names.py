@@ -43,13 +43,16 @@ def _mitigations(check: LmCheck, i: int) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _detectors(check: DetectionCheck | DetectorCheck, i: int) -> Iterator[tuple[KeyPath, str]]:
-    from assaymark.provenance.detector_names import FUSED, measurable, published
+    from assaymark.provenance.detector_names import FUSED, measurable, published, ways
     from assaymark.provenance.detectors import DETECTORS
 
     asked: list[tuple[KeyPath, str, tuple[str, ...]]]
     if isinstance(check, DetectorCheck):
         names = (FUSED, *measurable(), *published())
         asked = [(("check", i, "detector"), check.detector, names)]
+        asked += [
+            (("check", i, "deliveries", j), name, ways()) for j, name in enumerate(check.deliveries)
+        ]
     else:
         named = (("detectors", check.detectors or ()), ("skip", check.skip))
         asked = [
@@ -63,4 +66,5 @@ def _detectors(check: DetectionCheck | DetectorCheck, i: int) -> Iterator[tuple[
         ]
     for place, name, known in asked:
         if name not in known:
-            yield place, f'there is no detector "{name}"{nearest(name, known)}'
+            kind = "delivery" if "deliveries" in place else "detector"
+            yield place, f'there is no {kind} "{name}"{nearest(name, known)}'

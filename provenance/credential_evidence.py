@@ -92,7 +92,10 @@ def credential_evidence(found: Verification) -> Evidence:
 def _invalid(found: Verification) -> Evidence:
     altered = [code for code in found.failures if code.startswith(_ALTERED)]
     if altered:
-        text = f"it was altered after it was signed ({', '.join(dict.fromkeys(altered))})"
+        text = (
+            "it is not what was signed: altered since, or its credentials come from another file "
+            f"({', '.join(dict.fromkeys(altered))})"
+        )
         return _evidence(found, Says.MANIPULATED, text)
     return _evidence(
         found, Says.NOTHING, f"its Content Credentials do not hold: {found.explanation}"

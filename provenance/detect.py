@@ -37,6 +37,9 @@ class Settings:
             if name not in DETECTORS:
                 raise InputError(f'there is no detector "{name}"{nearest(name, DETECTORS)}')
 
+        if not self.detectors:
+            raise InputError("every detector is left out: nothing would be looked at")
+
     @property
     def detectors(self) -> tuple[Detector, ...]:
         names = [name for name in DETECTORS if not self.only or name in self.only]

@@ -111,9 +111,12 @@ def _highest(
     tags: tuple[str, ...],
     root: Path,
 ) -> Finding:
-    """The highest probability of "generated"; of a file without one it may be anything up to 1."""
-    known = [item for item in found if item.probability is not None]
-    without = [item for item in found if item.probability is None]
+    """The highest probability of "generated"; of a file without one it may be anything up to 1.
+
+    So it may where the evidence contradicts itself, whatever its sum.
+    """
+    known = [item for item in found if item.probability is not None and not _contradicts(item)]
+    without = [item for item in found if item.probability is None or _contradicts(item)]
     top = max(known, key=lambda item: item.probability or 0.0, default=None)
     value = None if top is None else top.probability
     interval = None
@@ -142,6 +145,10 @@ def _highest(
         severity=gate.severity,
         references=tags,
     )
+
+
+def _contradicts(item: Detection) -> bool:
+    return item.verdict is Verdict.CANNOT_TELL and bool(item.conflicts)
 
 
 def _unreadable(

@@ -15,3 +15,11 @@ def published() -> tuple[str, ...]:
     from assaymark.provenance.published_detectors import NAMES
 
     return NAMES
+
+
+def ways() -> tuple[str, ...]:
+    """Deliveries of pictures and sound, and the two words for several."""
+    from assaymark.provenance.deliveries import DELIVERIES
+    from assaymark.provenance.sound_deliveries import SOUND_DELIVERIES
+
+    return ("eight", "sweep", *DELIVERIES, *SOUND_DELIVERIES)

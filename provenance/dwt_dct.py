@@ -121,7 +121,7 @@ def look_stable_diffusion_mark(material: Material) -> Sequence[Evidence]:
             says=says,
             summary=summary,
             score=share,
-            details=told,
+            details={**told, "open": True},
         )
     ]
 

@@ -28,7 +28,7 @@ from assaymark.provenance.evidence import Evidence, Family, Says
 
 DECIDES = 1.0  # nats over even odds: a probability of 0.73
 TRUSTED = 9.0  # a signature by somebody the user trusts
-WATERMARK = 7.0  # read with its check bits, far beyond chance
+WATERMARK = 7.0  # of a key, read with its check bits, far beyond chance
 STATEMENT = (
     4.0  # metadata, or a signature of anybody: easily removed, and seldom written without cause
 )
@@ -106,7 +106,8 @@ def _stated(item: Evidence, positive: Says) -> float | None:
     if item.says is positive:
         if _trusted(item):
             return TRUSTED
-        return WATERMARK if item.family is Family.WATERMARK else STATEMENT
+        keyed = item.family is Family.WATERMARK and not item.details.get("open")
+        return WATERMARK if keyed else STATEMENT  # anybody can embed an open mark
     if item.says is Says.AUTHENTIC and _trusted(item):
         return -TRUSTED
     return None

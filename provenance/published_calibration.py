@@ -69,7 +69,7 @@ def read_calibrated(path: Path, detector: str) -> Calibrated:
     ) as error:
         raise InputError(
             f"{path} is no calibration of a detector ({error!r:.120}): make one with "
-            "assaymark detect evaluate --calibrate"
+            "assaymark detect evaluate --calibration"
         ) from error
     if found.detector != detector:
         raise InputError(

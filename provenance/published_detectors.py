@@ -134,8 +134,8 @@ def look_published(material: Material) -> Sequence[Evidence]:
 def check_published(options: Mapping[str, object]) -> None:
     """Load everything that the options name, so that a mistake is told before the first file."""
     for name, path in checkpoints(options).items():
-        opened(name, path, options)
         _calibration(options, name)
+        opened(name, path, options)
 
 
 def check_named(options: Mapping[str, object]) -> None:

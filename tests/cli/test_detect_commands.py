@@ -132,6 +132,7 @@ def test_all_detectors_on_a_picture(run: Run) -> None:
         (("photo.jpg", "--references", "gone"), "gone"),
         (("evaluate", "nowhere"), "nowhere"),
         (("evaluate", ".", "--detector", "lerned"), 'did you mean "learned"'),
+        (("evaluate", ".", "--delivery", "jepg75"), 'did you mean "jpeg75"'),
         (("race", "nowhere"), "nowhere"),
         (("train", "nowhere", "-o", "out"), "nowhere"),
     ],

@@ -286,7 +286,9 @@ def test_a_detector_that_was_asked_for_and_cannot_work_ends_the_run(
     weights, calibration = photo.parent / "npr.pth", photo.parent / "calibration.json"
     if lacking != "weights":
         weights.write_bytes(b"x")
-    calibration.write_text("{}")
-    options = {"checkpoints": {"npr": weights}, "calibrations": {"npr": calibration}}
+    options: dict[str, object] = {"checkpoints": {"npr": weights}}
+    if lacking == "calibration":
+        calibration.write_text("{}")
+        options["calibrations"] = {"npr": calibration}
     with pytest.raises(InputError, match=f"no {lacking}"):
         check_detection("d", (photo.name,), Settings(options=options), folder=photo.parent)

@@ -48,6 +48,7 @@ WHOLE = piece(Family.FORENSIC, Says.NOTHING, -0.5, name="splice")
         ((SIGNED, LOW), Verdict.GENERATED),
         ((TOLD, LOW), Verdict.GENERATED),
         ((MARK,), Verdict.GENERATED),
+        ((piece(Family.WATERMARK, Says.GENERATED, name="open", open=True),), Verdict.GENERATED),
         ((CAMERA, SILENT), Verdict.NO_SIGN),
         ((CAMERA, HIGH), Verdict.NO_SIGN),
         ((CAMERA, TOLD), Verdict.CANNOT_TELL),
@@ -93,6 +94,11 @@ def test_two_looks_pay_for_the_second_chance() -> None:
     gap = math.log(one.probability / (1 - one.probability))
     gap -= math.log(two.probability / (1 - two.probability))
     assert gap == pytest.approx(math.log(2))
+
+
+def test_an_open_mark_counts_as_a_statement() -> None:
+    opened = piece(Family.WATERMARK, Says.GENERATED, open=True)
+    assert fuse((opened,)).probability == fuse((TOLD,)).probability
 
 
 def test_statements_of_one_hand_are_one() -> None:
