@@ -164,7 +164,7 @@ def tune_against(
     still beats a coin on the attacker's photographs; the attack ends where it no longer does.
     """
     began = time.process_time()
-    attacker = copy.deepcopy(generator)
+    attacker = copy.deepcopy(generator).requires_grad_(True)
     detector.eval()
     optimiser = torch.optim.Adam(attacker.parameters(), 5e-4)
     usual = psnr(photos, reconstructed(generator, photos))

@@ -55,7 +55,7 @@ def harden(
     rng: numpy.random.Generator,
 ) -> nn.Module:
     """A copy of the detector, trained on photographs against each generation's fakes of them."""
-    hardened = copy.deepcopy(detector)
+    hardened = copy.deepcopy(detector).requires_grad_(True)  # loaded detectors are frozen
     optimiser = torch.optim.AdamW(hardened.parameters(), how.rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.rate, total_steps=how.steps)
     older = (1 - how.newest) / max(len(generations) - 1, 1)

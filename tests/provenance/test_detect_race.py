@@ -1,5 +1,6 @@
 """A small race on textures: attacks win and pay, hardening wins back, and goes on where it ended."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,6 +230,16 @@ def test_an_attack_leaves_both_networks_alone(
     tune_against(detector, generator, split.train[:2], steps=1, rng=numpy.random.default_rng(0))
     for net, state in zip((generator, detector), states, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+def test_frozen_networks_take_part(split: Split, generator: nn.Module) -> None:
+    """Shipped weights are loaded without gradients."""
+    frozen, maker = _Network().requires_grad_(False), copy.deepcopy(generator).requires_grad_(False)
+    tune_against(frozen, maker, split.train[:2], steps=1, rng=numpy.random.default_rng(0))
+    how = Hardening(steps=2, pairs=2)
+    fakes = reconstructed(maker, split.train)
+    hardened = harden(frozen, split.train, [fakes], how, numpy.random.default_rng(0))
+    assert not torch.equal(hardened.state_dict()["head.bias"], frozen.state_dict()["head.bias"])
 
 
 def _write(folder: Path, count: int, side: int) -> list[Labelled]:
