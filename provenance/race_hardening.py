@@ -46,13 +46,13 @@ class Hardening:
     """How a detector is trained. steps: batches. pairs: photographs with their fakes in each.
 
     eps: how far fakes and photographs of every second batch are perturbed at most, in steps of 255; 0
-    never. newest: the share of the newest generation; the older ones share the rest. rivals: for each, a
-    generator is tuned against the detector while it learns, with this weight of the detector in its loss;
-    half of all fakes are theirs.
+    never; eps_steps: steps to find each change. newest: the share of the newest generation; the older ones
+    share the rest. rivals: for each, a generator is tuned against the detector while it learns, with this
+    weight of the detector in its loss; half of all fakes are theirs.
     """
 
     steps: int = 150
-    pairs: int = 16
+    pairs: int = 12
     rate: float = 1e-3
     eps: float = 4.0
     eps_steps: int = 3
