@@ -57,7 +57,7 @@ class Hardening:
     eps: float = 4.0
     eps_steps: int = 3
     newest: float = 0.4
-    rivals: tuple[float, ...] = (0.5, 5.0)
+    rivals: tuple[float, ...] = ()  # (0.5, 5.0) cost more and gained nothing by the third round
 
 
 def harden(
