@@ -51,6 +51,20 @@ class Split:
     test_sources: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clean:
+    """Photographs and fakes that nobody attacked; clusters: the sources of both, in that order."""
+
+    reals: Photos
+    fakes: Photos
+    clusters: tuple[str, ...]
+
+    def scored_by(self, detector: nn.Module) -> Sample:
+        labels = numpy.repeat([False, True], [len(self.reals), len(self.fakes)])
+        found = numpy.concatenate([scores(detector, self.reals), scores(detector, self.fakes)])
+        return sample(labels, found, self.clusters)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Race:
     """What became of it, with the settings. start: the detector's AUC on the first generation."""
@@ -73,7 +87,7 @@ class Race:
     def plain(self) -> dict[str, Any]:
         """Values of JSON."""
         costs = [
-            [asdict(cost) | {"decibels": cost.decibels} for cost in each.costs]
+            [asdict(cost) | {"decibels": cost.decibels, "won": cost.won} for cost in each.costs]
             for each in self.rounds
         ]
         fields = asdict(self) | {"weakest": self.weakest, "last_cost": self.last_cost}
@@ -119,10 +133,47 @@ def split_photos(
     return Split(train=numpy.stack(train), test=numpy.stack(measured), test_sources=sources)
 
 
-def _crops(path: Path, side: int, crops: int, rng: numpy.random.Generator) -> list[Photos]:
+def clean_photos(rows: Sequence[Labelled], side: int = SIDE) -> Clean:
+    """The middle of each real and fake file, at its own size: halving would take the fakes' traces away.
+
+    Files that cannot be decoded or are smaller are left out. Raises InputError where fewer than eight
+    photographs or eight fakes remain.
+    """
+    kept = [(row, _middle(row.path, side)) for row in rows]
+    sides = {
+        fake: [(row.cluster, crop) for row, crop in kept if crop is not None and row.fake is fake]
+        for fake in (False, True)
+    }
+    if min(len(found) for found in sides.values()) < _FEWEST:
+        raise InputError(
+            f"{len(sides[False])} photographs and {len(sides[True])} fakes of {side} pixels or more are "
+            f"among the clean files: a race needs {_FEWEST} of each, give other labelled files"
+        )
+    return Clean(
+        reals=numpy.stack([crop for _, crop in sides[False]]),
+        fakes=numpy.stack([crop for _, crop in sides[True]]),
+        clusters=tuple(cluster for fake in (False, True) for cluster, _ in sides[fake]),
+    )
+
+
+def _pixels(path: Path) -> Photos | None:
     try:
-        pixels = open_material(path).picture.pixels
+        return open_material(path).picture.pixels
     except InputError:
+        return None
+
+
+def _middle(path: Path, side: int) -> Photos | None:
+    pixels = _pixels(path)
+    if pixels is None or min(pixels.shape[:2]) < side:
+        return None
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
+def _crops(path: Path, side: int, crops: int, rng: numpy.random.Generator) -> list[Photos]:
+    pixels = _pixels(path)
+    if pixels is None:
         return []
     if min(pixels.shape[:2]) >= 2 * side:
         pixels = deliver(pixels, "resize50-bicubic")
@@ -142,7 +193,7 @@ def race(
     fit_steps: int = 600,
     attack_steps: int = 120,
     hardening: Hardening = Hardening(),  # noqa: B008 - frozen
-    clean: tuple[Photos, Photos] | None = None,
+    clean: Clean | None = None,
     tolerance: float = 0.02,
     folder: Path | None = None,
     seed: int = 0,
@@ -162,13 +213,14 @@ def race(
             f"crops of {photos.train.shape[1]} pixels and {rounds} rounds: expected {SIDE} pixels or more, "
             "and a number of rounds"
         )
+    measured = [clean.reals, clean.fakes] if clean is not None else []
     settings = {
         "attack_steps": attack_steps,
         "fit_steps": fit_steps,
         "hardening": asdict(hardening),
         "tolerance": tolerance,
         "seed": seed,
-        "started_with": digest([detector, generator], [photos.train, photos.test, *(clean or ())]),
+        "started_with": digest([detector, generator], [photos.train, photos.test, *measured]),
     }
     store = Store(folder, settings)
     done = list(store.rounds())
@@ -180,9 +232,8 @@ def race(
     current = detector.eval()
     if done:
         current = store.recall("detector", copy.deepcopy(detector))
-    files = _clean_sample(
-        clean or (photos.test, made.test[0]), None if clean else photos.test_sources
-    )
+    twice = (*photos.test_sources, *photos.test_sources)
+    files = clean or Clean(reals=photos.test, fakes=made.test[0], clusters=twice)
     beginning = told_apart(detector, photos.test, made.test[0])
     for number in range(len(done) + 1, rounds + 1):
         rng = numpy.random.default_rng([seed, number])
@@ -190,7 +241,7 @@ def race(
         maker, tuned = tune_against(current, first, photos.train, steps=attack_steps, rng=rng)
         made.add(maker)
         pixels, changed = perturb_against(current, photos.test, made.test[0])
-        hardened = harden(current, photos.train, made.train, hardening, rng)
+        hardened = harden(current, photos.train, made.train, hardening, rng, generator=first)
         fall, interval = _fall(current, hardened, files)
         kept = fall <= tolerance
         last = hardened if kept else current
@@ -236,27 +287,7 @@ class _Generations:
         self.test.append(reconstructed(maker, self._photos.test))
 
 
-@dataclass(frozen=True, eq=False)
-class _Clean:
-    """Clean files; clusters: their sources, or each file for itself."""
-
-    reals: Photos
-    fakes: Photos
-    clusters: tuple[str, ...]
-
-    def scored_by(self, detector: nn.Module) -> Sample:
-        labels = numpy.repeat([False, True], [len(self.reals), len(self.fakes)])
-        found = numpy.concatenate([scores(detector, self.reals), scores(detector, self.fakes)])
-        return sample(labels, found, self.clusters)
-
-
-def _clean_sample(files: tuple[Photos, Photos], sources: tuple[str, ...] | None) -> _Clean:
-    reals, fakes = files
-    clusters = sources + sources if sources else tuple(map(str, range(len(reals) + len(fakes))))
-    return _Clean(reals, fakes, clusters)
-
-
-def _fall(before: nn.Module, after: nn.Module, files: _Clean) -> tuple[float, Interval]:
+def _fall(before: nn.Module, after: nn.Module, files: Clean) -> tuple[float, Interval]:
     """By how much the AUC fell; the interval draws the same files for both."""
     old, new = files.scored_by(before), files.scored_by(after)
     drawn = [

@@ -30,7 +30,7 @@ def result_of(check: str, target: str, found: Race) -> CheckResult:
                 check=check,
                 target=target,
                 measure="attacker_cost_db",
-                summary="What the last round cost the tuned generator: decibels of PSNR to the photographs.",
+                summary=_cost_summary(found),
                 value=found.last_cost,
                 n=len(found.rounds),
             ),
@@ -43,6 +43,9 @@ def result_of(check: str, target: str, found: Race) -> CheckResult:
                 f"{found.start_psnr:.1f} dB.",
                 "Each round tunes a generator against the newest detector and perturbs fakes pixel by "
                 "pixel, then trains the detector on every generation so far.",
+                "An attacker stops where the detector is no better than a coin on his own photographs "
+                "(won): his least damage that wins counts, else that of the attempt that got furthest. The "
+                "generator's damage is against as many steps of training without a detector.",
                 "AUCs are of photographs from sources that neither side trained with.",
                 "Hardened weights are kept only where the AUC on clean files does not fall by more than "
                 f"{found.settings['tolerance']:g}.",
@@ -52,6 +55,14 @@ def result_of(check: str, target: str, found: Race) -> CheckResult:
             ),
         ),
     )
+
+
+def _cost_summary(found: Race) -> str:
+    did = "What the last round cost the tuned generator: decibels of PSNR to the photographs."
+    if not found.rounds or found.rounds[-1].costs[0].won:
+        return did
+    reached = found.rounds[-1].costs[0].reached
+    return f"{did} It did not win: its best attempt left the detector an AUC of {reached:.3f}."
 
 
 def _evidence(found: Race) -> tuple[Evidence, ...]:
@@ -100,13 +111,15 @@ def _attackers(found: Race) -> Plot:
 def _table(found: Race) -> Table:
     return Table(
         title="Rounds",
-        columns=("round", "attacker", "cost dB", "PSNR", "steps", "CPU s", "AUC before", "AUC after",
-                 "clean AUC fell by", "kept"),
+        columns=("round", "attacker", "cost dB", "AUC reached", "won", "PSNR", "steps", "CPU s",
+                 "AUC before", "AUC after", "clean AUC fell by", "kept"),
         rows=tuple(
             (
                 each.number,
                 cost.attacker,
                 round(cost.decibels, 3),
+                round(cost.reached, 3),
+                cost.won,
                 round(cost.psnr, 2),
                 cost.steps,
                 round(cost.seconds, 1),

@@ -1,6 +1,8 @@
 """A small race on textures: attacks win and pay, hardening wins back, and goes on where it ended."""
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -10,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from assaymark.provenance.detect_data import Labelled
-from assaymark.provenance.detect_race import Race, Split, race, split_photos
+from assaymark.provenance.detect_race import Clean, Race, Split, clean_photos, race, split_photos
 from assaymark.provenance.race_attacks import (
     Photos,
     Reconstructor,
@@ -113,7 +115,8 @@ def test_both_sides_move(
     tuned, perturbed = first.costs
     assert tuned.psnr_before > 15
     assert first.attacked < found.start - 0.2  # the attack fools on photographs it was not tuned on
-    assert tuned.reached <= 0.5 or tuned.steps == 24
+    assert tuned.won is (tuned.reached <= 0.5)
+    assert tuned.won or tuned.steps == 2 * 24
     assert perturbed.reached <= 0.5
     assert first.hardened > first.attacked
     assert len(found.rounds[-1].generations) == 2
@@ -134,8 +137,13 @@ def test_hardening_that_costs_clean_files_is_not_kept(
 ) -> None:
     """Of files labelled the wrong way round, a detector that learns must lose its AUC of chance."""
     reals, fakes = split.test, reconstructed(generator, split.test)
-    clean = (fakes, reals) if swapped else (reals, fakes)
-    how = {"hardening": Hardening(steps=25, pairs=8, rate=2e-2, eps=0), "attack_steps": 8}
+    if swapped:
+        reals, fakes = fakes, reals
+    clean = Clean(reals=reals, fakes=fakes, clusters=2 * split.test_sources)
+    how = {
+        "hardening": Hardening(steps=25, pairs=8, rate=2e-2, eps=0, rivals=()),
+        "attack_steps": 8,
+    }
     start = _Network()
     last, found = _run(start, split, generator, rounds=1, tolerance=0.02, clean=clean, **how)
     only = found.rounds[0]
@@ -231,6 +239,58 @@ def test_an_attack_leaves_both_networks_alone(
         assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
 
 
+def test_frozen_networks_take_part(split: Split, generator: nn.Module) -> None:
+    """Shipped weights are loaded without gradients."""
+    frozen, maker = _Network().requires_grad_(False), copy.deepcopy(generator).requires_grad_(False)
+    tune_against(frozen, maker, split.train[:2], steps=1, rng=numpy.random.default_rng(0))
+    how = Hardening(steps=2, pairs=2)
+    fakes = reconstructed(maker, split.train)
+    hardened = harden(frozen, split.train, [fakes], how, numpy.random.default_rng(0))
+    assert not torch.equal(hardened.state_dict()["head.bias"], frozen.state_dict()["head.bias"])
+
+
+class _Step(nn.Module):
+    """Whether a picture is one of those it knows by heart: right, and without any gradient."""
+
+    def __init__(self, photos: Photos) -> None:
+        super().__init__()
+        self.known = tensor(photos)
+
+    def forward(self, images: Tensor) -> Tensor:
+        gaps = (images[:, None] - self.known).abs().amax((2, 3, 4)).amin(1)
+        return (gaps > 1e-6).float() + 0 * images.mean((1, 2, 3))
+
+
+def test_an_attack_that_cannot_win_says_so(split: Split, generator: nn.Module) -> None:
+    """Without a gradient every attempt is training without a detector, and costs what that does."""
+    rng = numpy.random.default_rng(0)
+    _, cost = tune_against(_Step(split.train[:6]), generator, split.train[:6], steps=8, rng=rng)
+    assert not cost.won
+    assert cost.reached == 1
+    assert cost.steps == 16  # two attempts, to their end
+    assert abs(cost.decibels) < 0.5  # they only drew other batches
+
+
+def test_rivals_take_part(split: Split, generator: nn.Module) -> None:
+    """A rival's fakes are its generator's; the one that it began with stays as it was."""
+    before = {key: value.clone() for key, value in generator.state_dict().items()}
+    fakes = reconstructed(generator, split.train)
+    apart = [
+        harden(
+            _Network(),
+            split.train,
+            [fakes],
+            Hardening(steps=2, pairs=2, rate=1e-2, eps=0, rivals=rivals),
+            numpy.random.default_rng(0),
+            generator=generator,
+        )
+        for rivals in ((), (5.0,))
+    ]
+    assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+    plain, rivalled = (each.state_dict()["layer.weight"] for each in apart)
+    assert not torch.equal(plain, rivalled)
+
+
 def _write(folder: Path, count: int, side: int) -> list[Labelled]:
     rows = []
     for number in range(count):
@@ -240,6 +300,18 @@ def _write(folder: Path, count: int, side: int) -> list[Labelled]:
         Image.fromarray(pixels).save(path)
         rows.append(Labelled(path=path, fake=False, cluster=folder.name))
     return rows
+
+
+def test_clean_files_are_measured_at_their_own_size(tmp_path: Path) -> None:
+    rows = [*_write(tmp_path / "large", 8, 200), *_write(tmp_path / "tiny", 3, 60)]
+    fakes = [replace(row, fake=True) for row in _write(tmp_path / "made", 9, 100)]
+    found = clean_photos([*fakes, *rows])
+    assert found.reals.shape == (8, 96, 96, 3)
+    assert found.clusters == ("large",) * 8 + ("made",) * 9
+    whole = numpy.random.default_rng(0).integers(0, 256, (200, 200, 3), numpy.uint8)
+    assert numpy.array_equal(found.reals[0], whole[52:148, 52:148])
+    with pytest.raises(InputError, match="8 photographs and 0 fakes"):
+        clean_photos(rows)
 
 
 def test_photographs_are_split_by_source(tmp_path: Path) -> None:
