@@ -176,6 +176,31 @@ def test_thresholds_of_sources_keep_their_rate_where_those_of_files_do_not(
     assert numpy.mean(files) > (rate + 0.02 if clusters == 5 else rate)
 
 
+@pytest.mark.parametrize("clusters", [25, 50])
+@pytest.mark.parametrize("shift", [0.0, 1.5], ids=["alike", "sources-differ"])
+def test_pooled_sources_stay_within_a_point_of_the_rate(clusters: int, shift: float) -> None:
+    rng = numpy.random.default_rng(13)
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(150):
+        measured = conformal(_world(rng, clusters, 12, shift)).reals
+        for pooled, found in rates.items():
+            at, promised = threshold(measured, 0.05, pooled=pooled)
+            assert promised is not pooled
+            found.append(float(norm.sf(at / (1 + shift**2) ** 0.5)))
+    assert numpy.mean(rates[False]) < numpy.mean(rates[True])
+    assert 0.04 < numpy.mean(rates[True]) <= 0.06
+
+
+def test_pooling_weighs_every_source_alike_and_needs_enough_of_them() -> None:
+    """Two of 40 sources may pass whole at 5 %, and the large one is no more than one of them."""
+    large = tuple(float(score) for score in range(1000, 2000))
+    small = tuple((float(each),) for each in range(39))
+    at, promised = threshold((large, *small), 0.05, pooled=True)
+    assert (at > 37, at, promised) == (True, pytest.approx(37), False)
+    few = conformal(_world(numpy.random.default_rng(8), 4)).reals
+    assert threshold(few, 0.05, pooled=True) == threshold(few, 0.05)
+
+
 def test_too_few_sources_promise_nothing() -> None:
     measured = conformal(_world(numpy.random.default_rng(8), 4))
     assert measured.as_real(1e9).sources == 1 / 5
