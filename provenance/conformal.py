@@ -5,12 +5,14 @@ measured, a p-value of at most α has a chance of at most α (Vovk et al. 2005, 
 *sources*: the same if the next photograph comes from a source that is exchangeable with those measured,
 which is what a user has; it averages the sources' shares and counts the unseen one as a whole (Lee,
 Barber and Willett 2023, https://arxiv.org/abs/2306.06342, section 3), so fewer than 1/α - 1 sources can
-never call anything generated. With 25 sources or more a rate of 5 % can instead be *pooled*: the mean of
-the sources' shares itself, without the one for the unseen (Dunn, Wasserman and Ramdas 2022, Distribution-Free
-Prediction Sets for Two-Layer Hierarchical Models, "pooling CDFs"). That is a promise only as the sources
-grow many; in simulations whose sources differ it stays within one point of the rate.
+never call anything generated. With 30 sources or more a rate of 5 % can instead be *pooled*: neither
+the mean of the sources' shares nor the share of all files exceeds the rate, and nothing is counted for the
+unseen (Dunn, Wasserman and Ramdas 2022, Distribution-Free Prediction Sets for Two-Layer Hierarchical Models,
+"pooling CDFs"). That is a promise only as the sources grow many; in simulations whose sources differ it
+stays within one point of the rate.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,9 @@ from assaymark.provenance.evidence import OperatingPoint, Says
 from assaymark.provenance.score_calibration import finite_number
 from assaymark.reports.errors import InputError
 
-_ENOUGH = 1.25  # sources times the rate: with fewer, pooled rates of the next source leave it by a point
+_ENOUGH = (
+    1.25  # sources times the rate: with fewer, pooled rates of the next source leave it by a point
+)
 Sorted = tuple[tuple[float, ...], ...]
 
 
@@ -127,16 +131,17 @@ def threshold(reals: Sorted, rate: float, *, pooled: bool = False) -> tuple[floa
 
     With 1 / rate - 1 sources or more it is the theorem's. With fewer there is none, and the largest
     threshold that any of the sources asks for is taken: another source of their kind asks for more with
-    a chance of 1 / (sources + 1). pooled: of 1.25 / rate sources or more, the mean of their shares keeps
-    the rate, which is less strict and no theorem. Always just above a measured score, so that scores at it do
-    not pass.
+    a chance of 1 / (sources + 1). pooled: of 1.5 / rate sources or more, neither the mean of their shares
+    nor the share of all files exceeds the rate, which is less strict and no theorem. Always just above
+    a measured score, so that scores at it do not pass.
     """
     if not 0 < rate < 1:
         raise InputError(f"a rate of false positives must lie in (0, 1), got {rate:g}")
     if not reals:
         raise InputError("a threshold needs scores of at least one source of reals")
     if pooled and _ENOUGH / len(reals) <= rate:
-        return _reached(reals, rate * len(reals)), False
+        files = tuple(itertools.chain.from_iterable(reals))
+        return max(_reached(reals, rate * len(reals)), _reached((files,), rate)), False
     if 1 / (len(reals) + 1) <= rate:
         return _reached(reals, rate * (len(reals) + 1) - 1), True
     return max(_own_threshold(scores, rate) for scores in reals), False
@@ -164,9 +169,9 @@ def operating_point(
     """The threshold for a rate of false positives, and how often it errs on sources it has not seen.
 
     False positives of a source are counted at the threshold of the other sources; true positives at that
-    of all, which no fake had a part in. pooled: as in `threshold`. The bounds are the farther one of a bootstrap of clusters and of
-    Clopper-Pearson's on the effective number of files. Raises InputError with fewer than two sources of
-    reals or without fakes.
+    of all, which no fake had a part in. pooled: as in `threshold`. The bounds are the farther one of a
+    bootstrap of clusters and of Clopper-Pearson's on the effective number of files. Raises InputError with
+    fewer than two sources of reals or without fakes.
     """
     members = of.members(False)
     if len(members) < 2 or not of.labels.any():
