@@ -42,6 +42,7 @@ from assaymark.reports.errors import InputError
 MOST_CROPS = 3  # of a large picture; the score is their median
 NEAR = 0.5  # standard deviations of the score: this near the threshold, the picture is saved again
 AGAIN = ("jpeg75", "webp75", "crop90", "resize75-bicubic")
+CHANGED = 2  # answers, of those after AGAIN, that make it abstain
 _WIDEST = 512  # pixels a side of what the network looks at
 _CELLS = 64  # a side of the heat map
 
@@ -94,13 +95,14 @@ def unsteady(pixels: Pixels, score: float, threshold: float, folder: Path) -> st
     """Why the answer would not survive the picture being passed on; None where it does."""
     if abs(score - threshold) >= NEAR:
         return None
-    called = [score >= threshold, *(s >= threshold for s in _saved_again(pixels, folder))]
-    if len(set(called)) == 1:
+    reached = score >= threshold
+    again = _saved_again(pixels, folder)
+    changed = sum((other >= threshold) != reached for other in again)
+    if changed < CHANGED:
         return None
-    fewer = min(sum(called), len(called) - sum(called))
     return (
         f"its score of {score:.2f} lies at the threshold of {threshold:.2f}, and the answer changes in "
-        f"{fewer} of {len(called)} deliveries"
+        f"{changed} of {len(again)} deliveries"
     )
 
 
