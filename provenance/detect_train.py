@@ -9,34 +9,39 @@ What is shipped is fitted to everything; what is published is measured with the 
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from assaymark.provenance.conformal import operating_point, zone
-from assaymark.provenance.deliveries import deliver
+from assaymark.provenance.deliveries import deliver, jpeg, resize
 from assaymark.provenance.detection_intervals import Sample, bootstrap, sample
-from assaymark.provenance.detection_scores import auc, calibration_error, true_positive_rate_at
-from assaymark.provenance.image_heads import FEATURES, Head, Rows, features, fit, held_out
-from assaymark.provenance.image_planes import SMALLEST, Pixels, crops
+from assaymark.provenance.detection_scores import Scores, auc, true_positive_rate_at
+from assaymark.provenance.image_heads import FEATURES, PARTS, Head, Rows, features, fit, held_out
+from assaymark.provenance.image_planes import SIDE, SMALLEST, Pixels, crops
+from assaymark.provenance.image_sweep import sweep
 from assaymark.provenance.material import read_picture
 from assaymark.provenance.residual_network import load_network
-from assaymark.provenance.score_calibration import calibrate, held_out_llrs
+from assaymark.provenance.score_calibration import calibrate, held_out_llrs, weights
 from assaymark.reports.errors import InputError
 from assaymark.reports.files import write_atomically
 
-HISTORIES = ("jpeg75", "jpeg80", "jpeg95")  # what a photograph without history is given, in turn
+FIRST, SECOND = (75, 85, 90, 96), (75, 85, 95)  # JPEG qualities of the matched pictures
 AUGMENTED = (
     ("jpeg75",),
     ("resize75-bicubic", "jpeg80"),
     ("blur0.5", "jpeg80"),
     ("resize125-bicubic", "jpeg80"),
+    ("sharpen", "jpeg90"),
 )
 """Deliveries of every training picture; the heads are turned away from what they change."""
 PER_SOURCE = 40  # photographs: a large package would outweigh the others
+FEWEST = 5  # photographs: smaller sources of one package are measured as one
 FAMILIES = {
     "sd15_cheatsheet": "stable diffusion 1",
     "sd1_official": "stable diffusion 1",
@@ -48,13 +53,16 @@ FAMILIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A picture to train on. cluster: its source or generator. group: what is held out with it."""
+    """A picture to train on. cluster: its source or generator. group: what is held out with it.
+
+    raw: a photograph that is still to be given the history of the matched pictures.
+    """
 
     path: Path
     fake: bool
     cluster: str
     group: str
-    history: str | None = None
+    raw: bool = False
 
 
 def files(
@@ -71,10 +79,8 @@ def files(
         taken[cluster] = taken.get(cluster, 0) + 1
         if taken[cluster] <= PER_SOURCE:
             package = f"photos:{cluster.partition('-')[0]}"
-            turn = zlib.crc32(f"{cluster}/{path.name}".encode()) % len(HISTORIES)
-            found.append(
-                File(path=path, fake=False, cluster=cluster, group=package, history=HISTORIES[turn])
-            )
+            found.append(File(path=path, fake=False, cluster=cluster, group=package, raw=True))
+    found = _merged(_merged(found, lambda file: file.group), lambda file: "photos:others")
     for fake, word in ((False, "sources of photographs"), (True, "generators")):
         number = len({file.group for file in found if file.fake == fake})
         if number < 2:
@@ -83,6 +89,15 @@ def files(
                 "least two of each, so that whole ones can be held out"
             )
     return found
+
+
+def _merged(of: Sequence[File], name: Callable[[File], str]) -> list[File]:
+    """The same with another cluster for the photographs of clusters of fewer than FEWEST files."""
+    count = Counter(file.cluster for file in of)
+    return [
+        replace(file, cluster=name(file)) if file.raw and count[file.cluster] < FEWEST else file
+        for file in of
+    ]
 
 
 def _pictures(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -97,7 +112,7 @@ def rows(of: Sequence[File], cache: Path | None = None) -> tuple[Rows, list[File
     Pictures below 128 pixels a side are left out. cache: an .npz that is read instead if it holds the
     same files, and written otherwise.
     """
-    names = numpy.array([f"{file.path}|{file.history}" for file in of])
+    names = numpy.array([f"{file.path}|{file.raw}" for file in of])
     stored = _stored(cache, names)
     if stored is None:
         stored = _measured(of)
@@ -130,18 +145,36 @@ def _measured(of: Sequence[File]) -> dict[str, Any]:
 
 def _versions(file: File) -> Iterator[Pixels]:
     """The middle crop with its history, then its deliveries."""
-    rng = numpy.random.default_rng(zlib.crc32(file.path.name.encode()))
-    pixels = crops(read_picture(file.path).pixels)[0]
+    rng = numpy.random.default_rng(zlib.crc32("/".join(file.path.parts[-2:]).encode()))
+    whole = read_picture(file.path).pixels
+    pixels = matched(whole, rng) if file.raw else crops(whole)[0]
     if min(pixels.shape[:2]) < SMALLEST + SMALLEST // 2:  # deliveries scale down to three quarters
         return
-    if file.history:
-        pixels = deliver(pixels, file.history, rng)
     yield pixels
     for chain in AUGMENTED:
         found = pixels
         for name in chain:
             found = deliver(found, name, rng)
         yield crops(found)[0]
+
+
+def matched(pixels: Pixels, rng: numpy.random.Generator) -> Pixels:
+    """A crop that was published as the matched pictures were: reduced, saved, cut off the grid, saved.
+
+    Reduced as far as 256 pixels a side allow, at most to two thirds, in half of all cases: photographs
+    of data sets are reduced, those of cameras are not.
+    """
+    least = max(2 / 3, SIDE / min(pixels.shape[:2]))
+    if least < 1 and rng.random() < 0.5:
+        scale, kind = (
+            float(rng.uniform(least, 1)),
+            str(rng.choice(("bilinear", "bicubic", "lanczos"))),
+        )
+        pixels = resize(pixels, rng, scale=scale, filter_=kind)
+    once = jpeg(pixels, rng, quality=int(rng.choice(FIRST)), chroma="4:2:0")
+    top, left = (int(rng.integers(max(1, side - SIDE + 1))) for side in once.shape[:2])
+    cut = once[top : top + SIDE, left : left + SIDE]
+    return jpeg(cut, rng, quality=int(rng.choice(SECOND)), chroma="4:2:0")
 
 
 def _stored(cache: Path | None, names: Any) -> dict[str, Any] | None:
@@ -162,16 +195,16 @@ def _store(cache: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def measured(of: Sample) -> dict[str, Any]:
-    """AUC, true positives at 5 % false positives and calibration error, with intervals; JSON values."""
+    """AUC and true positives at 5 % false positives with intervals, and calibration error; JSON values."""
     reach = bootstrap(of, auc)
-    share = float(of.labels.mean())
-    odds = numpy.log(share / (1 - share))
-    probabilities = 1 / (1 + numpy.exp(-held_out_llrs(of) - odds))
+    found = bootstrap(of, lambda y, z: true_positive_rate_at(y, z, 0.05))
+    llrs = held_out_llrs(of)
     return {
         "auc": auc(of.labels, of.scores),
         "auc_interval": [reach.low, reach.high] if reach else None,
         "tpr_at_5_percent": true_positive_rate_at(of.labels, of.scores, 0.05),
-        "calibration_error": calibration_error(of.labels, probabilities),
+        "tpr_interval": [found.low, found.high] if found else None,
+        "calibration_error": balanced_error(of, llrs),
         "per_generator": {
             name: auc(both.labels, both.scores)
             for name, places in of.members(True).items()
@@ -185,28 +218,52 @@ def measured(of: Sample) -> dict[str, Any]:
     }
 
 
+def balanced_error(of: Sample, llrs: Scores) -> float:
+    """ECE in ten bins at even prior odds, every source and generator weighed as in `calibrate`."""
+    probability = 1 / (1 + numpy.exp(-llrs))
+    bins = numpy.minimum((probability * 10).astype(int), 9)
+    gaps = numpy.bincount(bins, weights(of) * (of.labels - probability), minlength=10)
+    return float(numpy.abs(gaps).sum())
+
+
 def train_heads(
-    data: Path, out: Path, *, photos: Path | None = None, measured_on: str, card: Mapping[str, Any]
+    data: Path,
+    out: Path,
+    *,
+    photos: Path | None = None,
+    measured_on: str,
+    card: Mapping[str, Any],
+    every: int | None = None,
 ) -> dict[str, Any]:
     """Write image_heads.safetensors and image_residual.json into `out`; returns what the second holds.
 
     card: what else the model card says (data, licences, blind spots). Features are kept in
     out/features.npz, so that a second call begins there. A network in out/image_residual.safetensors is
-    measured on `data`, of which it has seen nothing.
+    measured on `data`, of which it has seen nothing. every: also look at each so manieth file after the
+    deliveries of `sweep`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    every, made_of = rows(files(data, photos), out / "features.npz")
-    scores = held_out(every, [file.group for file in made_of])
-    first = every.originals
-    clusters = [cluster for cluster, kept in zip(every.clusters, first, strict=True) if kept]
-    detectors = {
-        name: described(sample(every.labels[first], found[first], clusters), measured_on)
+    table, made_of = rows(files(data, photos), out / "features.npz")
+    groups = [file.group for file in made_of]
+    scores = held_out(table, groups)
+    first = table.originals
+    own = [file for file, kept in zip(made_of, first, strict=True) if kept]
+    samples = {
+        name: sample(table.labels[first], found[first], [file.cluster for file in own])
         for name, found in scores.items()
     }
+    detectors = {name: described(of, measured_on) for name, of in samples.items()}
+    given = numpy.array([not file.raw for file in own])
+    if not given.all():
+        detectors["ensemble"]["of_data_alone"] = measured(samples["ensemble"].only(given))
     if (out / "image_residual.safetensors").is_file():
         detectors["residual"] = described(network_scores(out, files(data)), measured_on)
     result = {"card": dict(card), "detectors": detectors}
-    heads = {name: fit(every, name, numpy.ones_like(first)) for name in FEATURES}
+    if every:
+        places = numpy.flatnonzero(first)[::every]
+        pictures = {int(at): partial(_first, made_of[at]) for at in places}
+        detectors["ensemble"]["sweep"] = sweep(table, groups, pictures, result, heads_to_bytes)
+    heads = {name: fit(table, name, numpy.ones_like(first)) for name in FEATURES}
     write_atomically(out / "image_heads.safetensors", heads_to_bytes(heads))
     write_atomically(
         out / "image_residual.json", json.dumps(result, indent=1, allow_nan=False) + "\n"
@@ -214,11 +271,15 @@ def train_heads(
     return result
 
 
+def _first(file: File) -> Pixels:
+    return next(_versions(file))
+
+
 def described(of: Sample, measured_on: str) -> dict[str, Any]:
     """Operating point, zone, calibration and measurements of held-out scores; JSON values."""
     return {
-        "point": asdict(operating_point(of, measured_on=measured_on)),
-        "zone": asdict(zone(of)),
+        "point": asdict(operating_point(of, measured_on=measured_on, pooled=True)),
+        "zone": asdict(zone(of, pooled=True)),
         "calibration": json.loads(calibrate(of, measured_on=measured_on).to_json()),
         "measured": measured(of),
     }
@@ -241,15 +302,14 @@ def network_scores(out: Path, of: Sequence[File]) -> Sample:
 
 
 def heads_to_bytes(heads: Mapping[str, Head]) -> bytes:
-    """As safetensors: mean, scale, weights and offset of every head."""
+    """As safetensors: the PARTS of every head."""
     from safetensors.numpy import save
 
     return save(
         {
-            f"{name}.{part}": numpy.atleast_1d(
-                numpy.asarray(getattr(head, part), dtype=numpy.float32)
-            )
+            # in C order: safetensors writes an array's memory as it lies
+            f"{name}.{part}": numpy.ascontiguousarray(getattr(head, part), dtype=numpy.float32)
             for name, head in heads.items()
-            for part in ("mean", "scale", "weights", "offset")
+            for part in PARTS
         }
     )

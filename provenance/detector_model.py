@@ -43,7 +43,7 @@ class Statistics(nn.Module):
     """
 
     def forward(self, x: Images) -> Float[Tensor, " batch"]:
-        module = import_module("assaymark.provenance.image_learned")
+        module = import_module("assaymark.provenance.image_weights")
         levels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8)
         pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return x.new_tensor([module.ensemble_score(one) for one in pixels])
@@ -86,12 +86,12 @@ def detector_model(
 
 def _ours(kind: str, path: Path | None) -> DetectorModel:
     """The shipped network at the threshold of its model card, or other weights of it at the same one."""
-    shipped = import_module("assaymark.provenance.image_learned")
+    shipped = import_module("assaymark.provenance.image_weights")
     module = import_module("assaymark.provenance.residual_network")
-    network: nn.Module = shipped.load_weights() if path is None else module.load_network(path)
+    network: nn.Module = shipped.load_network() if path is None else module.load_network(path)
     return DetectorModel(network, _threshold(kind))
 
 
 def _threshold(kind: str) -> float:
-    shipped = import_module("assaymark.provenance.image_learned")
+    shipped = import_module("assaymark.provenance.image_weights")
     return float(shipped.model_card()["detectors"][kind]["point"]["threshold"])

@@ -56,7 +56,7 @@ class Frozen:
                 raise ValueError(f"format is {fields['format']!r}, expected {_FORMAT!r}")
             return Frozen(
                 calibration=Calibration.from_json(json.dumps(fields["calibration"])),
-                point=_point(fields["point"]),
+                point=read_point(fields["point"]),
                 zone=read_zone(fields["zone"]),
                 measured=Conformal.from_json(json.dumps(fields["measured"])),
             )
@@ -76,7 +76,8 @@ def freeze(of: Sample, *, rate: float = 0.05, kind: str = "platt", measured_on: 
     )
 
 
-def _point(fields: Mapping[str, Any]) -> OperatingPoint:
+def read_point(fields: Mapping[str, Any]) -> OperatingPoint:
+    """A point from its JSON object; raises KeyError, TypeError or ValueError for another."""
     rates = {name: finite_number(fields[name]) for name in _RATES}
     threshold = finite_number(fields["threshold"])
     if not all(0 <= rate <= 1 for rate in rates.values()):

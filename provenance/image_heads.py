@@ -1,20 +1,23 @@
-"""Linear heads on the features of a picture, fitted so that a delivery hardly moves them.
+"""Heads on the features of a picture: smooth functions of a few directions, which a delivery hardly moves.
 
-Files of a class are weighed by the square root of how many its source has. Differences between a training
-picture and its own re-deliveries span directions that say nothing of its origin; a ridge penalty that
-grows along them turns the head away from them (within-class covariance normalisation, Hatch et al. 2006,
-and nuisance attribute projection, Solomonoff et al. 2005, applied to deliveries).
+Files of a class are weighed by the square root of how many its source has. The directions are those along
+which pictures differ more than a picture and its own re-deliveries do, which say nothing of its origin
+(within-class covariance normalisation, Hatch et al. 2006, applied to deliveries). On them stand random
+Fourier features of a Gaussian kernel (Rahimi and Recht 2007) as wide as pictures commonly lie apart, and on
+these Fisher's discriminant, again with what deliveries move counted as noise.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from types import MappingProxyType
 
 import numpy
 from jaxtyping import Bool, Float, Float32, Int
+from scipy.linalg import eigh, solve
 
 from assaymark.provenance.image_cooccurrence import cooccurrence
-from assaymark.provenance.image_planes import Pixels, Planes, Vector, planes
+from assaymark.provenance.image_planes import SMALLEST, Pixels, Planes, Vector, planes
 from assaymark.provenance.image_spectrum import spectrum
 from assaymark.provenance.image_statistics import neighbours, scales
 
@@ -26,9 +29,14 @@ FEATURES: MappingProxyType[str, Callable[[Planes], Vector]] = MappingProxyType(
         "cooccurrence": cooccurrence,
     }
 )
+PARTS = ("mean", "scale", "directions", "waves", "phases", "weights", "offset")  # of a Head
 FUSED = ("spectrum", "neighbours", "scales")  # the heads whose mean is the ensemble's score
-STRENGTH = 0.0003  # inverse of the ridge penalty, as scikit-learn's C
-NUISANCE = 0.3  # times the variance between deliveries that the penalty grows by
+NUISANCE = 3.0  # times the covariance between deliveries that counts as noise
+DIRECTIONS, WAVES = 40, 512
+RIDGE = 1.0  # of the discriminant, in the waves' variances, which are 1
+_FLOOR = 0.1  # variance that every standard feature has at least
+_LEAST = 0.1  # share of a direction's variance that is no noise: few rows span few directions
+_PLAIN = 0.3  # how much the directions themselves count beside their waves
 _FARTHEST = 4.0  # standard deviations: beyond, a feature counts as that far
 
 Matrix = Float32[numpy.ndarray, "rows features"]
@@ -36,24 +44,31 @@ Matrix = Float32[numpy.ndarray, "rows features"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Head:
-    """A score with mean 0 and standard deviation 1 over the rows it was fitted to."""
+    """A score: 0 midway between the labels it was fitted to, with a standard deviation of 1 within them.
+
+    waves: WAVES columns at most, one for each cosine; phases: where each begins, in radians.
+    """
 
     mean: Float[numpy.ndarray, " features"]
     scale: Float[numpy.ndarray, " features"]
-    weights: Float[numpy.ndarray, " features"]
+    directions: Float[numpy.ndarray, "features directions"]
+    waves: Float[numpy.ndarray, "directions waves"]
+    phases: Float[numpy.ndarray, " waves"]
+    weights: Float[numpy.ndarray, " both"]
     offset: float
 
     def scores(self, rows: Matrix) -> Float[numpy.ndarray, " rows"]:
-        found: Float[numpy.ndarray, " rows"] = self._standard(rows) @ self.weights + self.offset
+        found: Float[numpy.ndarray, " rows"] = self.lifted(rows) @ self.weights + self.offset
         return found
 
     def score(self, vector: Vector) -> float:
         return float(self.scores(vector[None])[0])
 
-    def _standard(self, rows: Matrix) -> Float[numpy.ndarray, "rows features"]:
-        return numpy.asarray(
-            numpy.clip((rows - self.mean) / self.scale, -_FARTHEST, _FARTHEST), dtype=numpy.float64
-        )
+    def lifted(self, rows: Matrix) -> Float[numpy.ndarray, "rows both"]:
+        """The waves of the rows and, smaller, the directions themselves."""
+        along = _standard(rows, self.mean, self.scale) @ self.directions
+        waves = 2**0.5 * numpy.cos(along @ self.waves + self.phases)
+        return numpy.concatenate([waves, _PLAIN * along], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,6 +92,13 @@ def features(pixels: Pixels) -> dict[str, Vector]:
     return {name: compute(picture) for name, compute in FEATURES.items()}
 
 
+@cache
+def sizes() -> Mapping[str, int]:
+    """How many numbers each kind of features has."""
+    plain = numpy.zeros((SMALLEST, SMALLEST, 3), numpy.uint8)
+    return {name: len(vector) for name, vector in features(plain).items()}
+
+
 def balanced(
     labels: Bool[numpy.ndarray, " rows"], clusters: Sequence[str]
 ) -> Float[numpy.ndarray, " rows"]:
@@ -96,42 +118,79 @@ def fit(
     rows: Rows, name: str, keep: Bool[numpy.ndarray, " rows"], *, nuisance: float = NUISANCE
 ) -> Head:
     """The head of one kind of features, fitted to the rows that are kept; needs rows of both labels."""
-    from sklearn.linear_model import LogisticRegression
-
-    every = rows.features[name].astype(numpy.float64)
-    mean, scale = every[keep].mean(0), every[keep].std(0)
-    scale[scale < 1e-9] = 1.0
-    every = numpy.clip((every - mean) / scale, -_FARTHEST, _FARTHEST)
-    delivered = keep & ~rows.originals
-    whiten = _away_from(every[delivered] - every[rows.twin[delivered]], nuisance)
     labels = rows.labels[keep]
     clusters = [name for name, kept in zip(rows.clusters, keep, strict=True) if kept]
-    weights = balanced(labels, clusters) * (keep & rows.originals).sum()
-    model = LogisticRegression(C=STRENGTH, max_iter=300)
-    model.fit(every[keep] @ whiten, labels, sample_weight=weights)
-    slope = whiten @ model.coef_[0]
-    scores = every[keep] @ slope
-    spread = max(float(scores.std()), 1e-12)
-    return Head(
-        mean=mean, scale=scale, weights=slope / spread, offset=-float(scores.mean()) / spread
+    weights = balanced(labels, clusters)
+    twin = (numpy.cumsum(keep) - 1)[rows.twin[keep]]  # a delivery is kept with what it was made of
+    matrix = rows.features[name][keep]
+    mean, scale = matrix.mean(0), matrix.std(0)
+    scale[scale < 1e-9] = 1.0
+    standard = _standard(matrix, mean, scale)
+    directions = _directions(standard, weights, standard - standard[twin], nuisance)
+    rng = numpy.random.default_rng(0)
+    count = directions.shape[1]
+    blank = Head(
+        mean=mean,
+        scale=scale,
+        directions=directions,
+        waves=rng.normal(size=(count, WAVES)) / count**0.5,
+        phases=rng.uniform(0, 2 * numpy.pi, WAVES),
+        weights=numpy.zeros(WAVES + count),
+        offset=0.0,
     )
+    lifted = blank.lifted(matrix).astype(numpy.float32)
+    return _discriminant(blank, lifted, labels, weights, lifted - lifted[twin], nuisance)
 
 
-def _away_from(
-    differences: Float[numpy.ndarray, "n features"], nuisance: float
-) -> Float[numpy.ndarray, "features features"]:
-    """(1 + nuisance · covariance)^(-1/2): after it, an even penalty presses along the differences."""
-    size = differences.shape[1]
-    covariance = (
-        differences.T @ differences / max(len(differences), 1)
-        if len(differences)
-        else numpy.zeros((size, size))
+def _standard(
+    rows: Matrix, mean: Float[numpy.ndarray, " features"], scale: Float[numpy.ndarray, " features"]
+) -> Float[numpy.ndarray, "rows features"]:
+    found: Float[numpy.ndarray, "rows features"] = numpy.clip(
+        (rows.astype(numpy.float64) - mean) / scale, -_FARTHEST, _FARTHEST
     )
-    values, vectors = numpy.linalg.eigh(covariance)
-    whitened: Float[numpy.ndarray, "features features"] = (
-        vectors / numpy.sqrt(1 + nuisance * numpy.maximum(values, 0))
-    ) @ vectors.T
-    return whitened
+    return found
+
+
+def _directions(
+    standard: Float[numpy.ndarray, "rows features"],
+    weights: Float[numpy.ndarray, " rows"],
+    moved: Float[numpy.ndarray, "rows features"],
+    nuisance: float,
+) -> Float[numpy.ndarray, "features directions"]:
+    """Those of the largest variance over that of deliveries; pictures have variance 1 along each."""
+    spread = _covariance(standard - weights @ standard, weights)
+    noise = spread + nuisance * _covariance(moved, weights) + _FLOOR * numpy.eye(len(spread))
+    values, vectors = eigh(spread, noise)
+    most = max(1, min(DIRECTIONS, int((values > _LEAST).sum())))
+    found: Float[numpy.ndarray, "features directions"] = vectors[:, ::-1][:, :most]
+    found /= numpy.sqrt(numpy.maximum(values[::-1][:most], _LEAST))
+    return found
+
+
+def _discriminant(
+    blank: Head,
+    lifted: Float32[numpy.ndarray, "rows both"],
+    labels: Bool[numpy.ndarray, " rows"],
+    weights: Float[numpy.ndarray, " rows"],
+    moved: Float32[numpy.ndarray, "rows both"],
+    nuisance: float,
+) -> Head:
+    means = [2 * weights[labels == fake] @ lifted[labels == fake] for fake in (False, True)]
+    inside = lifted - numpy.stack(means).astype(numpy.float32)[labels.astype(int)]
+    within = _covariance(inside, weights)
+    noise = within + nuisance * _covariance(moved, weights) + RIDGE * numpy.eye(len(within))
+    slope = solve(noise, means[1] - means[0], assume_a="pos")
+    slope /= max(float(slope @ within @ slope) ** 0.5, 1e-12)
+    return replace(blank, weights=slope, offset=-float((means[0] + means[1]) @ slope) / 2)
+
+
+def _covariance(
+    rows: Float[numpy.ndarray, "rows n"] | Float32[numpy.ndarray, "rows n"],
+    weights: Float[numpy.ndarray, " rows"],
+) -> Float[numpy.ndarray, "n n"]:
+    """The mean of products; rows with no weight or no difference count as nothing."""
+    half = rows * numpy.sqrt(weights)[:, None].astype(rows.dtype)
+    return numpy.asarray(half.T @ half, dtype=numpy.float64)
 
 
 def held_out(
@@ -143,15 +202,11 @@ def held_out(
     of each label are dealt to folds, and each pair of folds is left out once; a row's score is the mean
     over the pairs that leave it out. "ensemble" is the mean of FUSED.
     """
-    names = numpy.asarray(groups, dtype=object)
-    deal = {fake: _dealt(names[rows.labels == fake], folds) for fake in (False, True)}
-    fold = numpy.array(
-        [deal[bool(fake)][name] for fake, name in zip(rows.labels, names, strict=True)]
-    )
-    total = {name: numpy.zeros(len(names)) for name in rows.features}
-    times = numpy.zeros(len(names))
-    for real in sorted(set(deal[False].values())):
-        for fake in sorted(set(deal[True].values())):
+    fold = folds_of(rows.labels, groups, folds=folds)
+    total = {name: numpy.zeros(len(fold)) for name in rows.features}
+    times = numpy.zeros(len(fold))
+    for real in sorted(set(fold[~rows.labels])):
+        for fake in sorted(set(fold[rows.labels])):
             out = numpy.where(rows.labels, fold == fake, fold == real)
             times += out
             for name in rows.features:
@@ -159,6 +214,15 @@ def held_out(
                 total[name][out] += head.scores(rows.features[name][out])
     scores = {name: value / times for name, value in total.items()}
     return scores | {"ensemble": numpy.mean([scores[name] for name in FUSED], axis=0)}
+
+
+def folds_of(
+    labels: Bool[numpy.ndarray, " rows"], groups: Sequence[str], *, folds: int = 6
+) -> Int[numpy.ndarray, " rows"]:
+    """The fold of every row among those of its label, from 0; rows of one group share it."""
+    names = numpy.asarray(groups, dtype=object)
+    deal = {fake: _dealt(names[labels == fake], folds) for fake in (False, True)}
+    return numpy.array([deal[bool(fake)][name] for fake, name in zip(labels, names, strict=True)])
 
 
 def _dealt(names: Sequence[str], folds: int) -> dict[str, int]:

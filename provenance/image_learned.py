@@ -3,13 +3,11 @@
 The single detectors give a score and a drawing and no ratio: the ensemble is made of them, and evidence
 must not be counted twice. All abstain outside the envelope that was measured: there, false positives
 exceed what the operating point states. The ensemble also abstains where its answer does not survive the
-picture being saved again.
+picture being saved again. options["image_weights"] names a folder of weights that the user trained.
 """
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +25,24 @@ from assaymark.provenance.evidence import (
     abstains,
 )
 from assaymark.provenance.image_envelope import outside
-from assaymark.provenance.image_heads import FEATURES, FUSED, Head
+from assaymark.provenance.image_heads import FEATURES, FUSED
 from assaymark.provenance.image_planes import Pixels, Planes, crops, planes
 from assaymark.provenance.image_spectrum import TILE
+from assaymark.provenance.image_weights import (
+    SHIPPED,
+    Measured,
+    folder_of,
+    load_heads,
+    load_network,
+    measured,
+)
 from assaymark.provenance.material import Material
-from assaymark.provenance.score_calibration import Calibration
+from assaymark.reports.errors import InputError
 
-WEIGHTS = Path(__file__).parent / "weights"
 MOST_CROPS = 3  # of a large picture; the score is their median
 NEAR = 0.5  # standard deviations of the score: this near the threshold, the picture is saved again
 AGAIN = ("jpeg75", "webp75", "crop90", "resize75-bicubic")
+CHANGED = 2  # answers, of those after AGAIN, that make it abstain
 _WIDEST = 512  # pixels a side of what the network looks at
 _CELLS = 64  # a side of the heat map
 
@@ -59,55 +65,64 @@ def look_cooccurrence(material: Material) -> Sequence[Evidence]:
 def look_residual(material: Material) -> Sequence[Evidence]:
     """The network on residuals: a score, and its patches' scores as a heat map."""
     begun = time.process_time()
-    picture = material.picture
+    picture, folder = material.picture, folder_of(material)
+    network, stated = load_network(folder), measured("residual", folder)
     why = outside(picture)
-    if why:
-        return [abstains("residual", Family.LEARNED, why)]
-    patches = _patches(picture.pixels)
-    return [_said("residual", "residual", float(patches.mean()), (_heat(patches),), begun)]
+    if not why and (network is None or stated is None):
+        why = f"{folder} holds no network whose errors were measured"
+    if why or stated is None:
+        return [abstains("residual", Family.LEARNED, why or "")]
+    patches = _patches(network, picture.pixels)
+    return [_said("residual", stated, float(patches.mean()), (_heat(patches),), begun)]
 
 
 def look_ensemble(material: Material) -> Sequence[Evidence]:
     """The mean of the heads, with the log-likelihood ratio that counts."""
     begun = time.process_time()
-    picture = material.picture
+    picture, folder = material.picture, folder_of(material)
+    stated = _stated("ensemble", folder)
     why = outside(picture)
     if why:
         return [abstains("learned", Family.LEARNED, why)]
-    score = ensemble_score(picture.pixels)
-    card = _card("ensemble")
-    threshold = card["point"]["threshold"]
-    if abs(score - threshold) < NEAR:
-        called = [
-            score >= threshold,
-            *(again >= threshold for again in _saved_again(picture.pixels)),
-        ]
-        if len(set(called)) > 1:
-            why = (
-                f"its score of {score:.2f} lies at the threshold of {threshold:.2f}, and the answer changes "
-                f"in {min(sum(called), len(called) - sum(called))} of {len(called)} deliveries"
-            )
-            return [abstains("learned", Family.LEARNED, why, score=score)]
-    return [_said("learned", "ensemble", score, (), begun, llr=_calibration().llr(score))]
+    score = ensemble_score(picture.pixels, folder)
+    why = unsteady(picture.pixels, score, stated.point.threshold, folder)
+    if why:
+        return [abstains("learned", Family.LEARNED, why, score=score)]
+    return [_said("learned", stated, score, (), begun, llr=stated.calibration.llr(score))]
 
 
-def ensemble_score(pixels: Pixels) -> float:
+def unsteady(pixels: Pixels, score: float, threshold: float, folder: Path) -> str | None:
+    """Why the answer would not survive the picture being passed on; None where it does."""
+    if abs(score - threshold) >= NEAR:
+        return None
+    reached = score >= threshold
+    again = _saved_again(pixels, folder)
+    changed = sum((other >= threshold) != reached for other in again)
+    if changed < CHANGED:
+        return None
+    return (
+        f"its score of {score:.2f} lies at the threshold of {threshold:.2f}, and the answer changes in "
+        f"{changed} of {len(again)} deliveries"
+    )
+
+
+def ensemble_score(pixels: Pixels, folder: Path = SHIPPED) -> float:
     """Median over the middle crops of the mean of the fused heads; higher is more like generated pictures.
 
-    pixels: RGB of at least 128 x 128.
+    pixels: RGB of at least 128 x 128. folder: of the weights.
     """
-    return float(numpy.median([_fused(planes(crop)) for crop in crops(pixels, MOST_CROPS)]))
+    return float(numpy.median([_fused(planes(crop), folder) for crop in crops(pixels, MOST_CROPS)]))
 
 
-def _fused(picture: Planes) -> float:
-    heads = load_heads()
+def _fused(picture: Planes, folder: Path) -> float:
+    heads = load_heads(folder)
     return float(numpy.mean([heads[name].score(FEATURES[name](picture)) for name in FUSED]))
 
 
-def _saved_again(pixels: Pixels) -> list[float]:
+def _saved_again(pixels: Pixels, folder: Path) -> list[float]:
     rng = numpy.random.default_rng(0)
     crop = crops(pixels)[0]
-    return [ensemble_score(deliver(crop, name, rng)) for name in AGAIN]
+    return [ensemble_score(deliver(crop, name, rng), folder) for name in AGAIN]
 
 
 def _single(
@@ -117,37 +132,44 @@ def _single(
     draw: Callable[[Planes], tuple[HeatMap | Curve, ...]],
 ) -> Evidence:
     begun = time.process_time()
-    picture = material.picture
+    picture, folder = material.picture, folder_of(material)
+    stated, head = _stated(name, folder), load_heads(folder)[name]
     why = outside(picture)
     if why:
         return abstains(detector, Family.LEARNED, why)
     found = [planes(crop) for crop in crops(picture.pixels, MOST_CROPS)]
-    head = load_heads()[name]
     score = float(numpy.median([head.score(FEATURES[name](one)) for one in found]))
-    return _said(detector, name, score, draw(found[0]), begun)
+    return _said(detector, stated, score, draw(found[0]), begun, about=_ABOUT[name])
+
+
+def _stated(name: str, folder: Path) -> Measured:
+    stated = measured(name, folder)
+    if stated is None:
+        raise InputError(
+            f"{folder} states nothing measured of {name}: train again with this version"
+        )
+    return stated
 
 
 def _said(
     detector: str,
-    name: str,
+    stated: Measured,
     score: float,
     drawings: tuple[HeatMap | Curve, ...],
     begun: float,
     *,
+    about: str = "several statistics of its pixels together",
     llr: float | None = None,
 ) -> Evidence:
-    card = _card(name)
-    point = OperatingPoint(**card["point"])
-    above_chance = card["measured"]["auc_interval"][0] > 0.5
-    reached = score >= point.threshold
+    reached = score >= stated.point.threshold
     return Evidence(
         detector=detector,
         family=Family.LEARNED,
-        says=Says.GENERATED if reached and above_chance else Says.NOTHING,
-        summary=_sentence(name, score, point) if above_chance else _ONLY_SHOWN,
+        says=Says.GENERATED if reached and stated.above_chance else Says.NOTHING,
+        summary=_sentence(about, score, stated.point) if stated.above_chance else _ONLY_SHOWN,
         score=score,
         llr=llr,
-        point=point,
+        point=stated.point,
         drawings=drawings,
         seconds=time.process_time() - begun,
     )
@@ -159,8 +181,7 @@ _ONLY_SHOWN = (
 )
 
 
-def _sentence(name: str, score: float, point: OperatingPoint) -> str:
-    about = _ABOUT.get(name, "several statistics of its pixels together")
+def _sentence(about: str, score: float, point: OperatingPoint) -> str:
     beyond = "reaches" if score >= point.threshold else "stays below"
     return (
         f"{about}: {score:.2f} {beyond} the threshold of {point.threshold:.2f}, which "
@@ -186,7 +207,7 @@ def _draw_spectrum(picture: Planes) -> tuple[Curve, ...]:
     )
 
 
-def _patches(pixels: Pixels) -> Float[numpy.ndarray, "rows columns"]:
+def _patches(network: Any, pixels: Pixels) -> Float[numpy.ndarray, "rows columns"]:
     """The network's logits over the middle of the picture, 8 pixels apart."""
     import torch
 
@@ -195,7 +216,7 @@ def _patches(pixels: Pixels) -> Float[numpy.ndarray, "rows columns"]:
     part = numpy.array(pixels[top : top + _WIDEST, left : left + _WIDEST])
     images = torch.from_numpy(part).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        found: Float[numpy.ndarray, "rows columns"] = load_weights().patches(images)[0].numpy()
+        found: Float[numpy.ndarray, "rows columns"] = network.patches(images)[0].numpy()
     return found
 
 
@@ -207,45 +228,3 @@ def _heat(patches: Float[numpy.ndarray, "rows columns"]) -> HeatMap:
             tuple(round(float(v), 3) for v in row) for row in probability[:_CELLS, :_CELLS]
         ),
     )
-
-
-@cache
-def load_weights() -> Any:
-    """The shipped network on residuals, in evaluation mode."""
-    from assaymark.provenance.residual_network import load_network
-
-    return load_network(WEIGHTS / "image_residual.safetensors")
-
-
-@cache
-def load_heads() -> Mapping[str, Head]:
-    """The shipped linear heads."""
-    from safetensors.numpy import load_file
-
-    tensors = load_file(WEIGHTS / "image_heads.safetensors")
-    return {
-        name: Head(
-            mean=tensors[f"{name}.mean"],
-            scale=tensors[f"{name}.scale"],
-            weights=tensors[f"{name}.weights"],
-            offset=float(tensors[f"{name}.offset"][0]),
-        )
-        for name in FEATURES
-    }
-
-
-@cache
-def model_card() -> Mapping[str, Any]:
-    """What the shipped detectors were fitted to and how they did: image_residual.json."""
-    card: Mapping[str, Any] = json.loads((WEIGHTS / "image_residual.json").read_text("utf-8"))
-    return card
-
-
-def _card(name: str) -> Mapping[str, Any]:
-    card: Mapping[str, Any] = model_card()["detectors"][name]
-    return card
-
-
-@cache
-def _calibration() -> Calibration:
-    return Calibration.from_json(json.dumps(_card("ensemble")["calibration"]))

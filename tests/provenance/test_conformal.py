@@ -176,6 +176,38 @@ def test_thresholds_of_sources_keep_their_rate_where_those_of_files_do_not(
     assert numpy.mean(files) > (rate + 0.02 if clusters == 5 else rate)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.5], ids=["alike", "sources-differ"])
+def test_pooled_sources_stay_within_a_point_of_the_rate(shift: float) -> None:
+    """The chance of a file of a new source is its closed form; the strict threshold is the stricter."""
+    rng = numpy.random.default_rng(0)
+    clusters = 30
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(600):
+        offsets = rng.normal(0, 1, (clusters, 1)) * shift
+        drawn = numpy.sort(offsets + rng.normal(0, 1, (clusters, 12)), axis=1)
+        measured = tuple(tuple(own) for own in drawn.tolist())
+        for pooled, found in rates.items():
+            at, promised = threshold(measured, 0.05, pooled=pooled)
+            assert promised is not pooled
+            found.append(float(norm.sf(at / (1 + shift**2) ** 0.5)))
+    assert numpy.mean(rates[False]) < numpy.mean(rates[True])
+    assert 0.04 < numpy.mean(rates[True]) <= 0.06
+
+
+def test_pooling_holds_sources_and_files_to_the_rate_and_needs_enough_of_them() -> None:
+    """Two of 40 sources may pass whole at 5 %, but no more than that share of all files."""
+    large = tuple(float(score) for score in range(1000, 2000))
+    small = tuple((float(each),) for each in range(39))
+    at, promised = threshold((large[:39], *small), 0.05, pooled=True)
+    assert not promised
+    assert at > 1035  # which 3 of 78 files reach
+    assert at == pytest.approx(1035)
+    lone = tuple((float(each),) for each in range(40))
+    assert threshold(lone, 0.05, pooled=True)[0] == pytest.approx(37)
+    few = conformal(_world(numpy.random.default_rng(8), 4)).reals
+    assert threshold(few, 0.05, pooled=True) == threshold(few, 0.05)
+
+
 def test_too_few_sources_promise_nothing() -> None:
     measured = conformal(_world(numpy.random.default_rng(8), 4))
     assert measured.as_real(1e9).sources == 1 / 5

@@ -339,12 +339,12 @@ def test_speech_is_heard_as_published(tmp_path: Path) -> None:
 
 
 def test_the_shipped_network_is_attacked_at_the_threshold_of_its_card() -> None:
-    from assaymark.provenance.image_learned import load_weights, model_card
+    from assaymark.provenance.image_weights import load_network, model_card
 
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
     logits = detector_model("residual")(x)
     threshold = model_card()["detectors"]["residual"]["point"]["threshold"]
-    assert torch.allclose(logits[:, 1] - logits[:, 0], load_weights()(x) - threshold, atol=1e-5)
+    assert torch.allclose(logits[:, 1] - logits[:, 0], load_network()(x) - threshold, atol=1e-5)
     (gradient,) = torch.autograd.grad(logits[:, 1].sum(), x)
     assert float(gradient.abs().max()) > 0
 
