@@ -78,6 +78,10 @@ def files(
             metavar="NAME=FILE[,CALIBRATION]", help="A published detector's weights; repeatable."
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Image detectors that detect train wrote."),
+    ] = None,
     records: Annotated[
         str | None, typer.Option(metavar="FILE", help="One line of JSON for every file.")
     ] = None,
@@ -105,6 +109,7 @@ def files(
         "watermark_key": watermark_key,
         "binding_store": store,
         "references": references,
+        "weights": weights,
         "checkpoints": [_checkpoint(text) for text in checkpoint or ()],
         "records": records,
     }

@@ -149,6 +149,14 @@ def race(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Attack and harden so often.")] = 5,
     attack_steps: Annotated[int, typer.Option(min=1, help="Of the generator, a round.")] = 120,
     hardening_steps: Annotated[int, typer.Option(min=1, help="Of the detector, a round.")] = 150,
+    fit_steps: Annotated[int, typer.Option(min=1, help="Of the first generator.")] = 600,
+    clean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Real and generated files on which hardening must not cost; default: the first generator's.",
+        ),
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="AUC on clean files may fall by so much.")
     ] = 0.02,
@@ -160,8 +168,8 @@ def race(
 
     from assaymark.cli.outputs import check_outputs, write_outputs
     from assaymark.provenance.detect_data import read_data
+    from assaymark.provenance.detect_race import clean_photos, split_photos
     from assaymark.provenance.detect_race import race as run
-    from assaymark.provenance.detect_race import split_photos
     from assaymark.provenance.detector_model import detector_model
     from assaymark.provenance.race_findings import result_of
     from assaymark.provenance.race_hardening import Hardening
@@ -175,8 +183,10 @@ def race(
         detector_model(detector).detector,
         split,
         rounds=rounds,
+        fit_steps=fit_steps,
         attack_steps=attack_steps,
         hardening=Hardening(steps=hardening_steps),
+        clean=None if clean is None else clean_photos(read_data(Path(clean))),
         tolerance=tolerance,
         folder=folder,
         seed=seed,
@@ -222,7 +232,10 @@ def _report(result: "CheckResult", started: "datetime", seed: int) -> "Report":
 
 
 def _round(each: "Round") -> str:
-    costs = ", ".join(f"{cost.attacker} {cost.decibels:.2f} dB" for cost in each.costs)
+    costs = ", ".join(
+        f"{cost.attacker} {cost.decibels:.2f} dB{'' if cost.won else ', not won'}"
+        for cost in each.costs
+    )
     kept = "kept" if each.kept else "given up, as the AUC on clean files fell"
     return (
         f"round {each.number}: AUC {each.attacked:.3f} under attack ({costs}), {each.hardened:.3f} after "

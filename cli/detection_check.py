@@ -69,6 +69,8 @@ def settings_of(check: DetectionCheck, folder: Path) -> "Settings":
         options["binding_store"] = _store(check.binding_store, folder)
     if check.references is not None:
         options["prnu_references"] = tuple(find_files((check.references,), folder))
+    if check.weights is not None:
+        options["image_weights"] = folder / check.weights
     if check.checkpoints:
         options["checkpoints"] = _files(check.checkpoints, folder, "file")
         options["calibrations"] = _files(check.checkpoints, folder, "calibration")

@@ -54,12 +54,12 @@ _ABOUT = {
 
 def look_spectral(material: Material) -> Sequence[Evidence]:
     """The azimuthal power spectrum: a score, and the spectrum as a curve."""
-    return [_single(material, "spectral", "spectrum", _draw_spectrum)]
+    return [_single(material, "spectrum", "spectrum", _draw_spectrum)]
 
 
 def look_cooccurrence(material: Material) -> Sequence[Evidence]:
     """Co-occurrences of rounded residuals: a score."""
-    return [_single(material, "cooccurrence", "cooccurrence", lambda found: ())]
+    return [_single(material, "co-occurrence", "cooccurrence", lambda found: ())]
 
 
 def look_residual(material: Material) -> Sequence[Evidence]:

@@ -54,6 +54,8 @@ class DetectionCheck(Check):
     """Store of manifests (sign --store) in which stripped credentials are looked up."""
     references: Text | None = None
     """Folder with pictures of one camera, for its sensor's noise (PRNU)."""
+    weights: Text | None = None
+    """Folder of image detectors that `assaymark detect train` wrote, in place of the shipped ones."""
     checkpoints: Annotated[tuple[Checkpoint, ...], Field(strict=False)] = ()
     records: Text | None = None
     """A file for one line of JSON about every file."""
@@ -97,7 +99,11 @@ class DetectionCheck(Check):
     @property
     def named_files(self) -> tuple[tuple[tuple[str | int, ...], str], ...]:
         """The files that it reads beside the media, each with its place in the policy."""
-        single = (("watermark_key", self.watermark_key), ("references", self.references))
+        single = (
+            ("watermark_key", self.watermark_key),
+            ("references", self.references),
+            ("weights", self.weights),
+        )
         listed = enumerate(self.trust_anchors)
         return (
             *((("trust_anchors", place), name) for place, name in listed),
