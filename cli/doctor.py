@@ -115,6 +115,20 @@ def _skops() -> str:
     return f"{version('skops')} (scikit-learn models in .skops files)"
 
 
+def _media() -> str:
+    import av  # noqa: F401
+
+    return f"PyAV {version('av')} (sound and video in detection)"
+
+
+def _faces() -> str:
+    import cv2
+
+    if not hasattr(cv2, "CascadeClassifier"):
+        raise RuntimeError(f"OpenCV {cv2.__version__} carries no cascades, 4 does")
+    return f"OpenCV {cv2.__version__} (faces in detection)"
+
+
 def _onnx() -> str:
     return f"onnx {version('onnx')}, onnxruntime {version('onnxruntime')}"
 
@@ -139,6 +153,8 @@ PROBES: tuple[tuple[str, Probe, bool, str], ...] = (
     ("c2pa", _c2pa, True, "pip install c2pa-python cryptography"),
     ("encypher", _encypher, False, "pip install 'assaymark[encypher]'"),
     ("pkcs11", _pkcs11, False, "pip install 'assaymark[pkcs11]'"),
+    ("media", _media, False, "pip install 'assaymark[media]'"),
+    ("faces", _faces, False, "pip install 'assaymark[faces]'"),
     ("onnx", _onnx, False, "pip install 'assaymark[onnx]'"),
     ("skops", _skops, False, "pip install 'assaymark[skops]'"),
     ("vision", _vision, False, "pip install 'assaymark[vision]'"),

@@ -327,6 +327,8 @@ def test_demo_catches_the_tampered_copy_and_runs_again(cli: RunCli, tmp_path: Pa
     verdicts = {(finding["check"], finding["measure"]): finding["verdict"] for finding in stored}
     assert verdicts["photographs", "trusted_files"] == "pass"
     assert verdicts["tampered-copy", "broken_files"] == "fail"
+    assert verdicts["detection", "manipulated_files"] == "fail"
+    assert verdicts["detection", "generated_unmarked_files"] == "pass"
     assert verdicts["digits", "robust_accuracy"] == "fail"
     assert verdicts["digits-hardened", "robust_accuracy"] == "pass"
     planted = [
