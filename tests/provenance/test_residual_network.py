@@ -23,9 +23,12 @@ def network(seed: int = 0) -> ResidualNetwork:
     """Untrained, with statistics that batch normalisation would have after training."""
     torch.manual_seed(seed)
     found = ResidualNetwork((4, 6, 6, 8)).eval()
-    for layer in found.layers:
-        layer[1].running_mean.normal_(0, 0.3)
-        layer[1].running_var.uniform_(0.5, 2)
+    for norm in found.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_(0, 0.3)
+            norm.running_var.uniform_(0.5, 2)
     return found
 
 

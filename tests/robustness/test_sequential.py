@@ -32,7 +32,12 @@ def decide(p: float, random: numpy.random.Generator) -> tuple[int, Verdict]:
 
 @pytest.mark.parametrize(
     ("p", "most"),
-    [(0.7, 75), (0.3, 75), pytest.param(0.4, 290, marks=pytest.mark.long), (0.1, 30)],
+    [
+        (0.7, 75),
+        pytest.param(0.3, 75, marks=pytest.mark.long),
+        pytest.param(0.4, 290, marks=pytest.mark.long),
+        (0.1, 30),
+    ],
 )
 def test_clear_cases_take_few_points(p: float, most: int) -> None:
     random = numpy.random.default_rng(0)

@@ -26,7 +26,14 @@ def digits(name: str = "digits", n: int = 80) -> tuple[torch.nn.Module, torch.Te
     return model.eval(), x[:n], y[:n]
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "linf",
+        pytest.param("l2", marks=pytest.mark.long),
+        pytest.param("l1", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("name", GRADIENT)
 def test_a_suite_finds_the_exact_margin_of_a_linear_model(name: str, norm: Norm) -> None:
     x, y = linear.points(40, classes=4)

@@ -208,6 +208,7 @@ MASKING: dict[str, Callable[[], Transform]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MASKING)
 def test_the_stand_in_exposes_a_masked_gradient(
     name: str, digits: tuple[nn.Module, Tensor, Tensor]
