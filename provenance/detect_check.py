@@ -48,12 +48,6 @@ def check_detection(
     """
     _usable(settings)
     files = find_files(patterns, folder)
-    if settings.options.get(
-        "checkpoints"
-    ):  # else a misspelt one would be an abstention of every file
-        from assaymark.provenance.published_detectors import check_named
-
-        check_named(settings.options)
     found = _all(files, settings, workers or min(cores(), len(files)), keep, progress)
     if records is not None:
         write_atomically(records, "".join(json.dumps(item.plain()) + "\n" for item in found))
@@ -69,13 +63,14 @@ _DIGESTS = 40
 
 def _usable(settings: Settings) -> None:
     """Open what the settings name before the first file: a mistake must not look like "did not look"."""
-    from assaymark.provenance.binding_store import BindingStore
-    from assaymark.provenance.published_detectors import check_published
-
     if settings.options.get("checkpoints"):
+        from assaymark.provenance.published_detectors import check_published
+
         check_published(settings.options)
     store = settings.options.get("binding_store")
     if isinstance(store, str | Path):
+        from assaymark.provenance.binding_store import BindingStore
+
         with BindingStore(store):
             pass
 

@@ -138,14 +138,6 @@ def check_published(options: Mapping[str, object]) -> None:
         opened(name, path, options)
 
 
-def check_named(options: Mapping[str, object]) -> None:
-    """The same for names, places and calibrations alone, which costs no memory."""
-    for name, path in checkpoints(options).items():
-        if not path.is_file():
-            raise InputError(f"no weights at {path}: name the downloaded checkpoint")
-        _calibration(options, name)
-
-
 def checkpoints(options: Mapping[str, object]) -> dict[str, Path]:
     """Names and files; raises InputError for a name that is no detector."""
     return _paths(options, "checkpoints")
