@@ -83,10 +83,10 @@ def test_zero_when_every_gate_holds_and_every_output_is_written(
     ],
 )
 def test_one_for_a_broken_limit_and_three_for_an_undecided_one(
-    cli: RunCli, tmp_path: Path, minimum: float, eps: float, flags: list[str], code: int
+    quick_cli: RunCli, tmp_path: Path, minimum: float, eps: float, flags: list[str], code: int
 ) -> None:
     policy(tmp_path, minimum, eps)
-    assert cli("audit", *flags).returncode == code
+    assert quick_cli("audit", *flags).returncode == code
 
 
 @pytest.mark.long
@@ -106,9 +106,9 @@ def test_three_for_a_check_that_cannot_run_and_the_others_still_run(
     assert cli("audit", "--exit-zero").returncode == 3
 
 
-def test_four_for_a_model_that_is_not_the_approved_one(cli: RunCli, tmp_path: Path) -> None:
+def test_four_for_a_model_that_is_not_the_approved_one(quick_cli: RunCli, tmp_path: Path) -> None:
     policy(tmp_path, more=f'model_sha256 = "{"0" * 64}"\n')
-    done = cli("audit", "--exit-zero")
+    done = quick_cli("audit", "--exit-zero")
     assert done.returncode == 4
     assert "not the one that was approved" in done.stdout
 
@@ -128,7 +128,7 @@ def test_four_for_a_model_that_is_not_the_approved_one(cli: RunCli, tmp_path: Pa
     ],
 )
 def test_two_for_wrong_usage_and_nothing_is_written(
-    cli: RunCli, tmp_path: Path, arguments: list[str], text: str | None, expected: str
+    quick_cli: RunCli, tmp_path: Path, arguments: list[str], text: str | None, expected: str
 ) -> None:
     if text is not None:
         text = (
@@ -136,7 +136,7 @@ def test_two_for_wrong_usage_and_nothing_is_written(
         )
         (tmp_path / "assaymark.toml").write_text(text)
     before = sorted(tmp_path.iterdir())
-    done = cli(*arguments)
+    done = quick_cli(*arguments)
     assert done.returncode == 2
     assert expected in done.stderr
     assert done.stdout == ""
@@ -150,12 +150,12 @@ def test_debug_shows_the_traceback(cli: RunCli) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_the_policy_is_found_upwards(cli: RunCli, tmp_path: Path) -> None:
+def test_the_policy_is_found_upwards(quick_cli: RunCli, tmp_path: Path) -> None:
     text = CHECK.format(eps=0.02, minimum=0.5, metric="robust_accuracy")
     (tmp_path / "pyproject.toml").write_text(text.replace("[[check]]", "[[tool.assaymark.check]]"))
     below = tmp_path / "src" / "deep"
     below.mkdir(parents=True)
-    done = cli("audit", "-o", "r.md", cwd=below)
+    done = quick_cli("audit", "-o", "r.md", cwd=below)
     assert done.returncode == 0, done.stderr
     assert (below / "r.md").exists()
 
@@ -172,9 +172,11 @@ expires = {date}
 @pytest.mark.parametrize(
     ("date", "code"), [pytest.param("2999-01-01", 0, marks=pytest.mark.long), ("2020-01-01", 1)]
 )
-def test_a_waiver_counts_until_its_date(cli: RunCli, tmp_path: Path, date: str, code: int) -> None:
+def test_a_waiver_counts_until_its_date(
+    quick_cli: RunCli, tmp_path: Path, date: str, code: int
+) -> None:
     policy(tmp_path, 0.9, 0.2, more=WAIVER.format(date=date))
-    done = cli("audit")
+    done = quick_cli("audit")
     assert done.returncode == code
     assert ("expired on 2020-01-01" in done.stdout) is (code == 1)
     assert ("RISK-112" in done.stdout) is (code == 0)
@@ -346,7 +348,7 @@ def test_a_resumed_run_says_the_same_as_a_whole_one(
     assert not list((tmp_path / ".state").rglob("*.json"))
 
 
-def test_nothing_beside_the_policy_is_taken_for_a_result(cli: RunCli, tmp_path: Path) -> None:
+def test_nothing_beside_the_policy_is_taken_for_a_result(quick_cli: RunCli, tmp_path: Path) -> None:
     """A planted run folder must not decide; provenance is never resumed at all."""
     from assaymark.cli.resume import resumable
     from assaymark.reports.policy_provenance import ProvenanceCheck
@@ -356,7 +358,7 @@ def test_nothing_beside_the_policy_is_taken_for_a_result(cli: RunCli, tmp_path: 
     planted = tmp_path / ".assaymark"
     planted.mkdir()
     (planted / "run-0000000000000000.json").write_text("{}")
-    assert cli("audit").returncode == 1
+    assert quick_cli("audit").returncode == 1
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_run(

@@ -102,7 +102,7 @@ def test_keys_sign_and_verify(cli: RunCli, tmp_path: Path, keys: Path) -> None:
     ],
 )
 def test_wrong_use_is_one_sentence_and_leaves_nothing(
-    cli: RunCli,
+    quick_cli: RunCli,
     tmp_path: Path,
     keys: Path,
     arguments: list[str],
@@ -111,7 +111,7 @@ def test_wrong_use_is_one_sentence_and_leaves_nothing(
 ) -> None:
     picture(tmp_path / "photo.jpg")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    done = cli(*arguments, **variables)
+    done = quick_cli(*arguments, **variables)
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -190,9 +190,9 @@ def test_attack_on_files_of_the_user(cli: RunCli, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_attack_command(
-    cli: RunCli, arguments: list[str], code: int, expected: str
+    quick_cli: RunCli, arguments: list[str], code: int, expected: str
 ) -> None:
-    done = cli("attack", *arguments)
+    done = quick_cli("attack", *arguments)
     assert done.returncode == code
     assert expected in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -304,17 +304,17 @@ def test_doctor_says_what_works(cli: RunCli) -> None:
         assert line.startswith("✔") or "mend it with:" in line
 
 
-def test_report_convert_renders_the_same_page(cli: RunCli, tmp_path: Path) -> None:
-    cli("bias", "table", "demo:diabetes", "--label", "progressed", "--prediction", "predicted",
+def test_report_convert_renders_the_same_page(quick_cli: RunCli, tmp_path: Path) -> None:
+    quick_cli("bias", "table", "demo:diabetes", "--label", "progressed", "--prediction", "predicted",
         "--sensitive", "sex", "-o", "r.json", "-o", "r.html")  # fmt: skip
-    done = cli("report", "convert", "r.json", "-o", "again.html", "-o", "again.sarif")
+    done = quick_cli("report", "convert", "r.json", "-o", "again.html", "-o", "again.sarif")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again.html").read_text() == (tmp_path / "r.html").read_text()
     import jsonschema
 
-    schema = json.loads(cli("report", "schema").stdout)
+    schema = json.loads(quick_cli("report", "schema").stdout)
     jsonschema.validate(json.loads((tmp_path / "r.json").read_text()), schema)
-    assert "Measured without limits" in cli("report", "show", "r.json").stdout
+    assert "Measured without limits" in quick_cli("report", "show", "r.json").stdout
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.long)])

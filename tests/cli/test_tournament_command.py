@@ -101,9 +101,9 @@ def test_weights_take_part_with_their_architecture(cli: RunCli, tmp_path: Path) 
     ],
 )
 def test_wrong_use_is_one_sentence(
-    cli: RunCli, tmp_path: Path, arguments: tuple[str, ...], code: int, expected: str
+    quick_cli: RunCli, tmp_path: Path, arguments: tuple[str, ...], code: int, expected: str
 ) -> None:
-    done = cli(*arguments, "-o", "r.html") if code == 2 else cli(*arguments)
+    done = quick_cli(*arguments, "-o", "r.html") if code == 2 else quick_cli(*arguments)
     assert done.returncode == code, done.stdout + done.stderr
     assert expected in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
