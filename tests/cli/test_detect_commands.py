@@ -1,15 +1,13 @@
 """Detection as a user types it, in one process so that it is quick."""
 
-import io
 import json
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import RunCli
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -32,33 +30,20 @@ PARAMETERS = (
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_cli: RunCli) -> Run:
     """`assaymark …` in a folder with a photograph and a picture that carries a generator's mark."""
-    from assaymark.cli.main import main
-
     textured(tmp_path / "photo.jpg")
     mark = PngInfo()
     mark.add_text("parameters", PARAMETERS)
     textured(tmp_path / "marked.png", pnginfo=mark)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ASSAYMARK_PASSPHRASE", "correct horse")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def go(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["assaymark", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
+        done = quick_cli(*arguments)
+        return Done(done.returncode, done.stdout, done.stderr)
 
-    yield go
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return go
 
 
 def textured(path: Path, seed: int = 0, side: int = 160, **options: object) -> None:
